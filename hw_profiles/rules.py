@@ -1,0 +1,782 @@
+"""Whether a network fits a chip: named rules, one small function each, all of their findings at once.
+
+A rule compares what a layer needs with one fact of the profile. A limit that is unknown is reported as
+"not checked"; one that is an estimate or disputed gives a warning. How layers are placed on cores is not
+computed here: the rules check what must hold for any placement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+
+from hw_profiles.profile import Fact, Profile, ProfileError
+
+DECAY_UNITY = 4096
+"""A decay of this much forgets everything in one time step."""
+BOARD = ("cores_per_chip", "chips")
+"""A core's limit times these is the board's."""
+
+Severity = Literal["violation", "warning", "not checked", "note"]
+Shape = tuple[int, ...]
+
+
+class NeuronLike(Protocol):
+    """Neurons of a layer; integers as the chip has them, arrays where not the same for all."""
+
+    @property
+    def threshold(self) -> int | np.ndarray: ...
+    @property
+    def current_decay(self) -> int | np.ndarray: ...
+    @property
+    def voltage_decay(self) -> int | np.ndarray: ...
+    @property
+    def bias(self) -> np.ndarray | None: ...
+    @property
+    def bias_exponent(self) -> int: ...
+
+
+class LayerLike(Protocol):
+    """A layer of integers; ``kind`` is "conv", "dense", "pool" or "flatten", and says what else it has.
+
+    conv: weight (out channels, in channels / groups, height, width), stride, padding, dilation, groups;
+    dense: weight (outputs, inputs), recurrent (outputs, outputs), delay (outputs, inputs);
+    pool: kernel, stride, padding.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def in_shape(self) -> Shape: ...
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def weight(self) -> np.ndarray | None: ...
+    @property
+    def neuron(self) -> NeuronLike | None: ...
+
+
+class NetworkLike(Protocol):
+    """A chain of layers."""
+
+    @property
+    def layers(self) -> Sequence[Any]: ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing a rule has to say.
+
+    Attributes
+    ----------
+    rule : str
+        Name of the rule.
+    severity : {"violation", "warning", "not checked", "note"}
+        Only violations keep a network from fitting.
+    layer : str
+        Name of the layer; empty where it is about the network.
+    quantity, used, limit
+        What is limited, how much the network needs, how much there is (None: unknown).
+    relation : str
+        How used stands to limit, to read as "weight 300 > 254".
+    source, status : str
+        Where the limit comes from and how well it is known.
+    remedy : str
+        What to do.
+    """
+
+    severity: Severity
+    quantity: str
+    used: int | float | str | None
+    limit: int | float | str | None
+    remedy: str
+    layer: str = ""
+    relation: str = ">"
+    source: str = ""
+    status: str = ""
+    rule: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.layer}: " if self.layer else ""
+        text = where + self.quantity
+        if self.used is not None:
+            text += f" {_plain(self.used)}"
+        if self.limit is not None:
+            text += f" {self.relation} {_plain(self.limit)}"
+        origin = f" [{self.source}, {self.status}]" if self.source else ""
+        return f"{text}: {self.remedy}{origin}"
+
+
+def _plain(value: int | float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found.
+
+    Attributes
+    ----------
+    network, profile : str
+        Their names.
+    findings : tuple of Finding
+        All findings, violations first.
+    """
+
+    network: str
+    profile: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether no rule is violated; `complete` says whether every rule could be checked."""
+        return not self.of("violation")
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was left unchecked."""
+        return not self.of("not checked")
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of one severity."""
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+    def __str__(self) -> str:
+        if not self.fits:
+            head = f"{self.network} does not fit {self.profile}: {_count(len(self.of('violation')), 'violation')}"
+        else:
+            head = f"{self.network} fits {self.profile}"
+            head += "" if self.complete else f" as far as checked ({len(self.of('not checked'))} not checked)"
+        width = max((len(f.severity) for f in self.findings), default=0)
+        return "\n".join([head, *(f"  {f.severity.ljust(width)}  {f}" for f in self.findings)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in JSON values."""
+        return {
+            "network": self.network,
+            "profile": self.profile,
+            "fits": self.fits,
+            "complete": self.complete,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+        }
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + ("" if n == 1 else "s")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the rules look at."""
+
+    network: NetworkLike
+    profile: Profile
+    time_steps: int | None = None
+    input_payload: int | None = None
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        return self.network.layers
+
+    @property
+    def spiking(self) -> list[Any]:
+        """The layers with neurons."""
+        return [layer for layer in self.layers if layer.neuron is not None]
+
+    @property
+    def weighted(self) -> list[Any]:
+        """The layers with weights."""
+        return [layer for layer in self.layers if layer.weight is not None]
+
+    def fact(self, name: str) -> Fact[Any]:
+        """The profile's fact of that name."""
+        fact: Fact[Any] = getattr(self.profile.facts, name)
+        return fact
+
+    def value(self, name: str) -> Any:
+        """The value of a fact, None where unknown."""
+        return self.fact(name).value
+
+    def at_most(
+        self, names: str | Sequence[str], quantity: str, used: int, remedy: str, layer: str = ""
+    ) -> Iterator[Finding]:
+        """Compare with a fact, or with the product of several (a core's limit, cores, chips)."""
+        names = (names,) if isinstance(names, str) else names
+        for name in names:
+            if self.value(name) is None:
+                yield self.unknown(name, quantity, used, layer)
+                return
+        facts = [self.fact(name) for name in names]
+        limit = low = high = 1
+        for fact in facts:
+            value: Any = fact.value
+            other: Any = value if fact.disputed is None else fact.disputed
+            limit, low, high = limit * value, low * min(value, other), high * max(value, other)
+        if used > low:
+            # The most doubtful of the facts speaks for the limit.
+            doubts = [n for n, f in zip(names, facts, strict=True) if f.status == "estimate"]
+            doubts += [n for n, f in zip(names, facts, strict=True) if f.disputed is not None]
+            name = (doubts or names)[0]
+            yield self.broken(
+                name, quantity, used, limit if used > limit else low, remedy, layer, disputed=used <= high
+            )
+
+    def at_least(self, name: str, quantity: str, used: int, remedy: str, layer: str = "") -> Iterator[Finding]:
+        """Compare with a fact from above."""
+        limit = self.value(name)
+        if limit is None:
+            yield self.unknown(name, quantity, used, layer)
+        elif used < limit:
+            yield self.broken(name, quantity, used, limit, remedy, layer, "<")
+
+    def one_of(self, name: str, quantity: str, used: int, remedy: str, layer: str = "") -> Iterator[Finding]:
+        """Compare with a fact that lists what is possible."""
+        allowed = self.value(name)
+        if allowed is None:
+            yield self.unknown(name, quantity, used, layer)
+        elif used not in allowed:
+            yield self.broken(name, quantity, used, ", ".join(map(str, allowed)), remedy, layer, "not in")
+
+    def allowed(self, name: str, quantity: str, remedy: str, layer: str = "") -> Iterator[Finding]:
+        """What the network has is allowed only where the fact is true."""
+        allowed = self.value(name)
+        if allowed is None:
+            yield self.unknown(name, quantity, None, layer)
+        elif not allowed:
+            yield self.broken(name, quantity, None, None, remedy, layer)
+
+    def broken(
+        self,
+        name: str,
+        quantity: str,
+        used: int | str | None,
+        limit: int | str | None,
+        remedy: str,
+        layer: str = "",
+        relation: str = ">",
+        disputed: bool = False,
+    ) -> Finding:
+        """A limit that rests on a fact is passed: a violation, or a warning where the limit is doubtful."""
+        fact = self.fact(name)
+        severity: Severity = "violation"
+        if fact.status == "estimate":
+            severity, remedy = "warning", f"{remedy} (the limit is an estimate)"
+        elif disputed:
+            severity, remedy = "warning", f"{remedy} (sources disagree on {name}: {fact.value:,} or {fact.disputed:,})"
+        source = ", ".join(fact.source)
+        return Finding(severity, quantity, used, limit, remedy, layer, relation, source, fact.status)
+
+    def unknown(self, name: str, quantity: str, used: int | None, layer: str = "") -> Finding:
+        """A fact is unknown."""
+        fact = self.fact(name)
+        remedy, source = f"the profile does not know {name}", ", ".join(fact.source)
+        return Finding("not checked", quantity, used, None, remedy, layer, "", source, fact.status)
+
+
+# Rules of every chip ---------------------------------------------------------------------------------------
+
+
+def structure(case: Case) -> Iterator[Finding]:
+    """Layers are of known kinds, and have neurons where the chip needs them."""
+    for layer in case.layers:
+        if layer.kind not in ("conv", "dense", "pool", "flatten"):
+            yield Finding("not checked", f"layer of kind {layer.kind!r}", None, None, "the rules know none", layer.name)
+        elif layer.kind == "pool":
+            yield from case.allowed(
+                "pool_without_neuron",
+                "sum pool without neurons",
+                "write it as a grouped convolution with neurons",
+                layer.name,
+            )
+        elif layer.kind != "flatten" and layer.neuron is None:
+            yield Finding("violation", "weights without neurons", None, None, "give the layer neurons", layer.name)
+
+
+def weights(case: Case) -> Iterator[Finding]:
+    """Weights are in range, and multiples of the chip's step (even with mixed sign)."""
+    step = case.value("weight_step")
+    for layer in case.weighted:
+        for quantity, weight in (("weight", layer.weight), ("recurrent weight", getattr(layer, "recurrent", None))):
+            if weight is None:
+                continue
+            low, high = int(weight.min()), int(weight.max())
+            remedy = "lower the layer's weight scale and threshold together"
+            yield from case.at_most("weight_max", quantity, high, remedy, layer.name)
+            yield from case.at_least("weight_min", quantity, low, remedy, layer.name)
+            if step is None:
+                yield case.unknown("weight_step", quantity, None, layer.name)
+            elif odd := int(np.count_nonzero(weight % step)):
+                yield case.broken(
+                    "weight_step",
+                    f"{odd:,} of {weight.size:,} {quantity}s",
+                    None,
+                    step,
+                    f"quantise to multiples of {step}",
+                    layer.name,
+                    "not multiples of",
+                )
+
+
+def threshold(case: Case) -> Iterator[Finding]:
+    """The threshold fits its mantissa."""
+    for layer in case.spiking:
+        remedy = "lower the layer's weight scale and threshold together"
+        low, high = int(np.min(layer.neuron.threshold)), int(np.max(layer.neuron.threshold))
+        yield from case.at_most("threshold_max", "threshold", high, remedy, layer.name)
+        if low < 0:
+            yield Finding("violation", "threshold", low, 0, "use a positive threshold", layer.name, "<")
+
+
+def decays(case: Case) -> Iterator[Finding]:
+    """Decays are within the range of their registers."""
+    for layer in case.spiking:
+        for name in ("current_decay", "voltage_decay"):
+            used, text = getattr(layer.neuron, name), name.replace("_", " ")
+            if case.value("clocked") is False:
+                remedy = (
+                    "train integrate-and-fire neurons (current decay 4096, voltage decay 0): nothing decays by a clock"
+                )
+            else:
+                remedy = f"train with a {text} within the chip's range"
+            yield from case.at_most(f"{name}_max", text, int(np.max(used)), remedy, layer.name)
+            yield from case.at_least(f"{name}_min", text, int(np.min(used)), remedy, layer.name)
+
+
+def bias(case: Case) -> Iterator[Finding]:
+    """Biases are allowed, and fit mantissa and exponent."""
+    for layer in case.spiking:
+        values = layer.neuron.bias
+        if values is None or not np.any(values):
+            continue
+        if case.value("bias_allowed") is not True:
+            remedy = "train bias-free (bias removal and fine-tuning): without a clock no step adds a bias"
+            yield from case.allowed("bias_allowed", "bias", remedy, layer.name)
+            continue
+        bits, remedy = case.value("bias_mantissa_bits"), "lower the layer's weight scale, or remove the bias"
+        if bits is None:
+            yield case.unknown("bias_mantissa_bits", "bias", None, layer.name)
+        else:
+            low, high, most = int(values.min()), int(values.max()), 2 ** (bits - 1) - 1
+            if high > most:
+                yield case.broken("bias_mantissa_bits", "bias", high, most, remedy, layer.name)
+            if low < -most - 1:
+                yield case.broken("bias_mantissa_bits", "bias", low, -most - 1, remedy, layer.name, "<")
+        exponent = layer.neuron.bias_exponent
+        yield from case.at_most("bias_exponent_max", "bias exponent", exponent, "use a smaller exponent", layer.name)
+        if exponent < 0:
+            yield Finding("violation", "bias exponent", exponent, 0, "use exponents from 0", layer.name, "<")
+
+
+def delay(case: Case) -> Iterator[Finding]:
+    """Synaptic delays are within range."""
+    for layer in case.layers:
+        delays = getattr(layer, "delay", None)
+        if delays is None or not np.any(delays):
+            continue
+        yield from case.at_most("delay_max", "delay", int(np.max(delays)), "train with shorter delays", layer.name)
+
+
+def recurrence(case: Case) -> Iterator[Finding]:
+    """A layer feeds itself only where the chip can do it."""
+    for layer in case.layers:
+        if getattr(layer, "recurrent", None) is not None:
+            remedy = "unroll or remove the recurrent synapse: the chip only feeds forward"
+            yield from case.allowed("recurrence", "recurrent synapse", remedy, layer.name)
+
+
+def payload(case: Case) -> Iterator[Finding]:
+    """The input's values fit the bits a spike carries (hidden layers send binary spikes)."""
+    if case.value("clocked") is False:
+        # Without time steps a count of n is n events, one after the other.
+        return
+    if case.input_payload is None:
+        fact = case.fact("payload_bits")
+        if fact.value is not None and fact.value < 24:
+            most = (1 << fact.value) - 1
+            remedy = f"this chip's spikes carry values up to {most:,}: say what the input's largest is, or clip it"
+            source, first = ", ".join(fact.source), case.layers[0].name
+            yield Finding("not checked", "input payload", None, None, remedy, first, "", source, fact.status)
+        return
+    bits = int(case.input_payload).bit_length()
+    remedy = "clip the input to what a spike carries, or bin it into more time steps"
+    yield from case.at_most("payload_bits", "input payload bits", bits, remedy, case.layers[0].name)
+
+
+def reset_interval(case: Case) -> Iterator[Finding]:
+    """Where hardware resets neurons only every 2^n time steps, the number of time steps is one of these."""
+    steps = case.time_steps
+    if steps is None or case.value("reset_interval_power_of_two") is not True or steps & (steps - 1) == 0:
+        return
+    below = 1 << (steps.bit_length() - 1)
+    remedy = f"on hardware use {below} or {2 * below}, blank time steps included; the simulation takes any"
+    fact = case.fact("reset_interval_power_of_two")
+    source = ", ".join(fact.source)
+    yield Finding("warning", "time steps", steps, "a power of two", remedy, "", "is not", source, fact.status)
+
+
+# Loihi -----------------------------------------------------------------------------------------------------
+
+
+def fan_in(case: Case) -> Iterator[Finding]:
+    """The current stays within the state bits when all inputs of one sign are active.
+
+    Hidden layers get binary spikes. The input layer gets `input_payload`, where given; else the rule notes
+    the largest payload that fits. A current that decays slowly piles up: by 4096 / decay in the long run,
+    by no more than the number of time steps.
+    """
+    bits, shift = case.value("state_bits"), case.value("state_shift")
+    for index, layer in enumerate(case.layers):
+        if layer.weight is None or layer.neuron is None:
+            continue
+        quantity = "worst-case current"
+        if bits is None or shift is None:
+            yield case.unknown("state_bits" if bits is None else "state_shift", quantity, None, layer.name)
+            continue
+        # How many times its input the current can become.
+        decay, steps = int(np.min(layer.neuron.current_decay)), case.time_steps
+        piles = [Fraction(DECAY_UNITY, decay)] if decay > 0 else []
+        piles += [] if steps is None else [Fraction(steps)]
+        if not piles:
+            remedy = "the current never decays: give the number of time steps"
+            yield Finding("not checked", quantity, None, None, remedy, layer.name)
+            continue
+        unit = (1 << shift) * min(piles)
+        most = (1 << (bits - 1)) - 1
+        forward, back = worst_case_input(layer.weight), worst_case_input(getattr(layer, "recurrent", None))
+        first = index == 0
+        level = case.input_payload if first and case.input_payload is not None else 1
+        used = math.ceil((forward * level + back) * unit)
+        remedy = "lower the layer's weight scale and threshold together, or its fan-in"
+        if used > most:
+            remedy += f"; beyond {bits} bits the current wraps"
+            yield case.broken("state_bits", quantity, used, most, remedy, layer.name)
+        elif first and case.input_payload is None and forward:
+            largest = int((most / unit - back) // forward)
+            yield Finding(
+                "note", "largest input payload that cannot overflow", largest, None, "keep inputs within it", layer.name
+            )
+
+
+def worst_case_input(weight: np.ndarray | None) -> int:
+    """Largest |sum of weights of one sign| over a layer's neurons: what all these inputs active at once add.
+
+    For a convolution this is its neurons away from the border.
+    """
+    if weight is None:
+        return 0
+    rows = weight.reshape(len(weight), -1).astype(np.int64)
+    return int(max(np.maximum(rows, 0).sum(axis=1).max(), np.maximum(-rows, 0).sum(axis=1).max()))
+
+
+def neurons(case: Case) -> Iterator[Finding]:
+    """All neurons together fit all cores together."""
+    used = sum(math.prod(layer.shape) for layer in case.spiking)
+    yield from case.at_most(
+        ("neurons_per_core", *BOARD), "neurons", used, "use fewer channels, larger strides, or a larger board"
+    )
+
+
+def synapse_memory(case: Case) -> Iterator[Finding]:
+    """A lower bound of the synapses' memory fits all cores together.
+
+    Every weight that is not zero is stored at least once (a convolution's are shared), at full width, with its
+    delay where the layer has delays; lists, indices and copies on several cores come on top.
+    """
+    bits = case.value("weight_bits")
+    count = memory = 0
+    for layer in case.weighted:
+        delays, longest = getattr(layer, "delay", None), case.value("delay_max")
+        delay_bits = int(longest or 0).bit_length() if delays is not None and np.any(delays) else 0
+        both = (layer.weight, getattr(layer, "recurrent", None))
+        stored = sum(int(np.count_nonzero(weight)) for weight in both if weight is not None)
+        count += stored
+        memory += stored * ((bits or 0) + delay_bits)
+    if bits is None:
+        yield case.unknown("weight_bits", "synapse memory", None)
+    else:
+        remedy = "use fewer weights, or a larger board"
+        yield from case.at_most(
+            ("synapse_memory_per_core", *BOARD), "synapse memory (lower bound), bits", memory, remedy
+        )
+    if case.value("synapses_per_chip") is not None:
+        remedy = "use fewer weights, or a larger board"
+        yield from case.at_most(("synapses_per_chip", "chips"), "stored synapses", count, remedy)
+
+
+def placement(case: Case) -> Iterator[Finding]:
+    """Whether the layers can be divided among the cores is another matter than whether their totals fit."""
+    remedy = "only the totals are; axons and memory core by core depend on where each layer goes"
+    if case.profile.family == "speck":
+        remedy = "whether all layers find different cores with enough memory is not computed"
+    yield Finding("not checked", "placement on cores", None, None, remedy)
+
+
+def loihi1_axon_bits(
+    synapses: int, weight_bits: int = 8, delay_bits: int = 0, tag_bits: int = 0, index_bits: int = 0
+) -> int:
+    """Synaptic memory of one input axon on Loihi 1.
+
+    Parameters
+    ----------
+    synapses : int
+        Synapses the axon has on the core.
+    weight_bits, delay_bits, tag_bits : int
+        Stored bits of a synapse: weights take 0, 1, 2, 3, 4, 5, 6 or 8.
+    index_bits : int
+        0 for a dense list; 6..12 for a sparse one.
+
+    Returns
+    -------
+    int
+        Bits. Synapses come in chunks of at most 64, each with a header of 10 bits, in words of 64 bits.
+
+    Notes
+    -----
+    Source: nengo-loihi, ``SynapseConfig.bits_per_axon``.
+    """
+    full, rest = divmod(synapses, 64)
+    bits = weight_bits + delay_bits + tag_bits + index_bits
+
+    def chunk(n: int) -> int:
+        return 64 * -(-(n * bits + 10) // 64) if n else 0
+
+    return full * chunk(64) + chunk(rest)
+
+
+# Speck -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CoreLayer:
+    """What one Speck core does: a convolution with neurons, before the sum pool that may follow.
+
+    A dense layer is a convolution whose kernel covers its input.
+    """
+
+    layer: Any
+    in_shape: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    """Shape of the neurons."""
+    kernel: tuple[int, int]
+
+    @property
+    def kernel_words(self) -> int:
+        """Kernel memory, c * 2^(ceil(log2(kx * ky)) + ceil(log2 f))."""
+        return self.in_shape[0] << (_log2(math.prod(self.kernel)) + _log2(self.shape[0]))
+
+    @property
+    def neuron_words(self) -> int:
+        """Neuron memory, f * 2^(ceil(log2 fy) + ceil(log2 fx))."""
+        return self.shape[0] << (_log2(self.shape[1]) + _log2(self.shape[2]))
+
+    @property
+    def bias_words(self) -> int:
+        """Bias memory: one a channel, or none."""
+        bias = self.layer.neuron.bias
+        return self.shape[0] if bias is not None and np.any(bias) else 0
+
+
+def _log2(n: int) -> int:
+    """ceil(log2 n), exactly."""
+    return (n - 1).bit_length()
+
+
+def core_layers(layers: Sequence[Any]) -> list[CoreLayer]:
+    """What each core does; a pool takes no core, it belongs to the core or input before it."""
+    cores: list[CoreLayer] = []
+    image: Shape = ()
+    for layer in layers:
+        if layer.kind == "flatten":
+            image = layer.in_shape
+        elif layer.kind == "conv" and layer.neuron is not None:
+            cores.append(CoreLayer(layer, layer.in_shape, layer.shape, tuple(layer.weight.shape[2:])))
+        elif layer.kind == "dense" and layer.neuron is not None:
+            shape = cast(tuple[int, int, int], image or (*layer.in_shape, 1, 1))
+            cores.append(CoreLayer(layer, shape, (layer.shape[0], 1, 1), shape[1:]))
+        if layer.kind != "flatten":
+            image = ()
+    return cores
+
+
+SMALLER = {
+    "kernel_memory": "use fewer channels or a smaller kernel (sizes round up to powers of two)",
+    "neuron_memory": "use fewer channels, a larger stride or a pool before it (sizes round up to powers of two)",
+    "bias_memory": "use fewer channels or no bias",
+}
+"""How to need less of each memory of a core."""
+
+
+def core_memory(case: Case) -> Iterator[Finding]:
+    """Every layer finds one core with enough kernel, neuron and bias memory."""
+    sizes = {name: case.value(name) for name in SMALLER}
+    for core in core_layers(case.layers):
+        layer = core.layer.name
+        words = {"kernel_memory": core.kernel_words, "neuron_memory": core.neuron_words, "bias_memory": core.bias_words}
+        too_big = False
+        for name, used in words.items():
+            quantity = name.replace("_", " ")
+            if sizes[name] is None:
+                yield case.unknown(name, quantity, used, layer)
+            elif used > max(sizes[name]):
+                too_big = True
+                yield case.broken(name, quantity, used, max(sizes[name]), SMALLER[name], layer)
+        # Each may fit on some core, but kernels on one and neurons on another.
+        known = [name for name in words if sizes[name] is not None]
+        fits = [words[name] <= np.array(sizes[name]) for name in known]
+        if known and not too_big and not np.logical_and.reduce(fits).any():
+            need = ", ".join(f"{name.replace('_', ' ')} {words[name]:,}" for name in known)
+            yield case.broken(known[0], need, None, "any one core", SMALLER[known[0]], layer, "do not fit on")
+
+
+def core_count(case: Case) -> Iterator[Finding]:
+    """There is a core for every layer."""
+    remedy = "use fewer layers: each takes a core of its own"
+    yield from case.at_most("cores_per_chip", "layers", len(core_layers(case.layers)), remedy)
+
+
+def feature_maps(case: Case) -> Iterator[Finding]:
+    """Channels, heights and widths are within what a core takes in and puts out."""
+    for core in core_layers(case.layers):
+        name = core.layer.name
+        remedy = "pool or stride earlier"
+        yield from case.at_most("input_size_max", "input height or width", max(core.in_shape[1:]), remedy, name)
+        yield from case.at_most("output_size_max", "output height or width", max(core.shape[1:]), remedy, name)
+        for quantity, channels in (("input channels", core.in_shape[0]), ("output channels", core.shape[0])):
+            yield from case.at_most("channels_max", quantity, channels, "use fewer channels", name)
+
+
+def kernels(case: Case) -> Iterator[Finding]:
+    """Kernel, stride, padding, groups and dilation are what a core can do."""
+    for core in core_layers(case.layers):
+        layer, name = core.layer, core.layer.name
+        conv = layer.kind == "conv"
+        remedy = "use a smaller kernel" if conv else "pool before it: the kernel of a dense layer is its input"
+        yield from case.at_most("kernel_max", "kernel height or width", max(core.kernel), remedy, name)
+        if core.kernel[0] != core.kernel[1] and case.value("kernel_square") is not False:
+            quantity = f"kernel {core.kernel[0]}x{core.kernel[1]}, not square"
+            if case.value("kernel_square") is None:
+                yield case.unknown("kernel_square", quantity, None, name)
+            else:
+                yield case.broken("kernel_square", quantity, None, None, "use a square one (pad it with zeros)", name)
+        if layer.kind != "conv":
+            continue
+        for size in sorted(set(layer.stride)):
+            yield from case.one_of("strides", "stride", size, "use one of these", name)
+        yield from case.at_most("padding_max", "padding", max(layer.padding), "use less padding", name)
+        remedy = "write a sum pool as a pool layer, other groups as a full convolution with zeros"
+        yield from case.at_most("groups_max", "groups", layer.groups, remedy, name)
+        dilation = max(getattr(layer, "dilation", (1, 1)))
+        yield from case.at_most("dilation_max", "dilation", dilation, "write it as a larger kernel with zeros", name)
+
+
+def pools(case: Case) -> Iterator[Finding]:
+    """Sum pools are square, of a size a core can do (pools in a row multiply), with stride equal to size."""
+    row: tuple[int, int] = (1, 1)
+    for layer, after in zip(case.layers, [*case.layers[1:], None], strict=True):
+        if layer.kind != "pool":
+            row = (1, 1)
+            continue
+        row = (row[0] * layer.kernel[0], row[1] * layer.kernel[1])
+        if tuple(layer.stride) != tuple(layer.kernel) or any(layer.padding):
+            quantity = f"pool {layer.kernel} with stride {layer.stride} and padding {layer.padding}"
+            remedy = "use a stride equal to the size and no padding"
+            yield case.broken("pools", quantity, None, None, remedy, layer.name)
+        if after is not None and after.kind == "pool":
+            continue
+        if row[0] != row[1]:
+            yield case.broken(
+                "pools", f"pool {row[0]}x{row[1]}, not square", None, None, "use a square one", layer.name
+            )
+        for size in sorted(set(row)):
+            yield from case.one_of("pools", "pool", size, "use one of these, or a strided convolution", layer.name)
+
+
+def single_events(case: Case) -> Iterator[Finding]:
+    """The membrane voltage stays within the state bits.
+
+    Events arrive one by one and a neuron spikes as soon as it can, so it never passes its threshold by more
+    than one weight; from below it is clamped.
+    """
+    bits = case.value("state_bits")
+    for layer in case.spiking:
+        if layer.weight is None:
+            continue
+        used = int(np.max(layer.neuron.threshold)) + max(0, int(np.max(layer.weight)))
+        quantity, remedy = "threshold plus largest weight", "lower the layer's weight scale and threshold together"
+        if bits is None:
+            yield case.unknown("state_bits", quantity, used, layer.name)
+        elif used > (most := (1 << (bits - 1)) - 1):
+            yield case.broken("state_bits", quantity, used, most, remedy, layer.name)
+
+
+def outputs(case: Case) -> Iterator[Finding]:
+    """The chip's readout has a class for every output."""
+    last = case.layers[-1]
+    remedy = "use fewer classes, or read the last core's events instead of the chip's readout"
+    yield from case.at_most("outputs_max", "outputs", math.prod(last.shape), remedy, last.name)
+
+
+Rule = Callable[[Case], Iterator[Finding]]
+
+COMMON: tuple[Rule, ...] = (
+    structure,
+    weights,
+    threshold,
+    decays,
+    bias,
+    delay,
+    recurrence,
+    payload,
+    reset_interval,
+)
+RULES: dict[str, tuple[Rule, ...]] = {
+    "loihi": (*COMMON, fan_in, neurons, synapse_memory, placement),
+    "speck": (*COMMON, single_events, core_count, core_memory, feature_maps, kernels, pools, outputs, placement),
+}
+"""The rules of each family."""
+
+_ORDER: tuple[Severity, ...] = ("violation", "warning", "not checked", "note")
+
+
+def check(
+    network: NetworkLike, profile: Profile, time_steps: int | None = None, input_payload: int | None = None
+) -> Report:
+    """Check a network against a profile.
+
+    Parameters
+    ----------
+    network : netx_export.network.Network, or anything with such layers
+        Integers as the chip has them.
+    profile : Profile
+    time_steps : int, optional
+        How many time steps a sample takes.
+    input_payload : int, optional
+        Largest value in the input (1: binary spikes).
+
+    Returns
+    -------
+    Report
+        All findings of all rules; ``report.fits``, ``str(report)``, ``report.to_dict()``.
+
+    Raises
+    ------
+    ProfileError
+        `time_steps` or `input_payload` is not positive.
+    """
+    for name, value in (("time_steps", time_steps), ("input_payload", input_payload)):
+        if value is not None and value < 1:
+            raise ProfileError(f"{name} must be at least 1, got {value}")
+    case = Case(network, profile, time_steps, input_payload)
+    findings = [
+        dataclasses.replace(finding, rule=rule.__name__) for rule in RULES[profile.family] for finding in rule(case)
+    ]
+    findings.sort(key=lambda finding: _ORDER.index(finding.severity))
+    return Report(str(getattr(network, "source", "network")), profile.name, tuple(findings))

@@ -1,0 +1,78 @@
+"""Train a spiking neural network once and run it at any number of time steps.
+
+>>> from mtt_lava import Settings, evaluate, export, train
+>>> run = train(Settings.make("nmnist-3c1fc", data="digits-dvs"), "runs/digits")  # doctest: +SKIP
+>>> points = evaluate(run, [1, 2, 4, 10, 100])  # doctest: +SKIP
+>>> network, report = export(run, "digits.net")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# Before torch is imported: threads that wait busily for each other make it many times slower where a core has other
+# work too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from mtt_lava.data import Dataset, frames, open_dataset
+    from mtt_lava.deploy import Proof, export, prove, to_network
+    from mtt_lava.evaluation import Point, evaluate
+    from mtt_lava.model import Model, SpikingNetwork, load_model, model_names
+    from mtt_lava.run import Run, Settings, load_run
+    from mtt_lava.temporal import Sampler, transform
+    from mtt_lava.training import train
+
+_HOME = {
+    "Dataset": "data",
+    "Model": "model",
+    "Point": "evaluation",
+    "Proof": "deploy",
+    "Run": "run",
+    "Sampler": "temporal",
+    "Settings": "run",
+    "SpikingNetwork": "model",
+    "evaluate": "evaluation",
+    "export": "deploy",
+    "frames": "data",
+    "load_model": "model",
+    "load_run": "run",
+    "model_names": "model",
+    "open_dataset": "data",
+    "prove": "deploy",
+    "to_network": "deploy",
+    "train": "training",
+    "transform": "temporal",
+}
+
+__all__ = [
+    "Dataset",
+    "Model",
+    "Point",
+    "Proof",
+    "Run",
+    "Sampler",
+    "Settings",
+    "SpikingNetwork",
+    "evaluate",
+    "export",
+    "frames",
+    "load_model",
+    "load_run",
+    "model_names",
+    "open_dataset",
+    "prove",
+    "to_network",
+    "train",
+    "transform",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # torch and SLAYER take seconds to import: only once something of theirs is asked for.
+    if name not in _HOME:
+        raise AttributeError(f"module 'mtt_lava' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"mtt_lava.{_HOME[name]}"), name)

@@ -1,0 +1,417 @@
+"""The command line: `mtt` and `mtt-export`.
+
+Every command imports what it needs when it runs, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+METHODS = ("sdt", "nmt", "mtt")
+OUR_PACKAGES = ("mtt_lava", "netx_export", "hw_profiles")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _numbers(text: str, least: int, what: str) -> list[int]:
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or min(values) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of {what}: give numbers from {least} on, as 1,2,10")
+    return values
+
+
+def _steps(text: str) -> list[int]:
+    return _numbers(text, 1, "time steps")
+
+
+def _seeds(text: str) -> list[int]:
+    return _numbers(text, 0, "seeds")
+
+
+def _write_json(path: str, content: Any) -> None:
+    from netx_export.files import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+# ------------------------------------------------------------------------------------------------ train
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    """What every command that trains takes; names are those of `mtt_lava.Settings`."""
+    parser.add_argument("--data", required=True, metavar="NAME", help="data set: digits-dvs (built in) or nmnist")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--time-steps", type=int, metavar="T", help="time steps of training (default 10)")
+    parser.add_argument("--t-min", type=int, metavar="T", help="fewest time steps drawn by nmt and mtt (default 1)")
+    parser.add_argument("--configurations", type=int, metavar="S", help="temporal configurations a batch (default 3)")
+    parser.add_argument("--group", type=int, metavar="G", help="blocks a stage (default 1)")
+    parser.add_argument("--hold-first", action="store_true", default=None, help="the first stage always runs T")
+    parser.add_argument(
+        "--no-sandwich",
+        dest="sandwich",
+        action="store_false",
+        default=None,
+        help="all configurations random, as in the paper; else one is T and one T_MIN everywhere",
+    )
+    parser.add_argument("--form", choices=("group", "fraction"), help="temporal transformation (default group)")
+    parser.add_argument("--input-form", choices=("group", "fraction", "trim"), help="that of the input (default group)")
+    parser.add_argument("--profile", metavar="NAME", help="hardware profile, a name or a TOML file (default loihi2)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs, quantised ones included (default 150)")
+    parser.add_argument("--fine-tune", type=float, metavar="SHARE", help="share of the epochs trained quantised")
+    parser.add_argument("--batch", type=int, metavar="N", help="samples a batch (default 25)")
+    parser.add_argument("--learning-rate", type=float, metavar="R", help="peak rate before quantisation")
+    parser.add_argument("--fine-tune-rate", type=float, metavar="R", help="peak rate after it")
+    parser.add_argument("--weight-decay", type=float, metavar="W", help="of AdamW (default 0)")
+    parser.add_argument("--norm", choices=("scale", "batch"), help="batch norm without mean and offset, or with them")
+    parser.add_argument("--biases", choices=("none", "scaled", "kept"), help="what folding the norm does with biases")
+    parser.add_argument("--no-augment", dest="augment", action="store_false", default=None, help="frames as they are")
+
+
+_TRAINING = (
+    *("data", "root", "method", "time_steps", "t_min", "configurations", "group", "hold_first", "sandwich"),
+    *("form", "input_form"),
+    *("profile", "epochs", "fine_tune", "batch", "learning_rate", "fine_tune_rate", "weight_decay", "norm"),
+    *("biases", "augment", "seed"),
+)
+
+
+def _settings(args: argparse.Namespace, **more: Any) -> Any:
+    from mtt_lava import Settings
+
+    values = {name: getattr(args, name, None) for name in _TRAINING} | more
+    return Settings.make(args.model, **values)
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "train",
+        _train,
+        "Train a network and write a run folder.",
+        "mtt train nmnist-3c1fc --data digits-dvs --method mtt --out runs/digits",
+    )
+    parser.add_argument("model", metavar="MODEL", help="name of a model, or a TOML file")
+    parser.add_argument("--method", choices=METHODS, help="training method (default mtt)")
+    parser.add_argument("--seed", type=int, metavar="S", help="fixes the result (default 0)")
+    parser.add_argument("--out", required=True, metavar="RUN", help="run folder to write")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
+    _add_training(parser)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from mtt_lava import train
+
+    settings = _settings(args)
+    run = train(settings, args.out, resume=args.resume)
+    last = run.metrics[-1]
+    print(f"{args.out}: {run.network.weights:,} weights; loss {last['loss']:.3f}, accuracy {last['accuracy']:.1%}")
+    print(_verdict(run))
+    return 0
+
+
+def _verdict(run: Any) -> str:
+    import hw_profiles
+    from mtt_lava import to_network
+
+    settings = run.settings
+    report = hw_profiles.check(to_network(run), settings.chip, settings.time_steps, settings.input_max)
+    return str(report).splitlines()[0]
+
+
+# ------------------------------------------------------------------------------------------------ evaluate
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "Accuracy and spikes of a run at any number of time steps; with a backend, the proof that it fires the same.",
+        "mtt evaluate runs/digits --time-steps 1,2,4,10,100 --json points.json",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("--time-steps", type=_steps, metavar="T,T,...", help="default: T of training")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    parser.add_argument(
+        "--backend", metavar="NAME", help="run the exported network on fast or lava and compare every spike"
+    )
+    parser.add_argument("--samples", type=int, metavar="N", help="with --backend: only the first N test samples")
+    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from mtt_lava import evaluate, load_run, prove
+    from mtt_lava.evaluation import open_test_split, table
+
+    run = load_run(args.run)
+    dataset = open_test_split(run, args.root)
+    steps = args.time_steps or [run.settings.time_steps]
+    if args.backend is None:
+        points = evaluate(run, steps, dataset)
+        print(table(points))
+        result = [point.to_dict() for point in points]
+    else:
+        proofs = prove(run, steps, args.backend, args.samples, dataset)
+        for proof in proofs:
+            print(f"{args.backend}: {proof}")
+        result = [proof.to_dict() for proof in proofs]
+    if args.json:
+        _write_json(args.json, {"run": args.run, "backend": args.backend, "time_steps": result})
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ simulate
+
+
+def _add_simulate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "simulate",
+        _simulate,
+        "Run a NetX file on integer input.",
+        "mtt simulate digits.net input.npy --backend lava --output output.npz",
+    )
+    parser.add_argument("network", metavar="NET", help="NetX file")
+    parser.add_argument("input", metavar="INPUT.npy", help="integers, (N, C, H, W, T) or (N, F, T)")
+    parser.add_argument("--backend", default="lava", metavar="NAME", help="simulator: fast or lava (default lava)")
+    parser.add_argument("--output", required=True, metavar="OUT.npz", help="takes spikes and readout")
+    parser.add_argument("--record", default="", metavar="u,v,spikes", help="also record these for every layer")
+    parser.add_argument("--time-limit", type=float, metavar="S", help="lava: seconds the run may take")
+    parser.add_argument("--stock", action="store_true", default=None, help="lava: its own convolutions, slower")
+    spread = parser.add_mutually_exclusive_group()
+    spread.add_argument("--workers", type=int, metavar="N", help="spread the samples over N processes")
+    spread.add_argument("--scheduler", metavar="ADDRESS", help="spread them over the Dask cluster at tcp://HOST:PORT")
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from netx_export.simulation import load_inputs, simulate
+
+    record = [part for part in args.record.split(",") if part]
+    inputs = load_inputs(args.input)
+    options = {name: getattr(args, name) for name in ("time_limit", "stock", "workers", "scheduler")}
+    given = {name: value for name, value in options.items() if value is not None}
+    result = simulate(args.network, inputs, backend=args.backend, record=record, **given)
+    result.save(args.output)
+    print(f"{args.output}: {len(inputs)} samples, {int(result.spikes.sum()):,} output spikes")
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ check, profiles
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "check",
+        _check,
+        "Whether a NetX file fits a chip: exit code 0 fits, 1 does not, 2 error.",
+        "mtt check digits.net --profile loihi2",
+    )
+    parser.add_argument("network", metavar="NET", help="NetX file")
+    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: the one named in the file)")
+    parser.add_argument("--time-steps", type=int, metavar="T", help="time steps a sample (default: those in the file)")
+    parser.add_argument("--input-payload", type=int, metavar="N", help="largest value in the input (1: binary spikes)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _check(args: argparse.Namespace) -> int:
+    import hw_profiles
+    from netx_export import NetworkError, read
+
+    network = read(args.network)
+    profile = args.profile or network.info.get("profile")
+    if profile is None:
+        raise NetworkError(f"{args.network}: names no profile: give one with --profile NAME")
+    time_steps = args.time_steps or network.info.get("time_steps")
+    payload = args.input_payload or network.info.get("input_max")
+    report = hw_profiles.check(network, hw_profiles.load(profile), time_steps, payload)
+    print(json.dumps(report.to_dict(), indent=2) if args.json else report)
+    return 0 if report.fits else 1
+
+
+def _add_profiles(commands: Any) -> None:
+    parser = _command(
+        commands, "profiles", _profiles, "The hardware profiles, or one with its sources.", "mtt profiles loihi1"
+    )
+    parser.add_argument("profile", nargs="?", metavar="NAME", help="a name or a TOML file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _profiles(args: argparse.Namespace) -> int:
+    import hw_profiles
+
+    if args.profile is not None:
+        profile = hw_profiles.load(args.profile)
+        print(profile.model_dump_json(indent=2) if args.json else hw_profiles.describe(profile))
+        return 0
+    profiles = [hw_profiles.load(name) for name in hw_profiles.names()]
+    if args.json:
+        print(json.dumps({profile.name: profile.title for profile in profiles}, indent=2))
+    else:
+        width = max(len(profile.name) for profile in profiles)
+        print("\n".join(f"{profile.name.ljust(width)}  {profile.title}" for profile in profiles))
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ bench, demo
+
+
+def _add_bench(commands: Any) -> None:
+    bench = commands.add_parser("bench", help="Measure.", description="Measure.")
+    benches = bench.add_subparsers(metavar="BENCH", required=True)
+    parser = _command(
+        benches,
+        "methods",
+        _bench_methods,
+        "Train by several methods and seeds and compare the accuracy at every number of time steps. Goes on where it "
+        "was stopped.",
+        "mtt bench methods --data nmnist --root DIR --out runs/methods",
+    )
+    parser.add_argument("--model", default="nmnist-3c1fc", metavar="MODEL", help="default nmnist-3c1fc")
+    parser.add_argument("--methods", default="sdt,mtt", metavar="M,M,...", help="default sdt,mtt")
+    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], metavar="S,S,...", help="default 0,1,2")
+    parser.add_argument(
+        "--at",
+        type=_steps,
+        default=[1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100],
+        metavar="T,T,...",
+        help="evaluated at these",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders and the picture")
+    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    _add_training(parser)
+    parser = _command(
+        benches,
+        "simulate",
+        _bench_simulate,
+        "Speed, memory and equality of the simulators: SLAYER, fast, lava with our convolutions and with its own.",
+        "mtt bench simulate --json simulate.json",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+
+
+def _bench_methods(args: argparse.Namespace) -> int:
+    from mtt_lava.bench import methods
+
+    chosen = args.methods.split(",")
+    settings = [_settings(args, method=method, seed=seed) for method in chosen for seed in args.seeds]
+    result = methods(settings, args.at, Path(args.out))
+    print(result)
+    if args.json:
+        _write_json(args.json, result.to_dict())
+    return 0
+
+
+def _bench_simulate(args: argparse.Namespace) -> int:
+    from mtt_lava.bench import simulators
+
+    result = simulators()
+    print(result)
+    if args.json:
+        _write_json(args.json, result.to_dict())
+    return 0
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        _demo,
+        "The whole path on built-in data: train SDT and MTT, compare, export, prove on Lava, check; with pictures.",
+        "mtt demo --out demo",
+    )
+    parser.add_argument("--out", default="demo", metavar="DIR", help="folder to write (default demo)")
+    parser.add_argument("--profile", default="loihi2", metavar="NAME", help="hardware profile (default loihi2)")
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from mtt_lava.demo import demo
+
+    demo(Path(args.out), args.profile)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ export
+
+
+def _export(args: argparse.Namespace) -> int:
+    from mtt_lava import export, load_run
+    from netx_export import layer_table
+
+    run = load_run(args.run)
+    network, report = export(run, args.out, args.profile, args.time_steps)
+    print(layer_table(network))
+    print(f"{args.out}: {run.network.weights:,} trained weights")
+    print(report)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ running
+
+
+def _command(
+    commands: Any, name: str, action: Callable[[argparse.Namespace], int], text: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text.split(":")[0].rstrip("."),
+        description=text,
+        epilog=f"Example: {example}",
+    )
+    parser.set_defaults(action=action)
+    return parser
+
+
+def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.action(args))
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        # Our own errors and the file system's are for the user; anything else is a bug and keeps its traceback.
+        if type(error).__module__.partition(".")[0] not in OUR_PACKAGES and not isinstance(error, OSError):
+            raise
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mtt`; returns the exit code."""
+    parser = _Parser(
+        prog="mtt",
+        description="Train a spiking neural network once and run it at any number of time steps.",
+        epilog="Example: mtt demo",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_train, _add_evaluate, _add_simulate, _add_check, _add_profiles, _add_bench, _add_demo):
+        add(commands)
+    return _run(parser, arguments)
+
+
+def export_main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mtt-export`; returns the exit code."""
+    parser = _Parser(
+        prog="mtt-export",
+        description="Write a trained run as a NetX HDF5 file for Lava and check it against a chip.",
+        epilog="Example: mtt-export runs/digits digits.net --profile loihi2",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("out", metavar="OUT.net", help="file to write")
+    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
+    parser.add_argument("--time-steps", type=int, metavar="T", help="T that rescaled biases are written for")
+    parser.set_defaults(action=_export)
+    return _run(parser, arguments)

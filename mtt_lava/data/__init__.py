@@ -1,0 +1,85 @@
+"""Data sets of event recordings: one interface for all, and their frames.
+
+>>> train = open_dataset("digits-dvs", split="train")  # doctest: +SKIP
+>>> x, y = frames(train, time_steps=10)  # (1500, 2, 34, 34, 10) counts, (1500,) labels  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .binning import bin_events, frames
+from .cache import cache_folder
+from .dataset import EVENT_DTYPE, DataError, Dataset, check_split, from_events, from_images, from_tonic, picture
+
+__all__ = [
+    "DATASETS",
+    "EVENT_DTYPE",
+    "DataError",
+    "Dataset",
+    "bin_events",
+    "cache_folder",
+    "frames",
+    "from_events",
+    "from_images",
+    "from_tonic",
+    "open_dataset",
+    "picture",
+]
+
+DATASETS = ("digits-dvs", "nmnist")
+"""The names that `open_dataset` knows."""
+
+
+def open_dataset(
+    name: str,
+    *,
+    split: str,
+    root: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """Open a data set by its name.
+
+    Parameters
+    ----------
+    name : {"digits-dvs", "nmnist"}
+        ``digits-dvs`` is built in: scikit-learn's 1,797 handwritten digits before a simulated event camera; 1,500
+        train, 297 test. ``nmnist`` is real.
+    split : {"train", "test"}
+    root : path, optional
+        For ``nmnist``. In this order: ``root/NMNIST/Train/<digit>/*.bin`` (any number of them; ``Test`` for the test
+        split); ``root/NMNIST/train.zip`` (``test.zip``), unpacked into the cache; else tonic downloads
+        into `root`, 1.2 GB. Default: a folder in the cache.
+    seed : int
+        For ``digits-dvs``: of the camera and its noise. The digits and their order are the same for all seeds.
+    cache : path, optional
+        Folder for derived data. Default: ``$MTT_CACHE``, or ``mtt-lava`` in the user's cache folder.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If there is no such data set or split, or its files are absent and cannot be downloaded, or are damaged.
+    """
+    check_split(split)
+    folder = Path(cache).expanduser() if cache is not None else None
+    if name == "digits-dvs":
+        from .digits import open_digits
+
+        if root is not None:
+            raise DataError("digits-dvs is built in and takes no root; leave it out")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise DataError(f"seed is {seed!r}; must be a whole number, 0 or more")
+        return open_digits(split, int(seed), folder)
+    if name == "nmnist":
+        from .nmnist import open_nmnist
+
+        return open_nmnist(split, root, folder)
+    raise DataError(f"no data set {name!r}; there are {', '.join(DATASETS)}")

@@ -1,0 +1,188 @@
+"""``nmnist``: N-MNIST, opened by ``tonic.datasets.NMNIST`` from what is there, or downloaded by it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cache import cache_folder, digest, warn_unwritable
+from .dataset import DataError, Dataset, as_labels, as_recording
+
+SENSOR_SIZE = (34, 34, 2)
+DURATION = 315_000
+"""Microseconds: three saccades of 105 ms, the clock by which tonic's (and the authors') code stabilises the digits.
+Recordings end at 297-336 ms; of the events of 1,000 of them 0.2 % come after 300 ms and 0.00005 % after 315 ms."""
+
+_FOLDERS = {"train": "Train", "test": "Test"}
+_MEMBER = re.compile(r"(Train|Test)/[0-9]/[^/]+\.bin")
+_DIGITS = tuple(str(digit) for digit in range(10))
+_EVENT_BYTES = 5
+_TIMEOUT = 30  # seconds without an answer from the server
+
+
+class _Recordings(Sequence[np.ndarray]):
+    """The recordings of a ``tonic.datasets.NMNIST``, read when asked for."""
+
+    def __init__(self, source: Any, keep: object = None) -> None:
+        self._source = source
+        self._keep = keep  # a temporary folder that has to last as long as its files are needed
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        path = Path(self._source.data[index])
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+        if size == 0 or size % _EVENT_BYTES:
+            raise DataError(
+                f"{path}: {size} bytes; must be a whole number of {_EVENT_BYTES}-byte events, at least one: "
+                "the file is damaged, take it from the archive again"
+            )
+        events, _ = self._source[index]
+        return as_recording(events, SENSOR_SIZE, where=str(path))
+
+
+def open_nmnist(split: str, root: str | os.PathLike[str] | None, cache: Path | None) -> Dataset:
+    """Open N-MNIST; see `mtt_lava.data.open_dataset` for where it is looked for."""
+    root = Path(root).expanduser() if root is not None else (cache or cache_folder()) / "nmnist"
+    folder = _FOLDERS[split]
+    archive = root / "NMNIST" / f"{split}.zip"
+    keep: object = None
+    if not _holds_recordings(root / "NMNIST" / folder):
+        if not archive.is_file():
+            if (root / folder).is_dir() or (root / archive.name).is_file():
+                raise DataError(
+                    f"{root}: has {folder} or {archive.name} itself; pass as root the folder that holds NMNIST"
+                )
+            _download(root, split)
+        if not _holds_recordings(root / "NMNIST" / folder):
+            root, keep = _unpacked(archive, cache)
+
+    source = _tonic_nmnist(root, split)
+    labels = as_labels(source.targets, len(source), len(_DIGITS), where=str(root / "NMNIST" / folder))
+    return Dataset(
+        name="nmnist",
+        split=split,
+        sensor_size=SENSOR_SIZE,
+        classes=_DIGITS,
+        events=_Recordings(source, keep),
+        labels=labels,
+        duration=DURATION,
+        fingerprint=digest(*map(_stamp, source.data)),
+        cache=cache,
+    )
+
+
+def _holds_recordings(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.glob("*/*.bin"))
+
+
+def _stamp(path: str) -> tuple[str, int, int]:
+    status = os.stat(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
+
+
+def _tonic_nmnist(root: Path, split: str) -> Any:
+    """Open what is unpacked in ``root/NMNIST`` with tonic, however few recordings there are."""
+    import tonic
+
+    class NMNIST(tonic.datasets.NMNIST):  # tonic looks in a folder of the class's name
+        def _check_exists(self) -> bool:
+            # tonic wants at least 10,000 files, else it downloads; a part of the data set is fine here.
+            return True
+
+    folder = root / "NMNIST" / _FOLDERS[split]
+    # tonic takes the last letter of a folder's name for the label, whatever the folder.
+    stray = [path for path in folder.rglob("*.bin") if path.is_file() and path.parent.name not in _DIGITS]
+    if stray:
+        raise DataError(f"{stray[0]}: must be in one of the folders 0 to 9 of {folder}; move it or remove it")
+    return NMNIST(str(root), train=split == "train")
+
+
+def _unpacked(archive: Path, cache: Path | None) -> tuple[Path, object]:
+    """Unpack `archive` into the cache, once; return the folder to open and, where it is a passing one, its keeper."""
+    target = (cache or cache_folder()) / "nmnist-unpacked" / digest(archive.resolve(), *_stamp(str(archive))[1:])
+    if target.is_dir():
+        return target, None
+    keep: tempfile.TemporaryDirectory[str] | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        keep = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        warn_unwritable(target.parent, str(error.strerror or error))
+        keep = tempfile.TemporaryDirectory(prefix="mtt-nmnist-")
+        _unzip(archive, Path(keep.name) / "NMNIST")
+        return Path(keep.name), keep
+    with keep:
+        whole = Path(keep.name) / "whole"
+        _unzip(archive, whole / "NMNIST")
+        try:
+            whole.rename(target)
+        except OSError:
+            # Another process was quicker: its folder holds the same.
+            if not target.is_dir():
+                raise
+    return target, None
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    from tqdm import tqdm
+
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = [name for name in packed.namelist() if _MEMBER.fullmatch(name)]
+            for name in tqdm(members, desc=f"unpacking {archive.name}", delay=3, leave=False, disable=None):
+                packed.extract(name, folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{archive}: damaged zip file ({error}); delete it and get it again") from None
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be unpacked into {folder} ({error.strerror or error})") from None
+    if not members:
+        raise DataError(f"{archive}: no member like Train/0/00001.bin or Test/0/00001.bin; not an N-MNIST archive")
+
+
+def _download(root: Path, split: str) -> None:
+    """Let tonic download and unpack one split, then move it into place: whole or not at all."""
+    there = root.is_dir()
+    archive = root / "NMNIST" / f"{split}.zip"
+    timeout = socket.getdefaulttimeout()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".nmnist-") as temporary:
+            import tonic
+
+            socket.setdefaulttimeout(_TIMEOUT)
+            with contextlib.redirect_stdout(sys.stderr):
+                tonic.datasets.NMNIST(temporary, train=split == "train")
+            archive.parent.mkdir(exist_ok=True)
+            for part in (_FOLDERS[split], archive.name):
+                os.replace(Path(temporary) / "NMNIST" / part, archive.with_name(part))
+    except (OSError, HTTPException, RuntimeError, zipfile.BadZipFile) as error:
+        # urllib's URLError is an OSError; tonic raises RuntimeError for a wrong checksum.
+        if not there and root.is_dir() and not any(root.iterdir()):
+            shutil.rmtree(root)
+        raise DataError(
+            f"nmnist: found neither {archive.with_name(_FOLDERS[split])}/<digit>/*.bin nor "
+            f"{archive}, and tonic could not download it ({str(error) or type(error).__name__}); get the archives from "
+            "https://www.garrickorchard.com/datasets/n-mnist and pass as root the folder that holds NMNIST"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(timeout)

@@ -1,0 +1,121 @@
+"""The whole path on built-in data, and a page that shows it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import time
+from pathlib import Path
+
+import hw_profiles
+from mtt_lava.bench import Comparison, machine, methods
+from mtt_lava.data import open_dataset, picture
+from mtt_lava.deploy import Proof, export, prove
+from mtt_lava.evaluation import table
+from mtt_lava.run import Settings, load_run
+from netx_export import layer_table
+from netx_export.files import replacing
+from netx_export.network import NetworkError
+
+MODEL, DATA = "nmnist-3c1fc", "digits-dvs"
+EPOCHS = {"sdt": 24, "mtt": 18}
+"""MTT runs three configurations a batch: it takes longer an epoch."""
+AT = (1, 2, 4, 6, 10, 20, 50)
+PROVED = {4: 20, 16: 20}
+"""Time steps, and samples, compared on Lava."""
+
+
+def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Path:
+    """Train SDT and MTT, compare them at other numbers of time steps, export, prove on Lava, check against a chip.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Folder to write: run folders, ``digits.net``, ``accuracy.png``, ``index.html``. Runs that are there already
+        are not trained again.
+    profile : str
+        Hardware profile.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+    """
+    start = time.perf_counter()
+    settings = [
+        Settings.make(MODEL, data=DATA, method=method, epochs=epochs, profile=profile)
+        for method, epochs in EPOCHS.items()
+    ]
+    print(f"1. Train {MODEL} on {DATA}: standard training (SDT) and Mixed Time-step Training (MTT)")
+    comparison = methods(settings, AT, out, progress=progress)
+    print(comparison)
+    run = load_run(out / "mtt-0")
+    network, report = export(run, out / "digits.net")
+    print(f"\n2. Export the MTT network as NetX HDF5: {out / 'digits.net'}\n{layer_table(network)}")
+    print("\n3. Run it on Lava's simulation of Loihi and compare every spike with the trained network")
+    proofs = [p for t, samples in PROVED.items() for p in prove(run, [t], samples=samples, progress=progress)]
+    for proof in proofs:
+        print(f"Lava: {proof}")
+    if not all(proof.exact for proof in proofs):
+        raise NetworkError("the exported network does not fire as the trained one does: please report this")
+    print(f"\n4. Does it fit?\n{report}")
+    page = out / "index.html"
+    seconds = time.perf_counter() - start
+    with replacing(page) as temporary:
+        temporary.write_text(_page(comparison, layer_table(network), proofs, report, seconds), encoding="utf-8")
+    print(f"\nPage: {page} ({seconds:.0f} s)")
+    return page
+
+
+def _image(data: bytes, text: str) -> str:
+    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+
+
+def _recordings() -> bytes:
+    """A row of recordings of the data set."""
+    import numpy as np
+    from matplotlib.image import imsave
+
+    dataset = open_dataset(DATA, split="test")
+    row = np.concatenate([picture(dataset.events[i], dataset.sensor_size) for i in range(8)], axis=1)
+    buffer = io.BytesIO()
+    imsave(buffer, np.kron(row, np.ones((3, 3, 1), dtype=row.dtype)), format="png")
+    return buffer.getvalue()
+
+
+def _page(comparison: Comparison, layers: str, proofs: list[Proof], report: hw_profiles.Report, seconds: float) -> str:
+    def block(text: object) -> str:
+        return f"<pre>{html.escape(str(text))}</pre>"
+
+    spikes = "\n\n".join(
+        f"{method.upper()}\n{table(next(iter(seeds.values())))}" for method, seeds in comparison.points.items()
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>MTT-Lava demo</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+pre {{ background: #f4f4f4; padding: 1rem; white-space: pre-wrap; font-size: 13px; line-height: 1.35; }}
+img {{ max-width: 100%; image-rendering: pixelated; }}
+</style></head><body>
+<h1>One training, any number of time steps</h1>
+<p>{MODEL}, integrate-and-fire, bias-free, 8-bit weights, trained on {DATA}:
+handwritten digits before a simulated event camera that makes three saccades.</p>
+{_image(_recordings(), "Eight recordings of the data set")}
+<h2>Accuracy at any T</h2>
+<p>Both networks were trained at T = {comparison.settings.time_steps}; MTT ran its stages at random numbers of time
+steps meanwhile.</p>
+{_image(comparison.picture.read_bytes(), "Accuracy against the number of time steps")}
+{block(spikes)}
+<h2>The same spikes on Lava</h2>
+<p>Exported as NetX HDF5, loaded by lava-dl's own loader, run on Lava's fixed-point simulation of Loihi, and compared
+with the trained network bit by bit.</p>
+{block(layers)}
+{block(chr(10).join(str(proof) for proof in proofs))}
+<h2>Does it fit the chip?</h2>
+{block(report)}
+<p>Made in {seconds:.0f} s on {html.escape(machine())} by <code>mtt demo</code>.</p>
+</body></html>
+"""

@@ -1,0 +1,475 @@
+"""Models as data, and the spiking networks built from them.
+
+A model is a list of layers, written in Python or in a TOML file::
+
+    name = "nmnist-3c1fc"
+    input = [2, 34, 34]          # channels, height, width
+    readout = "voltage"
+    [[layers]]
+    type = "conv"
+    channels = 8
+    kernel = 3
+    stride = 2
+    [[layers]]
+    type = "pool"
+    kernel = 2
+    [[layers]]
+    type = "dense"
+    features = 10
+
+It becomes a network of SLAYER CUBA blocks in stages: every conv or dense layer opens one, a pool belongs to the stage
+before it. A temporal transformation stands before every stage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tomli
+import torch
+import torch.nn.functional as F
+
+from mtt_lava.neuron import WEIGHT_UNIT, Bias, Neuron, Norm, slayer
+from mtt_lava.temporal import transform
+from netx_export.network import conv_shape
+
+
+class ModelError(ValueError):
+    """A model that is not what it must be. One clear line."""
+
+
+Pair = Annotated[
+    tuple[int, int], pydantic.BeforeValidator(lambda value: (value, value) if isinstance(value, int) else value)
+]
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Conv(_Part):
+    """A convolution and its neurons; pairs are (height, width), a single number stands for both."""
+
+    type: Literal["conv"] = "conv"
+    channels: pydantic.PositiveInt
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: pydantic.PositiveInt = 1
+
+
+class Dense(_Part):
+    """All inputs to all outputs, and neurons; what comes as (C, H, W) is flattened, channels slowest."""
+
+    type: Literal["dense"] = "dense"
+    features: pydantic.PositiveInt
+
+
+class Pool(_Part):
+    """Sum pool; its stride is its kernel unless given.
+
+    On a chip whose pools need neurons it is a SLAYER pool block: one spike where any came in.
+    """
+
+    type: Literal["pool"] = "pool"
+    kernel: Pair
+    stride: Pair | None = None
+
+
+class NeuronSpec(_Part):
+    """Neurons of all layers; decays 0 (nothing is forgotten) .. 1. Integrate-and-fire is (1, 0); threshold is 1."""
+
+    current_decay: Annotated[float, pydantic.Field(ge=0, le=1)] = 1.0
+    voltage_decay: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
+    surrogate: Literal["triangular", "exponential"] = "triangular"
+    width: Annotated[float, pydantic.Field(gt=0)] = 1.0
+
+
+class Model(_Part):
+    """A network as data.
+
+    Parameters
+    ----------
+    name : str
+        For people and files.
+    input : tuple of int
+        (C, H, W) or (F,).
+    layers : list
+        `Conv`, `Dense` and `Pool` (or dictionaries with their fields and ``type``); the last is dense.
+    readout : {"voltage", "count"}
+        The last layer's neurons integrate without spiking, or spike and are counted.
+    neuron : NeuronSpec
+        Neurons of all layers; those of a voltage readout never leak.
+    """
+
+    name: str
+    input: tuple[pydantic.PositiveInt, ...]
+    layers: tuple[Annotated[Conv | Dense | Pool, pydantic.Field(discriminator="type")], ...]
+    readout: Literal["voltage", "count"] = "voltage"
+    neuron: NeuronSpec = NeuronSpec()
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shape of the input and of every layer's output.
+
+        Raises
+        ------
+        ModelError
+            A layer that does not fit what comes before it.
+        """
+        if len(self.input) not in (1, 3):
+            raise ModelError(f"model {self.name}: input is {list(self.input)}; it must be [C, H, W] or [F]")
+        if not self.layers or self.layers[-1].type != "dense":
+            raise ModelError(f"model {self.name}: the last layer must be dense: its neurons are the classes")
+        shapes: list[tuple[int, ...]] = [self.input]
+        for number, layer in enumerate(self.layers, 1):
+            shape = shapes[-1]
+            where = f"model {self.name}: layer {number} ({layer.type})"
+            if isinstance(layer, Dense):
+                shapes.append((layer.features,))
+                continue
+            if len(shape) != 3:
+                raise ModelError(f"{where} needs an input of channels, height and width, but gets {list(shape)}")
+            if isinstance(layer, Pool):
+                out = conv_shape(shape, shape[0], layer.kernel, layer.stride or layer.kernel)
+            else:
+                for what, channels in (("input", shape[0]), ("output", layer.channels)):
+                    if channels % layer.groups:
+                        raise ModelError(
+                            f"{where}: {channels} {what} channels cannot be cut into {layer.groups} groups"
+                        )
+                out = conv_shape(shape, layer.channels, layer.kernel, layer.stride, layer.padding, layer.dilation)
+            if min(out) < 1:
+                raise ModelError(f"{where}: its kernel is larger than its input {list(shape)}")
+            shapes.append(out)
+        return shapes
+
+
+def _one_line(error: pydantic.ValidationError, source: str) -> ModelError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "model"
+    return ModelError(f"{source}: {where}: {first['msg']} (got {first['input']!r})".replace("\n", " "))
+
+
+def model_names() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.name[: -len(".toml")] for path in (resources.files(__package__) / "models").iterdir())
+
+
+def load_model(name: str | Path | dict[str, Any]) -> Model:
+    """The model of that name, of a TOML file, or of a dictionary.
+
+    Raises
+    ------
+    ModelError
+        No such model or file, TOML that cannot be read, a field that is missing, unknown or out of range.
+
+    Examples
+    --------
+    >>> load_model("nmnist-3c1fc").name
+    'nmnist-3c1fc'
+    """
+    source = "model"
+    if not isinstance(name, dict):
+        source = str(name)
+        if source in model_names():
+            text = (resources.files(__package__) / "models" / f"{source}.toml").read_text()
+        elif Path(source).is_file():
+            text = Path(source).read_text()
+        else:
+            raise ModelError(f"no model {source!r}: use one of {', '.join(model_names())}, or the path of a TOML file")
+        try:
+            name = tomli.loads(text)
+        except tomli.TOMLDecodeError as error:
+            raise ModelError(f"{source}: not valid TOML: {error}") from None
+    try:
+        model = Model.model_validate(name)
+    except pydantic.ValidationError as error:
+        raise _one_line(error, source) from None
+    model.shapes()
+    return model
+
+
+class _ConvSynapse(slayer.synapse.Conv):
+    """SLAYER's convolution as one two-dimensional convolution over all samples and time steps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight if self.pre_hook_fx is None else self.pre_hook_fx(self.weight)
+        frames = x.movedim(-1, 0)
+        flat = F.conv2d(
+            frames.flatten(0, 1),
+            weight[..., 0],
+            None,
+            self.stride[:2],
+            self.padding[:2],
+            self.dilation[:2],
+            self.groups,
+        )
+        return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
+
+
+class _DenseSynapse(slayer.synapse.Dense):
+    """SLAYER's dense layer as one matrix product over all samples and time steps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight if self.pre_hook_fx is None else self.pre_hook_fx(self.weight)
+        return F.linear(x.movedim(-1, 0), weight.flatten(1)).movedim(0, -1)
+
+
+class _Quantiser:
+    """A synapse's `pre_hook_fx`: the weights a chip can hold, in SLAYER's units, or (descaled) in the chip's."""
+
+    def __init__(self, weight_scale: float, weight_bits: int) -> None:
+        self.weight_scale = weight_scale
+        self.low, self.high = -(1 << (weight_bits - 1)), (1 << (weight_bits - 1)) - 1
+
+    def __call__(self, weight: torch.Tensor, descale: bool = False) -> torch.Tensor:
+        # Of the chip's nine bits the lowest is lost where signs are mixed: even integers.
+        integers = 2 * (weight.detach() * (self.weight_scale / 2)).round().clamp(self.low, self.high)
+        if descale:
+            return integers
+        wanted = weight * (self.weight_scale / WEIGHT_UNIT)
+        return wanted + (integers / WEIGHT_UNIT - wanted).detach()
+
+
+class SumPool(torch.nn.Module):
+    """Sum pool without neurons, (N, C, H, W, T) to (N, C, H', W', T)."""
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Sum over windows."""
+        frames = x.movedim(-1, 0)
+        flat = F.avg_pool2d(frames.flatten(0, 1), self.kernel, self.stride, divisor_override=1)
+        return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
+
+
+class SpikingNetwork(torch.nn.Module):
+    """A model as SLAYER CUBA blocks in stages.
+
+    Parameters
+    ----------
+    model : Model
+        What to build.
+    pool_neurons : bool
+        Sum pools have neurons (chips of one-bit messages), or pass sums on.
+    norm : {"batch", "scale", None}
+        Normalisation of the dendritic current while training: batch norm, or its bias-free form.
+    input_max : int, optional
+        Largest value an input spike can carry on the chip; larger event counts are cut.
+    form, input_form : str
+        Form of the temporal transformations between stages, and of the one before the first; see
+        `mtt_lava.temporal.matrix`.
+
+    Attributes
+    ----------
+    blocks : torch.nn.ModuleList
+        One SLAYER block (or `SumPool`) a layer of the model.
+    stages : list of int
+        For every block the number of its stage.
+    weight_bits : int or None
+        Width of the weights once quantised.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        pool_neurons: bool = True,
+        norm: str | None = "batch",
+        input_max: int | None = None,
+        form: str = "group",
+        input_form: str = "group",
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.form, self.input_form = form, input_form
+        self.input_max = input_max
+        self.weight_bits: int | None = None
+        shapes = model.shapes()
+        blocks: list[torch.nn.Module] = []
+        self.stages: list[int] = []
+        stage = -1
+        for layer, before, shape in zip(model.layers, shapes, shapes[1:], strict=False):
+            if not isinstance(layer, Pool):
+                stage += 1
+            self.stages.append(max(stage, 0))
+            blocks.append(_block(layer, before, shape, model.neuron, pool_neurons, norm))
+        if model.readout == "voltage":
+            # A leaking readout would weigh late time steps more than early ones, and each T differently.
+            blocks[-1].neuron = Neuron(1.0, 1.0, 0.0)
+            blocks[-1].neuron.norm = _norm(norm, shapes[-1][0])
+        self.blocks = torch.nn.ModuleList(blocks)
+
+    @property
+    def weighted(self) -> list[torch.nn.Module]:
+        """The blocks that have trained weights, in order."""
+        return [block for block in self.blocks if _trained(block)]
+
+    @property
+    def names(self) -> list[str]:
+        """A name for every block: its type and its number among the blocks of that type."""
+        types = [layer.type for layer in self.model.layers]
+        return [f"{kind}{types[: i + 1].count(kind)}" for i, kind in enumerate(types)]
+
+    @property
+    def spiking_names(self) -> list[str]:
+        """Names of the blocks whose neurons spike."""
+        silent = len(self.blocks) - 1 if self.model.readout == "voltage" else None
+        blocks = enumerate(zip(self.names, self.blocks, strict=True))
+        return [name for i, (name, block) in blocks if i != silent and not isinstance(block, SumPool)]
+
+    @property
+    def weights(self) -> int:
+        """Number of trained synaptic weights."""
+        return sum(block.synapse.weight.numel() for block in self.weighted)
+
+    @property
+    def biases(self) -> list[Bias]:
+        """Biases left by folding a batch norm, if they were kept."""
+        return [block.neuron.norm for block in self.weighted if isinstance(block.neuron.norm, Bias)]
+
+    @property
+    def n_stages(self) -> int:
+        """Number of stages: what a temporal configuration has numbers for."""
+        return self.stages[-1] + 1
+
+    def forward(
+        self, x: torch.Tensor, time_steps: Sequence[int] | None = None, spikes: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """The readout of frames `x`.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            (N, C, H, W, T) or (N, F, T), events a frame.
+        time_steps : sequence of int, optional
+            A number of time steps for every stage; without it every stage runs the T of `x`.
+        spikes : list, optional
+            Takes the spikes of every block with spiking neurons, (N, C, H, W, T) or (N, F, T).
+
+        Returns
+        -------
+        torch.Tensor
+            (N, classes): membrane voltage after the last time step (voltage readout, in SLAYER's units: 1/4096 of
+            the chip's once quantised) or spike count.
+        """
+        # Time slowest in memory: every synapse is then one product over all time steps, without a copy.
+        x = x.movedim(-1, 0).contiguous().movedim(0, -1)
+        stage = -1
+        for number, block in enumerate(self.blocks):
+            if time_steps is not None and self.stages[number] != stage:
+                stage = self.stages[number]
+                x = transform(x, time_steps[stage], self.form if number else self.input_form)
+            if number == 0 and self.input_max is not None:
+                x = x.clamp(max=self.input_max)
+            if isinstance(self.model.layers[number], Dense) and x.dim() == 5:
+                x = x.flatten(1, 3)
+            if number == len(self.blocks) - 1 and self.model.readout == "voltage":
+                return block.neuron.integrate(block.synapse(x))
+            x = block(x)
+            if spikes is not None and not isinstance(block, SumPool):
+                spikes.append(x)
+        return x.sum(-1)
+
+    @property
+    def readout_unit(self) -> float:
+        """What the readout counts in: spikes, or the last layer's threshold."""
+        return 1.0 if self.model.readout == "count" else self.blocks[-1].neuron.threshold
+
+    def fold_norms(self, biases: bool) -> None:
+        """Fold every norm into the weights; what it adds to the current becomes a bias, or is removed.
+
+        Parameters
+        ----------
+        biases : bool
+            Keep the biases. False is the paper's bias removal: means and offsets are set to 0.
+        """
+        for block in self.weighted:
+            norm = block.neuron.norm
+            if isinstance(norm, Norm):
+                weight = block.synapse.weight
+                weight.data.mul_(norm.gain.view(-1, *(1,) * (weight.dim() - 1)))
+                block.neuron.norm = Bias(norm.bias) if biases else None
+
+    def quantise(self, weight_scales: Sequence[float], weight_bits: int) -> None:
+        """Let every forward run in the chip's integers; gradients go straight through.
+
+        Parameters
+        ----------
+        weight_scales : sequence of float
+            For every layer with weights: chip integers a unit of weight (`netx_export.quantise.weight_scale`).
+        weight_bits : int
+            Width of the weights, sign included.
+        """
+        self.weight_bits = weight_bits
+        for block, scale in zip(self.weighted, weight_scales, strict=True):
+            block.synapse.pre_hook_fx = _Quantiser(scale, weight_bits)
+            block.neuron.threshold_mantissa = round(scale)
+            block.neuron.exact = True
+            if isinstance(block.neuron.norm, Bias):
+                block.neuron.norm.weight_scale = scale
+        for block in self.blocks:
+            if hasattr(block, "neuron"):
+                block.neuron.exact = True
+
+    @property
+    def weight_scales(self) -> list[float]:
+        """The scales `quantise` was given; empty before."""
+        hooks = [block.synapse.pre_hook_fx for block in self.weighted]
+        return [hook.weight_scale for hook in hooks if isinstance(hook, _Quantiser)]
+
+
+def _norm(norm: str | None, channels: int) -> Norm | None:
+    return None if norm is None else Norm(channels, centred=norm == "batch")
+
+
+def _trained(block: torch.nn.Module) -> bool:
+    return isinstance(getattr(block, "synapse", None), _ConvSynapse | _DenseSynapse)
+
+
+def _block(
+    layer: Conv | Dense | Pool,
+    before: tuple[int, ...],
+    shape: tuple[int, ...],
+    neuron: NeuronSpec,
+    pool_neurons: bool,
+    norm: str | None,
+) -> torch.nn.Module:
+    """The SLAYER block of one layer, with our neuron and synapse in it."""
+    if isinstance(layer, Pool):
+        pool = SumPool(layer.kernel, layer.stride or layer.kernel)
+        if not pool_neurons:
+            return pool
+        # Threshold between no spike and one; the gradient is that of min(sum, 1).
+        params = {"threshold": 0.5, "current_decay": 1.0, "voltage_decay": 0.0}
+        block = slayer.block.cuba.Pool(dict(params), pool.kernel, pool.stride, delay_shift=False)
+        block.synapse = pool
+        block.neuron = Neuron(**params, surrogate="rectangular")
+        return block
+    params = {"threshold": 1.0, "current_decay": neuron.current_decay, "voltage_decay": neuron.voltage_decay}
+    # SLAYER blocks change and share the dictionary they are given: one each.
+    if isinstance(layer, Dense):
+        block = slayer.block.cuba.Dense(dict(params), math.prod(before), layer.features, delay_shift=False)
+        block.synapse = _DenseSynapse(math.prod(before), layer.features)
+    else:
+        shape_args = (
+            before[0],
+            layer.channels,
+            layer.kernel,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+        )
+        block = slayer.block.cuba.Conv(dict(params), *shape_args, delay_shift=False)
+        block.synapse = _ConvSynapse(*shape_args)
+    block.neuron = Neuron(**params, surrogate=neuron.surrogate, width=neuron.width)
+    block.neuron.norm = _norm(norm, shape[0])
+    return block

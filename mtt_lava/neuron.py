@@ -1,0 +1,270 @@
+"""SLAYER's CUBA neuron, quicker and with a choice of surrogate gradient; and what may normalise its current.
+
+The neuron computes what `lava.lib.dl.slayer.neuron.cuba.Neuron` computes, bit for bit once weights are quantised, and
+saturates the membrane voltage at 24 bits as Loihi does and SLAYER does not. It works with time as the slowest
+dimension in memory, so that a convolution over all time steps at once needs no copy; the shapes that users see stay
+SLAYER's (N, C, H, W, T) and (N, C, T).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from typing import Any
+
+import torch
+
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    # SLAYER reports a missing Prophesee toolbox and a missing CUDA, which no user of ours asked for.
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from lava.lib.dl import slayer
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+SURROGATES = ("triangular", "exponential", "rectangular")
+"""Derivatives that stand in for that of a spike, d = |v - threshold| and w half their width: the paper's triangle
+max(0, 1 - d / w) / w, SLAYER's 0.1 / (2 tau) * exp(-d / tau) with tau = 100 w, and 1 / (2 w) where d <= w."""
+
+WEIGHT_UNIT = 64
+"""Chip integers a unit of SLAYER's weights: SLAYER's default scale, 2**6."""
+STATE_UNIT = 4096
+"""Chip integers a unit of SLAYER's current and voltage: 2**12."""
+VOLTAGE_MAX = (2**23 - 1) / STATE_UNIT
+"""Where the chip's membrane voltage saturates, in SLAYER's units."""
+
+
+def _decayed(state: torch.Tensor, kept: float, exact: bool) -> torch.Tensor:
+    """One time step of decay; in chip arithmetic (truncated toward zero) where `exact`."""
+    if kept == 1:
+        return state
+    if not exact:
+        return state * kept
+    # A 24-bit state times a 12-bit factor does not fit float32.
+    return (state.double() * (STATE_UNIT * kept)).trunc().div(STATE_UNIT).to(state.dtype)
+
+
+class _Fire(torch.autograd.Function):
+    """Voltage dynamics, threshold and hard reset over all time steps: current (T, ...) to spikes (T, ...)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: torch.Tensor, threshold: float, kept: float, exact: bool, surrogate: str, width: float
+    ) -> torch.Tensor:
+        voltage = torch.empty_like(current)
+        v = torch.zeros_like(current[0])
+        for t, now in enumerate(current):
+            v = torch.add(_decayed(v, kept, exact), now, out=voltage[t])
+            if exact:
+                v.clamp_(-VOLTAGE_MAX, VOLTAGE_MAX)
+            v = v * (v <= threshold)
+        ctx.save_for_backward(voltage)
+        ctx.threshold, ctx.kept, ctx.surrogate, ctx.width = threshold, kept, surrogate, width
+        return (voltage > threshold).to(current.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = gradients
+        (voltage,) = ctx.saved_tensors
+        below = voltage <= ctx.threshold
+        distance = (voltage - ctx.threshold).abs_()
+        if ctx.surrogate == "triangular":
+            slope = distance.mul_(-1 / ctx.width**2).add_(1 / ctx.width).clamp_(min=0)
+        elif ctx.surrogate == "exponential":
+            # SLAYER's constants (neuron/cuba.py): scale 0.1, tau 100 thresholds.
+            tau = 100 * ctx.width
+            slope = distance.mul_(-1 / tau).exp_().mul_(0.1 / 2 / tau)
+        else:
+            slope = (distance <= ctx.width).to(distance.dtype).mul_(0.5 / ctx.width)
+        result = slope.mul_(gradient)
+        for t in range(len(result) - 2, -1, -1):
+            after = result[t + 1]
+            # SLAYER lets the gradient pass through a reset; the paper's recursion stops there.
+            result[t].add_(after if ctx.surrogate == "exponential" else after * below[t], alpha=ctx.kept)
+        return result, None, None, None, None, None
+
+
+class Neuron(slayer.neuron.cuba.Neuron):
+    """CUBA neurons of one layer.
+
+    Parameters
+    ----------
+    threshold, current_decay, voltage_decay : float
+        As SLAYER's: decays 0 (nothing is forgotten) .. 1. Integrate-and-fire is (1, 0).
+    surrogate : {"triangular", "exponential", "rectangular"}
+        Surrogate gradient of a spike, see `SURROGATES`.
+    width : float
+        Its half width w, in thresholds.
+
+    Attributes
+    ----------
+    exact : bool
+        Compute in the chip's integers (weights must be quantised); else in plain float32.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        current_decay: float = 1.0,
+        voltage_decay: float = 0.0,
+        surrogate: str = "triangular",
+        width: float = 1.0,
+    ) -> None:
+        super().__init__(threshold, current_decay, voltage_decay)
+        if surrogate not in SURROGATES:
+            raise ValueError(f"unknown surrogate gradient {surrogate!r}: use one of {', '.join(SURROGATES)}")
+        self.surrogate = surrogate
+        self.width = width
+        self.exact = False
+
+    @property
+    def threshold_mantissa(self) -> int:
+        """The chip's threshold."""
+        return round(self._threshold * WEIGHT_UNIT)
+
+    @threshold_mantissa.setter
+    def threshold_mantissa(self, value: int) -> None:
+        self._threshold = value / WEIGHT_UNIT
+
+    def _current(self, synaptic: torch.Tensor) -> torch.Tensor:
+        """Synaptic input (N, ..., T) to dendritic current (T, N, ...), filtered and normalised."""
+        decay = self.current_decay.item()
+        if decay < STATE_UNIT:
+            state = torch.zeros_like(synaptic[..., 0])
+            synaptic = leaky_integrator.dynamics(synaptic, self.current_decay.round(), state, self.s_scale)
+        if self.norm is not None:
+            synaptic = self.norm(synaptic)
+        return synaptic.movedim(-1, 0)
+
+    @property
+    def _voltage_kept(self) -> float:
+        """Factor that a time step leaves of the voltage."""
+        return 1 - round(self.voltage_decay.item()) / STATE_UNIT
+
+    def forward(self, synaptic: torch.Tensor) -> torch.Tensor:
+        """Spikes (0 or 1) of synaptic input (N, C, H, W, T) or (N, C, T)."""
+        spikes = _Fire.apply(
+            self._current(synaptic),
+            self._threshold,
+            self._voltage_kept,
+            self.exact,
+            self.surrogate,
+            self.width * self._threshold,
+        )
+        return spikes.movedim(0, -1)
+
+    def integrate(self, synaptic: torch.Tensor) -> torch.Tensor:
+        """Membrane voltage (N, ...) after the last time step of neurons that never spike."""
+        current = self._current(synaptic)
+        kept = self._voltage_kept
+        if kept == 1 and not self.exact:
+            return current.sum(0)
+        v = torch.zeros_like(current[0])
+        for now in current:
+            v = _decayed(v, kept, self.exact) + now
+            if self.exact:
+                v = v.clamp(-VOLTAGE_MAX, VOLTAGE_MAX)
+        return v
+
+
+class Norm(torch.nn.Module):
+    """Batch norm of the dendritic current over samples, space and time.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels or features.
+    centred : bool
+        Subtract the mean and learn an offset (batch norm as everyone knows it), or only scale (divide by the root
+        of the mean square): what a network that must do without biases can keep.
+
+    Attributes
+    ----------
+    momentum : float or None
+        Weight of a new batch in the running statistics; None averages all batches since `reset` alike.
+    """
+
+    eps = 1e-5
+
+    def __init__(self, channels: int, centred: bool = True) -> None:
+        super().__init__()
+        self.centred = centred
+        self.weight = torch.nn.Parameter(torch.ones(channels))
+        self.offset = torch.nn.Parameter(torch.zeros(channels)) if centred else None
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("power", torch.ones(channels))
+        self.momentum: float | None = 0.1
+        self.batches = 0
+
+    def reset(self, momentum: float | None) -> None:
+        """Forget the running statistics."""
+        self.mean.zero_()
+        self.power.fill_(1)
+        self.momentum, self.batches = momentum, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (N, C, ..., T)."""
+        frames = x.movedim(-1, 0)
+        flat = frames.reshape(-1, *frames.shape[2:])
+        self.batches += self.training
+        if self.centred:
+            flat = torch.nn.functional.batch_norm(
+                flat, self.mean, self.power, self.weight, self.offset, self.training, self._rate, self.eps
+            )
+        else:
+            power = self.power
+            if self.training:
+                power = flat.square().mean([d for d in range(flat.dim()) if d != 1])
+                self.power.lerp_(power.detach(), self._rate)
+            flat = flat * (self.weight / (power + self.eps).sqrt()).view(1, -1, *(1,) * (flat.dim() - 2))
+        return flat.view(frames.shape).movedim(0, -1)
+
+    @property
+    def _rate(self) -> float:
+        return 1 / self.batches if self.momentum is None and self.batches else self.momentum or 0.0
+
+    @property
+    def gain(self) -> torch.Tensor:
+        """What folding multiplies the weights with, one a channel."""
+        return (self.weight / (self.power + self.eps).sqrt()).detach()
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """What folding leaves to add to the current, one a channel."""
+        if self.offset is None:
+            return torch.zeros_like(self.gain)
+        return (self.offset - self.mean * self.gain).detach()
+
+
+class Bias(torch.nn.Module):
+    """A bias on the current, one a channel, added in every time step.
+
+    Attributes
+    ----------
+    per_step : float
+        Factor on the bias: T_train / T where the input's total charge does not grow with T (event data), else 1.
+    weight_scale : float or None
+        Chip integers a unit, once quantised; the bias then is a multiple of one integer.
+    """
+
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__()
+        self.value = torch.nn.Parameter(value.clone())
+        self.per_step = 1.0
+        self.weight_scale: float | None = None
+
+    @property
+    def integers(self) -> torch.Tensor:
+        """Bias mantissas of the chip (quantised networks only)."""
+        assert self.weight_scale is not None
+        return (self.value.detach() * (self.per_step * self.weight_scale)).round()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the bias to (N, C, ..., T)."""
+        bias = self.value * self.per_step
+        if self.weight_scale is not None:
+            wanted = bias * (self.weight_scale / WEIGHT_UNIT)
+            # Straight through: the forward value is what the chip adds, the gradient that of the bias.
+            bias = wanted + (self.integers / WEIGHT_UNIT - wanted).detach()
+        return x + bias.view(1, -1, *(1,) * (x.dim() - 2))

@@ -1,0 +1,290 @@
+"""Settings of a training run, and the folder that holds one.
+
+A run folder holds ``settings.json`` (what was trained, and how), ``weights.safetensors`` (the trained network),
+``metrics.jsonl`` (one line an epoch) and, until training has ended, ``checkpoint.safetensors``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import hw_profiles
+from mtt_lava.model import Model, SpikingNetwork, load_model
+from mtt_lava.temporal import Sampler
+from netx_export.files import replacing
+
+if TYPE_CHECKING:
+    from hw_profiles import Profile
+
+FORMAT_VERSION = 1
+
+
+class RunError(ValueError):
+    """Settings that cannot be, or a run folder that is not one. One clear line."""
+
+
+class Settings(pydantic.BaseModel):
+    """What to train, and how.
+
+    Parameters
+    ----------
+    model : Model, or what `load_model` takes
+        The network.
+    data : str
+        Name of a data set.
+    root : str, optional
+        Folder of the data set.
+    method : {"sdt", "nmt", "mtt"}
+        Standard direct training, naive mixture, or Mixed Time-step Training.
+    time_steps : int
+        T: frames a recording is binned into; the largest number of time steps trained.
+    t_min : int
+        Smallest number of time steps drawn.
+    configurations, group, hold_first, sandwich
+        See `mtt_lava.temporal.Sampler`.
+    form, input_form : str
+        Form of the temporal transformations between stages, and of the one before the first; see
+        `mtt_lava.temporal.matrix`.
+    profile : str
+        Name or file of the hardware profile: reset, payload, weight bits, biases.
+    epochs : int
+        All epochs, at least 2; the share `fine_tune` of them trains the quantised network, after norms are folded.
+    learning_rate, fine_tune_rate : float
+        Peak rates of AdamW in the two phases.
+    norm : {"scale", "batch"}
+        Batch norm while training: without mean and offset (nothing to remove later), or with them.
+    biases : {"none", "scaled", "kept"}
+        What folding the norm does with biases: remove them (the paper's recipe), keep them rescaled by T_train / T
+        (event data, whose charge does not grow with T), or keep them as they are (still images).
+    augment : bool
+        Small random shifts, turns, zooms and shears of the training frames.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    model: Model
+    data: str
+    root: str | None = None
+    method: Literal["sdt", "nmt", "mtt"] = "mtt"
+    time_steps: pydantic.PositiveInt = 10
+    t_min: pydantic.PositiveInt = 1
+    configurations: pydantic.PositiveInt = 3
+    group: pydantic.PositiveInt = 1
+    hold_first: bool = False
+    sandwich: bool = True
+    form: Literal["group", "fraction"] = "group"
+    input_form: Literal["group", "fraction", "trim"] = "group"
+    profile: str = "loihi2"
+    epochs: int = pydantic.Field(default=150, ge=2)
+    fine_tune: float = pydantic.Field(default=0.5, gt=0, lt=1)
+    batch: pydantic.PositiveInt = 25
+    learning_rate: pydantic.PositiveFloat = 3e-3
+    fine_tune_rate: pydantic.PositiveFloat = 2e-3
+    weight_decay: pydantic.NonNegativeFloat = 0.0
+    norm: Literal["scale", "batch"] = "scale"
+    biases: Literal["none", "scaled", "kept"] = "none"
+    augment: bool = True
+    seed: pydantic.NonNegativeInt = 0
+
+    @classmethod
+    def make(cls, model: str | Path | dict[str, Any] | Model, **values: Any) -> Settings:
+        """Settings from a model and fields, with one clear line for what is wrong.
+
+        Raises
+        ------
+        RunError, mtt_lava.model.ModelError, mtt_lava.temporal.TemporalError, hw_profiles.ProfileError
+            A model, profile or field that cannot be.
+        """
+        model = model if isinstance(model, Model) else load_model(model)
+        try:
+            settings = cls(model=model, **{k: v for k, v in values.items() if v is not None})
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise RunError(f"training settings: {field}: {first['msg']} (got {first['input']!r})") from None
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Refuse what the profile cannot run, before an hour is spent on it."""
+        self.sampler(1)
+        if self.biases != "none" and self.norm != "batch":
+            raise RunError(f"training settings: biases {self.biases!r} come from norm 'batch'; norm is {self.norm!r}")
+        facts = self.chip.facts
+        if facts.reset.value != "zero":
+            raise RunError(
+                f"profile {self.profile}: its neurons reset by {facts.reset.value}; only reset to zero is trained: "
+                f"use loihi1 or loihi2"
+            )
+        if self.biases != "none" and facts.bias_allowed.value is False:
+            raise RunError(f"profile {self.profile} has no biases: train with biases 'none'")
+
+    @property
+    def chip(self) -> Profile:
+        """The hardware profile."""
+        return hw_profiles.load(self.profile)
+
+    @property
+    def input_max(self) -> int | None:
+        """Largest input value that the chip's spikes can carry; None where they can carry any of ours."""
+        bits = self.chip.facts.payload_bits.value
+        return None if bits is None or bits >= 24 else (1 << bits) - 1
+
+    @property
+    def weight_bits(self) -> int:
+        """Width of the chip's weights, sign included; what its step leaves out does not count."""
+        facts = self.chip.facts
+        low, high, step = facts.weight_min.value, facts.weight_max.value, facts.weight_step.value
+        if low is None or high is None or step is None:
+            raise RunError(f"profile {self.profile}: does not say weight_min, weight_max and weight_step: state them")
+        return ((high - low) // step).bit_length()
+
+    def sampler(self, stages: int) -> Sampler:
+        """The temporal configurations of training."""
+        return Sampler(
+            self.method,
+            stages,
+            self.t_min,
+            self.time_steps,
+            self.configurations,
+            self.group,
+            self.hold_first,
+            self.sandwich,
+            self.seed,
+        )
+
+    def build(self) -> SpikingNetwork:
+        """The untrained network; the seed fixes its weights."""
+        torch.manual_seed(self.seed)
+        pool_neurons = not self.chip.facts.pool_without_neuron.value
+        return SpikingNetwork(self.model, pool_neurons, self.norm, self.input_max, self.form, self.input_form)
+
+
+class Run:
+    """A trained network and how it was trained.
+
+    Attributes
+    ----------
+    settings : Settings
+    network : SpikingNetwork
+        Quantised, in evaluation mode.
+    folder : pathlib.Path or None
+    """
+
+    def __init__(self, settings: Settings, network: SpikingNetwork, folder: Path | None = None) -> None:
+        self.settings, self.network, self.folder = settings, network, folder
+        network.eval()
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One dictionary an epoch."""
+        if self.folder is None:
+            return []
+        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+    def set_time_steps(self, time_steps: int) -> None:
+        """Rescale kept biases by T_train / T where the settings ask for it; nothing else depends on T."""
+        if self.settings.biases == "scaled":
+            for bias in self.network.biases:
+                bias.per_step = self.settings.time_steps / time_steps
+
+    def save(self, folder: str | Path) -> None:
+        """Write settings and weights into a run folder."""
+        self.folder = Path(folder)
+        save_settings(self.settings, self.folder)
+        save_state(self.folder / "weights.safetensors", self.network, {})
+
+
+def save_settings(settings: Settings, folder: Path) -> None:
+    """Write ``settings.json``."""
+    with replacing(folder / "settings.json") as temporary:
+        content = {"format_version": FORMAT_VERSION, **settings.model_dump(mode="json")}
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def save_state(
+    path: Path, network: SpikingNetwork, more: dict[str, torch.Tensor], info: dict[str, Any] | None = None
+) -> None:
+    """Write a network's tensors (and more) as safetensors, with what is needed to rebuild it."""
+    tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    info = {"weight_scales": network.weight_scales, "weight_bits": network.weight_bits, **(info or {})}
+    with replacing(path) as temporary:
+        save_file(tensors | more, temporary, {"info": json.dumps(info)})
+
+
+def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Restore what `save_state` wrote into a freshly built network; returns the other tensors and the information.
+
+    Raises
+    ------
+    RunError
+        A file that is missing, damaged, or of another network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            info = json.loads(file.metadata()["info"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: damaged, or not written by mtt train: {error}") from None
+    if info["weight_scales"]:
+        network.fold_norms(biases != "none")
+        network.quantise(info["weight_scales"], info["weight_bits"])
+    state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise RunError(f"{path}: holds another network than settings.json: {' '.join(str(error).split())}") from None
+    return {name: value for name, value in tensors.items() if not name.startswith("network.")}, info
+
+
+def load_settings(folder: str | Path) -> Settings:
+    """Read ``settings.json`` of a run folder.
+
+    Raises
+    ------
+    RunError
+        No such folder, or a file that is missing, damaged or of a newer version.
+    """
+    path = Path(folder) / "settings.json"
+    try:
+        content = dict(json.loads(path.read_text()))
+        version, model = content.pop("format_version"), dict(content.pop("model"))
+    except FileNotFoundError:
+        raise RunError(f"{folder}: not a run folder (it has no settings.json): make one with mtt train") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: damaged: {error!r}") from None
+    if version != FORMAT_VERSION:
+        raise RunError(f"{path}: format version {version}; this program reads {FORMAT_VERSION}: update it")
+    return Settings.make(model, **content)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Open a finished run folder.
+
+    Raises
+    ------
+    RunError
+        Not a run folder, a damaged file, or a run that has not ended.
+
+    Examples
+    --------
+    >>> run = load_run("runs/nmnist")  # doctest: +SKIP
+    >>> run.network.weights  # doctest: +SKIP
+    6160
+    """
+    folder = Path(folder)
+    settings = load_settings(folder)
+    if not (folder / "weights.safetensors").exists() and (folder / "checkpoint.safetensors").exists():
+        raise RunError(f"{folder}: training has not ended: go on with mtt train --resume --out {folder}")
+    network = settings.build()
+    load_state(folder / "weights.safetensors", network, settings.biases)
+    return Run(settings, network, folder)

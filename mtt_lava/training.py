@@ -1,0 +1,301 @@
+"""Training: Algorithm 1 of the paper, then the way to the chip's integers.
+
+First phase: surrogate-gradient training with batch norm, a backward pass for every temporal configuration and one
+optimiser step a mini-batch. Then calibration of the norms, removal (or keeping) of biases, folding of the norms and
+quantisation. Second phase: the same training through the quantised forward.
+
+Every random choice depends on the seed and the number of the epoch or step only, so that a run that was stopped goes
+on exactly as it would have.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from mtt_lava.data import Dataset, frames, open_dataset
+from mtt_lava.run import Run, RunError, Settings, load_settings, load_state, save_settings, save_state
+from netx_export.files import replacing
+from netx_export.quantise import weight_scale
+
+LOGIT_SCALE = 10.0
+"""The loss sees this times the readout averaged over time: sharp enough for a rate between 0 and 1."""
+CALIBRATION_BATCHES = 10
+WARM_UP = 0.1
+"""Share of a phase in which the learning rate rises; it then falls along a cosine to 0."""
+
+
+def augment(frames: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Move every sample a little: up to 1 px, 10 degrees, 10 % zoom and 10 % shear, nearest pixel.
+
+    Parameters
+    ----------
+    frames : torch.Tensor
+        (T, N, C, H, W).
+    generator : torch.Generator
+        Source of chance.
+    """
+    t, n, channels, height, width = frames.shape
+    turn, zoom, shear, down, right = (torch.rand(n, 1, 1, generator=generator) * 2 - 1 for _ in range(5))
+    y = torch.arange(height).view(1, -1, 1) - (height - 1) / 2 - 1.5 * down
+    x = torch.arange(width).view(1, 1, -1) - (width - 1) / 2 - 1.5 * right
+    cos, sin = torch.cos(turn * math.radians(10)), torch.sin(turn * math.radians(10))
+    size = 1 + 0.1 * zoom
+    source_x = ((cos * x + sin * y) / size + 0.1 * shear * y + (width - 1) / 2).round().long()
+    source_y = ((cos * y - sin * x) / size + (height - 1) / 2).round().long()
+    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
+    index = source_y.clamp(0, height - 1) * width + source_x.clamp(0, width - 1)
+    index = index.view(1, n, 1, -1).expand(t, n, channels, -1)
+    moved = frames.flatten(3).gather(3, index) * inside.view(1, n, 1, -1)
+    return moved.view(frames.shape)
+
+
+def _check_biases(biases: str, dataset: Dataset) -> None:
+    """Refuse biases that would be right at one T only."""
+    if biases == "kept" and not dataset.static:
+        raise RunError(
+            f"biases 'kept' with event data ({dataset.name}): a bias is added in every time step, but the charge of a "
+            f"recording does not grow with T: use biases 'none' or 'scaled'"
+        )
+    if biases == "scaled" and dataset.static:
+        raise RunError(
+            f"biases 'scaled' with still images ({dataset.name}): their charge grows with T as a bias does: "
+            f"use biases 'kept'"
+        )
+
+
+class _Trainer:
+    """State of one training run."""
+
+    def __init__(self, settings: Settings, folder: Path | None, dataset: Dataset | None, progress: bool) -> None:
+        self.settings, self.folder, self.progress = settings, folder, progress
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dataset = dataset or open_dataset(settings.data, split="train", root=settings.root)
+        _check_biases(settings.biases, dataset)
+        counts, labels = frames(dataset, 1 if dataset.static else settings.time_steps)
+        if settings.model.input != counts.shape[1:-1]:
+            raise RunError(
+                f"model {settings.model.name} takes input {list(settings.model.input)}, but {settings.data} gives "
+                f"{list(counts.shape[1:-1])}: change the model's input or the data set"
+            )
+        if settings.model.layers[-1].features != len(dataset.classes):  # type: ignore[union-attr]
+            raise RunError(
+                f"model {settings.model.name} has {settings.model.layers[-1].features} outputs, "  # type: ignore[union-attr]
+                f"but {settings.data} has {len(dataset.classes)} classes: change the last layer"
+            )
+        # Time first: see SpikingNetwork.forward.
+        compact = np.uint8 if counts.dtype == np.uint8 else np.int32
+        self.frames = torch.from_numpy(np.moveaxis(counts, -1, 0).astype(compact, order="C"))
+        self.labels = torch.from_numpy(labels).long()
+        self.network = settings.build().to(self.device)
+        self.sampler = settings.sampler(self.network.n_stages)
+        self.steps = max(1, len(self.labels) // settings.batch)
+        self.first_phase = max(1, settings.epochs - max(1, round(settings.epochs * settings.fine_tune)))
+        self.done = 0
+        self.lines: list[str] = []
+        self.optimiser = self._new_optimiser()
+
+    def _new_optimiser(self) -> torch.optim.Optimizer:
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, weight_decay=self.settings.weight_decay)
+
+    @property
+    def quantised(self) -> bool:
+        return bool(self.network.weight_scales)
+
+    def _rate(self, step: int) -> float:
+        """Learning rate of a step, counted from the beginning of training."""
+        first = self.first_phase * self.steps
+        start, end, peak = (0, first, self.settings.learning_rate)
+        if self.quantised:
+            start, end, peak = (first, self.settings.epochs * self.steps, self.settings.fine_tune_rate)
+        part = (step - start + 1) / (end - start + 1)
+        return peak * (
+            part / WARM_UP if part < WARM_UP else 0.5 * (1 + math.cos(math.pi * (part - WARM_UP) / (1 - WARM_UP)))
+        )
+
+    def _batch(self, chosen: torch.Tensor, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames (N, C, H, W, T) and labels."""
+        x = self.frames[:, chosen].float()
+        if generator is not None and x.dim() == 5:
+            x = augment(x, generator)
+        return x.to(self.device).movedim(0, -1), self.labels[chosen].to(self.device)
+
+    def epoch(self, bar: Any) -> dict[str, float]:
+        """One pass over the training data: Algorithm 1."""
+        self.network.train()
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.done)
+        order = torch.randperm(len(self.labels), generator=generator)
+        loss_sum, right, seen = 0.0, 0, 0
+        for number in range(self.steps):
+            step = self.done * self.steps + number
+            chosen = order[number * self.settings.batch : (number + 1) * self.settings.batch]
+            x, labels = self._batch(chosen, generator if self.settings.augment else None)
+            for group in self.optimiser.param_groups:
+                group["lr"] = self._rate(step)
+            self.optimiser.zero_grad()
+            configurations = self.sampler.draw(step)
+            for time_steps in configurations:
+                logits = self.network(x, time_steps) * (LOGIT_SCALE / self.network.readout_unit / time_steps[-1])
+                loss = F.cross_entropy(logits, labels)
+                # Backward at once frees the graph: the peak memory is that of one configuration.
+                (loss / len(configurations)).backward()
+                loss_sum += loss.item() / len(configurations)
+                right += int((logits.argmax(1) == labels).sum())
+                seen += len(labels)
+            self.optimiser.step()
+            bar.set_postfix(loss=f"{loss_sum / (number + 1):.3f}", accuracy=f"{right / seen:.1%}", refresh=False)
+            bar.update()
+        if not math.isfinite(loss_sum):
+            raise RunError(f"training diverged in epoch {self.done + 1}: lower the learning rate")
+        return {"loss": loss_sum / self.steps, "accuracy": right / seen}
+
+    def calibrate(self) -> None:
+        """Statistics of the norms over some batches at T alone: those of mixed configurations mean nothing."""
+        norms = [block.neuron.norm for block in self.network.weighted]
+        for norm in norms:
+            norm.reset(momentum=None)
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        order = torch.randperm(len(self.labels), generator=generator)
+        full = (self.settings.time_steps,) * self.network.n_stages
+        self.network.train()
+        with torch.no_grad():
+            for chosen in order.split(self.settings.batch)[:CALIBRATION_BATCHES]:
+                self.network(self._batch(chosen, None)[0], full)
+
+    def lower(self) -> None:
+        """End the first phase: calibrate, fold the norms, quantise."""
+        self.calibrate()
+        self.network.fold_norms(self.settings.biases != "none")
+        bits, names = self.settings.weight_bits, dict(zip(self.network.blocks, self.network.names, strict=True))
+        scales = [
+            weight_scale(block.synapse.weight.detach().cpu().numpy(), 1.0, bits, names[block])
+            for block in self.network.weighted
+        ]
+        self.network.quantise(scales, bits)
+        self.optimiser = self._new_optimiser()
+
+    def checkpoint(self) -> None:
+        """Write everything that the next epoch depends on."""
+        if self.folder is None:
+            return
+        state = self.optimiser.state_dict()["state"]
+        tensors = {f"optimiser.{i}.{k}": torch.as_tensor(v) for i, of in state.items() for k, v in of.items()}
+        with replacing(self.folder / "metrics.jsonl") as temporary:
+            temporary.write_text("".join(self.lines))
+        save_state(self.folder / "checkpoint.safetensors", self.network, tensors, {"epochs": self.done})
+
+    def restore(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        assert self.folder is not None
+        path = self.folder / "checkpoint.safetensors"
+        if not path.exists():
+            return
+        tensors, info = load_state(path, self.network, self.settings.biases)
+        self.done = info["epochs"]
+        self.optimiser = self._new_optimiser()
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in tensors.items():
+            _, number, key = name.split(".")
+            state.setdefault(int(number), {})[key] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        self.lines = (self.folder / "metrics.jsonl").read_text().splitlines(keepends=True)[: self.done]
+
+    def run(self) -> Run:
+        """All epochs that are left."""
+        total = self.settings.epochs * self.steps
+        with tqdm(
+            total=total,
+            initial=self.done * self.steps,
+            desc=f"{self.settings.method} {self.settings.model.name}",
+            unit="batch",
+            disable=not self.progress,
+        ) as bar:
+            while self.done < self.settings.epochs:
+                start = time.perf_counter()
+                if self.done == self.first_phase and not self.quantised:
+                    self.lower()
+                metrics = self.epoch(bar)
+                self.done += 1
+                phase = "quantised" if self.quantised else "float"
+                seconds = round(time.perf_counter() - start, 3)
+                self.lines.append(
+                    json.dumps({"epoch": self.done, "phase": phase, **metrics, "seconds": seconds}) + "\n"
+                )
+                self.checkpoint()
+        result = Run(self.settings, self.network.cpu(), self.folder)
+        if self.folder is not None:
+            result.save(self.folder)
+            (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        return result
+
+
+def train(
+    settings: Settings,
+    out: str | Path | None = None,
+    dataset: Dataset | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Train a network.
+
+    Parameters
+    ----------
+    settings : Settings
+        What, and how.
+    out : path, optional
+        Run folder to write; without it nothing is written.
+    dataset : Dataset, optional
+        Training data of your own (`mtt_lava.data.from_events`, ``from_images``); default: what the settings name.
+    resume : bool
+        Go on where the run in `out` was stopped; its result is that of an unbroken run.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Run
+        The trained, quantised network.
+
+    Raises
+    ------
+    RunError
+        Settings that do not fit the data, a run folder that holds something else, a training that diverged.
+
+    Examples
+    --------
+    >>> from mtt_lava import Settings, train
+    >>> run = train(Settings.make("nmnist-3c1fc", data="digits-dvs", epochs=20), "runs/first")  # doctest: +SKIP
+    """
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        if (folder / "settings.json").exists():
+            if not resume:
+                raise RunError(f"{folder}: holds a run already: go on with it (--resume) or choose another folder")
+            if load_settings(folder) != settings:
+                raise RunError(
+                    f"{folder}: its run has other settings: resume it with the same, or choose another folder"
+                )
+            if (folder / "weights.safetensors").exists():
+                raise RunError(f"{folder}: its run has ended: nothing to resume")
+        elif resume:
+            raise RunError(f"{folder}: has no run to resume")
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(f"{folder}: exists and is not an empty folder: choose another")
+    trainer = _Trainer(settings, folder, dataset, progress)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if resume:
+            trainer.restore()
+        else:
+            save_settings(settings, folder)
+    return trainer.run()

@@ -1,0 +1,20 @@
+"""Spiking networks in a chip's integers: the network description, and the NetX HDF5 files that hold it."""
+
+from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool
+from netx_export.netx import NetxWarning, layer_table, read, write
+
+__all__ = [
+    "Average",
+    "Conv",
+    "Dense",
+    "Flatten",
+    "Layer",
+    "Network",
+    "NetworkError",
+    "NetxWarning",
+    "Neuron",
+    "Pool",
+    "layer_table",
+    "read",
+    "write",
+]

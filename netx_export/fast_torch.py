@@ -1,0 +1,199 @@
+"""Simulation in PyTorch, for GPUs; called by `netx_export.fast_backend`.
+
+Synapses are one convolution or matrix product over all samples and time steps, in floating point that holds every
+partial sum as a whole number: 32 bits below 2**24, 64 bits below 2**53. Neurons are integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from netx_export.fast_backend import Results
+from netx_export.network import (
+    DECAY_UNITY,
+    STATE_BITS,
+    STATE_SHIFT,
+    Average,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    NetworkError,
+    Pool,
+)
+
+BUFFER_BYTES = 1 << 30
+"""What signals and states of a chunk of samples may take, unless a single sample needs more."""
+
+
+def run(
+    network: Network, inputs: np.ndarray, results: Results, *, device: str, chunk: int | None, progress: bool
+) -> None:
+    """Simulate all samples on a device, chunk by chunk, into `results`."""
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise NetworkError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    samples, steps = inputs.shape[0], inputs.shape[-1]
+    payload = max(abs(int(inputs.min())), abs(int(inputs.max())))
+    if chunk is None:
+        most = max(int(np.prod(layer.in_shape)) + 4 * int(np.prod(layer.shape)) for layer in network)
+        chunk = max(1, min(samples, BUFFER_BYTES // (8 * steps * most)))
+    with exact(), torch.inference_mode(), tqdm(total=samples, desc="fast", unit="sample", delay=1, leave=False) as bar:
+        bar.disable = bar.disable or not progress
+        for n in range(0, samples, chunk):
+            part = slice(n, min(n + chunk, samples))
+            _run_chunk(network, inputs[part], payload, results, part, place)
+            bar.update(part.stop - part.start)
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Make PyTorch add up products one by one: no transforms (cuDNN, NNPACK), no TF32, no bfloat16."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _run_chunk(
+    network: Network, inputs: np.ndarray, payload: int, results: Results, part: slice, device: torch.device
+) -> None:
+    signal = torch.from_numpy(np.ascontiguousarray(np.moveaxis(inputs, -1, 1), np.int64)).to(device)  # (n, T, ...)
+    for number, layer in zip(network.numbers, network, strict=True):
+        if isinstance(layer, Flatten):
+            signal = signal.flatten(2)
+            continue
+        bound = payload * _largest_row(layer)
+        act = _synapses(layer, signal, _float(bound, network, layer))
+        if layer.neuron is None:
+            signal, payload = act, bound
+            continue
+        spikes, u, v = _neurons(layer, act, states=bool({"u", "v"} & set(results.what)))
+        for what, array in (("spikes", spikes), ("u", u), ("v", v)):
+            if what in results.what:
+                results.record[f"{what}.{number}"][part] = _samples(array)
+        if results.voltage is not None and layer is network.spiking[-1]:
+            results.voltage[part] = v[:, -1].cpu().numpy()
+        signal, payload = spikes, 1
+    results.spikes[part] = _samples(signal)
+
+
+def _samples(array: torch.Tensor) -> np.ndarray:
+    """(n, T, ...) to (n, ..., T)."""
+    return np.moveaxis(array.cpu().numpy(), 1, -1)
+
+
+def _largest_row(layer: Layer) -> int:
+    """Largest sum of absolute weights into one output: no partial sum of inputs up to 1 is larger."""
+    if isinstance(layer, Pool):
+        return layer.kernel[0] * layer.kernel[1]
+    if isinstance(layer, Average):
+        return int(np.prod(layer.in_shape)) // layer.shape[0]
+    assert layer.weight is not None
+    return int(np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1).sum(axis=1).max())
+
+
+def _float(bound: int, network: Network, layer: Layer) -> torch.dtype:
+    if bound <= 1 << 24:
+        return torch.float32
+    if bound <= 1 << 53:
+        return torch.float64
+    raise NetworkError(
+        f"{network.source}: layer {layer.name or layer.kind}: sums can reach {bound}, beyond {1 << 53} up to which "
+        f"floating point is exact; give smaller inputs, or device='cpu'"
+    )
+
+
+def _synapses(layer: Layer, signal: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Weighted input (n, T, *layer.shape), int64, of a layer that gets (n, T, *layer.in_shape)."""
+    signal = signal.to(dtype)
+    if isinstance(layer, Average):
+        return signal.reshape(*signal.shape[:2], layer.shape[0], -1).sum(dim=-1).long()
+    if isinstance(layer, (Conv, Pool)):
+        images = signal.flatten(0, 1)
+        if isinstance(layer, Conv):
+            weight = torch.from_numpy(layer.weight).to(images)
+            groups, dilation = layer.groups, layer.dilation
+        else:
+            weight, groups, dilation = images.new_ones(layer.shape[0], 1, *layer.kernel), layer.shape[0], (1, 1)
+        sums = F.conv2d(images, weight, None, layer.stride, layer.padding, dilation, groups).long()
+        if isinstance(layer, Conv):
+            sums = _wrap(sums, STATE_BITS)  # Lava's conv process keeps its sums in 24 bits
+        return sums.reshape(*signal.shape[:2], *layer.shape)
+    assert isinstance(layer, Dense)
+    weight = torch.from_numpy(layer.weight).to(signal)
+    if layer.delay is None:
+        return (signal @ weight.T).long()
+    delay = torch.from_numpy(layer.delay).to(signal.device)
+    total = signal.new_zeros(*signal.shape[:2], *layer.shape)
+    steps = signal.shape[1]
+    for late in delay.unique().tolist():
+        if late < steps:
+            total[:, late:] += signal[:, : steps - late] @ (weight * (delay == late)).T
+    return total.long()
+
+
+def _neurons(layer: Layer, act: torch.Tensor, states: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Spikes, u and v (n, T, *layer.shape) of neurons fed `act`; u and v of the last step only without `states`."""
+    neuron = layer.neuron
+    assert neuron is not None
+    limit = 1 << (STATE_BITS - 1)
+    recurrent = layer.recurrent if isinstance(layer, Dense) else None
+    back = None if recurrent is None else torch.from_numpy(recurrent).to(act.device, torch.float64)
+    current_keep, voltage_keep, threshold = (
+        _per_neuron(layer, value, act.device)
+        for value in (
+            DECAY_UNITY - np.asarray(neuron.current_decay),
+            DECAY_UNITY - np.asarray(neuron.voltage_decay),
+            np.asarray(neuron.threshold, np.int64) << STATE_SHIFT,
+        )
+    )
+    bias = _per_neuron(layer, np.asarray(0 if neuron.bias is None else neuron.bias), act.device) << neuron.bias_exponent
+    u = torch.zeros_like(act[:, 0])
+    v, fired = torch.zeros_like(u), torch.zeros_like(u, dtype=torch.bool)
+    spikes = torch.zeros(act.shape, dtype=torch.int8, device=act.device)
+    kept = act.shape[1] if states else 1
+    us = torch.zeros((len(act), kept, *layer.shape), dtype=torch.int32, device=act.device)
+    vs = torch.zeros_like(us)
+    for t in range(act.shape[1]):
+        now = act[:, t]
+        if back is not None:
+            now = now + (fired.to(back) @ back.T).long()
+        u = _wrap(_decayed(u, current_keep) + _wrap(_wrap(now, 32) << STATE_SHIFT, 32), 32)
+        # One turn round 24 bits only, and 2**23 itself stays.
+        u = torch.where(u > limit, u - 2 * limit, torch.where(u <= -limit, u + 2 * limit, u))
+        v = _wrap(_decayed(v, voltage_keep) + u + bias, 32).clamp(1 - limit, limit - 1)
+        fired = v > threshold
+        v = v.masked_fill(fired, 0)
+        spikes[:, t] = fired
+        us[:, min(t, kept - 1)], vs[:, min(t, kept - 1)] = u, v
+    return spikes, us, vs
+
+
+def _per_neuron(layer: Layer, value: np.ndarray, device: torch.device) -> torch.Tensor:
+    """One number for all, one a channel or one a neuron, to be broadcast to layer.shape."""
+    shape = value.shape + (1,) * (len(layer.shape) - value.ndim if value.ndim else 0)
+    return torch.from_numpy(np.array(value.reshape(shape), np.int64)).to(device)
+
+
+def _decayed(state: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """state * keep / 4096, truncated toward zero."""
+    return state.sign() * (state.abs() * keep // DECAY_UNITY)
+
+
+def _wrap(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """What two's complement of this width keeps of an integer."""
+    half = 1 << (bits - 1)
+    return ((x + half) & (2 * half - 1)) - half

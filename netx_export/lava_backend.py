@@ -1,0 +1,216 @@
+"""Simulation on Lava's CPU models of Loihi, in a supervised child process.
+
+Lava waits for ever when one of its processes fails, and leaves processes and shared memory behind when it is killed.
+So it runs in a session of its own (`netx_export.lava_child`), which this module ends in every case; should this process
+itself be killed, a guard in that session does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from netx_export.lava_child import kill_group, remove_shared_memory
+from netx_export.network import Flatten, NetworkError
+from netx_export.netx import read
+from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record
+
+STALL_SECONDS = 600.0
+"""A run without a time limit ends with an error when no time step is done for this long."""
+
+
+def simulate(
+    path: str | os.PathLike[str],
+    inputs: np.ndarray,
+    *,
+    time_limit: float | None = None,
+    progress: bool = True,
+    record: Sequence[str] = (),
+    stock: bool = False,
+) -> Simulation:
+    """Run the network of a NetX file on Lava (``Loihi2SimCfg(select_tag="fixed_pt")``), all samples in one run.
+
+    Every sample starts from rest: neurons are reset, and spikes under way in delays and recurrent synapses are
+    forgotten. Layers are aligned: time step t of every result answers input time step t.
+
+    Parameters
+    ----------
+    path : path
+        NetX HDF5 file; lava-dl's own loader reads it.
+    inputs : numpy.ndarray
+        Integers, (N, C, H, W, T) or (N, F, T). Values other than 0 and 1 are fed as graded spikes.
+    time_limit : float, optional
+        Seconds the run may take, start of Lava (some 3 s) included. Without it there is no limit, except that a run
+        in which no time step is done for ten minutes is ended.
+    progress : bool
+        Show a bar on stderr, after the first second.
+    record : sequence of str
+        Any of ``"spikes"``, ``"u"``, ``"v"``: record these for every layer with neurons (see `Simulation`).
+    stock : bool
+        Run Lava as it is, without the quicker model of convolutions (`netx_export.lava_processes.conv`) and the
+        quicker channels (`netx_export.lava_channels`): the same integers, several times slower.
+
+    Raises
+    ------
+    NetworkError
+        The file or the input is not what it must be.
+    SimulationError
+        Lava failed, was killed or took too long. No process and no shared memory is left, here as in every other case.
+    """
+    path = Path(path).absolute()
+    network = read(path)
+    check_inputs(network, inputs)
+    check_record(record)
+    samples, time_steps = inputs.shape[0], inputs.shape[-1]
+    layers = network.spiking
+    numbers = [number for number, layer in zip(network.numbers, network, strict=True) if layer.neuron is not None]
+    if not layers:
+        raise NetworkError(f"{path}: no layer has neurons, so there is nothing to run")
+    wanted = [[what for what in RECORDABLE if what in record] for _ in layers]
+    if "spikes" not in wanted[-1]:
+        wanted[-1].append("spikes")
+    if network.readout == "voltage":
+        wanted[-1].append("readout")
+
+    with tempfile.TemporaryDirectory(prefix="netx-lava-") as folder:
+        job = Path(folder)
+        rows = _to_lava(inputs, flat=isinstance(network.layers[0], Flatten))
+        np.save(job / "input.npy", rows)
+        np.save(job / "progress.npy", np.zeros(1, np.int64))
+        for index, layer in enumerate(layers):
+            for what in wanted[index]:
+                shape = (samples if what == "readout" else samples * time_steps, *reversed(layer.shape))
+                dtype = np.int8 if what == "spikes" else np.int32
+                np.lib.format.open_memmap(job / f"{what}.{index}.npy", mode="w+", dtype=dtype, shape=shape)
+        graded = bool(((inputs != 0) & (inputs != 1)).any())
+        name = f"netx-{secrets.token_hex(6)}"
+        settings = {
+            "name": name,
+            "network": str(path),
+            "in_shape": rows.shape[1:],
+            "message_bits": 32 if graded else 0,
+            "samples": samples,
+            "time_steps": time_steps,
+            "record": wanted,
+            "stock": stock,
+        }
+        (job / "job.json").write_text(json.dumps(settings))
+        _supervise(job, name, samples * time_steps + len(layers), time_limit, progress)
+
+        def result(what: str, index: int) -> np.ndarray:
+            return _from_lava(np.load(job / f"{what}.{index}.npy"), samples)
+
+        spikes = result("spikes", len(layers) - 1)
+        if network.readout == "voltage":
+            readout = result("readout", len(layers) - 1)[..., 0]
+        else:
+            readout = spikes.sum(axis=-1, dtype=np.int64)
+        recorded = {f"{what}.{number}": result(what, index) for index, number in enumerate(numbers) for what in record}
+    return Simulation(spikes, readout.reshape(samples, -1).astype(np.int64), recorded)
+
+
+def _to_lava(inputs: np.ndarray, flat: bool) -> np.ndarray:
+    """(N, C, H, W, T) to (N*T, W, H, C), or (N*T, C*H*W) if `flat`; (N, F, T) to (N*T, F)."""
+    if flat:
+        inputs = inputs.reshape(len(inputs), -1, inputs.shape[-1])
+    rows = inputs.transpose(0, *range(inputs.ndim - 1, 0, -1))
+    return np.ascontiguousarray(rows.reshape(-1, *rows.shape[2:]), np.int32)
+
+
+def _from_lava(rows: np.ndarray, samples: int) -> np.ndarray:
+    """(N*T, W, H, C) to (N, C, H, W, T); (N*T, F) to (N, F, T)."""
+    array = rows.reshape(samples, -1, *rows.shape[1:])
+    return np.ascontiguousarray(array.transpose(0, *range(array.ndim - 1, 0, -1)))
+
+
+def _command(job: Path, inherited: int) -> list[str]:
+    return [sys.executable, "-m", "netx_export.lava_child", str(job), str(inherited)]
+
+
+def _supervise(job: Path, name: str, steps: int, time_limit: float | None, progress: bool) -> None:
+    """Run the job in a child process to its end; leave no process and no shared memory, whatever happens."""
+    from tqdm import tqdm
+
+    ours, theirs = socket.socketpair()
+    package = str(Path(__file__).parent.parent)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+        "TMPDIR": str(job),  # multiprocessing's sockets
+    }
+    started = time.monotonic()
+    with ours, (job / "log.txt").open("wb") as log:
+        with theirs:
+            child = subprocess.Popen(
+                _command(job, theirs.fileno()),
+                cwd=job,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        try:
+            done = np.load(job / "progress.npy", mmap_mode="r")
+            seen, moved = 0, started
+            with tqdm(total=steps, desc="Lava", unit="step", delay=1, leave=False, disable=not progress) as bar:
+                while child.poll() is None:
+                    time.sleep(0.05)
+                    now, step = time.monotonic(), int(done[0])
+                    if step > seen:
+                        if seen == 0:
+                            bar.unpause()  # the start of Lava says nothing about the time left
+                        bar.update(step - seen)
+                        seen, moved = step, now
+                    if time_limit is not None and now - started > time_limit:
+                        raise SimulationError(
+                            f"Lava took longer than the time limit of {time_limit:g} s: "
+                            f"{step} of {steps} time steps were done"
+                        )
+                    if time_limit is None and now - moved > STALL_SECONDS:
+                        raise SimulationError(
+                            f"Lava did no time step for {STALL_SECONDS:g} s: {step} of {steps} were done"
+                        )
+        finally:
+            child.kill()
+            status = child.wait()
+            kill_group(child.pid)
+            remove_shared_memory(name)
+            with contextlib.suppress(OSError):  # there is no guard any more
+                ours.sendall(b".")
+            # Readable, with the end, when the last process that holds the other side has gone.
+            select.select([ours], [], [], 10)
+            for _ in range(10):
+                if not kill_group(child.pid):
+                    break
+                time.sleep(0.02)  # Python's resource tracker does not hold it; init may be slow to collect the dead
+            remove_shared_memory(name)
+    if status:
+        raise SimulationError(_reason(job, status))
+
+
+def _reason(job: Path, status: int) -> str:
+    """One line and the traceback."""
+    if status < 0:
+        line = f"the child process in which Lava ran was ended by {signal.Signals(-status).name}"
+        report = (job / "log.txt").read_text(errors="replace")
+    else:
+        error = job / "error.txt"
+        report = (error if error.exists() else job / "log.txt").read_text(errors="replace")
+        last = report.strip().splitlines()[-1:] or ["no message"]
+        line = f"Lava failed: {last[0]}"
+    return f"{line}\n\n{report}".strip()

@@ -1,0 +1,181 @@
+"""The child process in which Lava runs: ``python -m netx_export.lava_child JOB SOCKET``.
+
+Started by `netx_export.lava_backend` as the leader of a session of its own. JOB is a folder with ``job.json`` and the
+arrays; SOCKET is the number of an inherited socket, which every process of the run holds: the parent reads its end when
+the last of them has gone, the guard reads a byte when the parent cleans up, and the end when the parent was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from netx_export.files import replacing
+
+SHARED_MEMORY = Path("/dev/shm")
+"""Where POSIX shared memory and semaphores have their names (Linux)."""
+
+
+def kill_group(leader: int) -> bool:
+    """Kill what is left of the process group that `leader` led; whether there was anything."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def remove_shared_memory(name: str) -> None:
+    """Remove the shared memory and semaphores of the run called `name`."""
+    if SHARED_MEMORY.is_dir():
+        for pattern in (f"{name}*", f"sem.{name}*"):
+            for segment in SHARED_MEMORY.glob(pattern):
+                segment.unlink(missing_ok=True)
+
+
+def main(job: Path, socket: int) -> None:
+    """Run the job."""
+    settings = json.loads((job / "job.json").read_text())
+    if os.fork() == 0:
+        _guard(job, socket, settings["name"])
+    _name_shared_memory(settings["name"])
+    try:
+        network = _build(job, settings)
+        steps = settings["samples"] * settings["time_steps"] + len(network.layers)
+        _run(job, network, steps, settings["stock"])
+    except BaseException:
+        _fail(job, traceback.format_exc())
+
+
+def _guard(job: Path, socket: int, name: str) -> NoReturn:
+    """Wait in a process of its own, and leave nothing behind should the parent be killed."""
+    os.setpgid(0, 0)  # kill_group is not for the guard
+    leader = os.getppid()
+    parent_cleans_up = os.read(socket, 1) != b""
+    if not parent_cleans_up:
+        for _ in range(100):
+            if not kill_group(leader):
+                break
+            time.sleep(0.02)  # killed processes stay in the group until init has noticed
+        remove_shared_memory(name)
+        shutil.rmtree(job, ignore_errors=True)
+    os._exit(0)
+
+
+def _name_shared_memory(name: str) -> None:
+    """Make multiprocessing give shared memory and semaphores names that start with `name`, to be found by."""
+    from multiprocessing import process, shared_memory
+
+    shared_memory._SHM_NAME_PREFIX = f"/{name}-"  # type: ignore[attr-defined]
+    shared_memory._SHM_SAFE_NAME_LENGTH = len(name) + 2 + 8  # type: ignore[attr-defined]
+    process.current_process()._config["semprefix"] = f"/{name}"  # type: ignore[attr-defined]
+
+
+def _fail(job: Path, report: str) -> NoReturn:
+    """Hand the parent a traceback and end at once: the other processes wait for each other for ever."""
+    with replacing(job / "error.txt") as file:
+        file.write_text(report)
+    os._exit(1)
+
+
+def _stand_in(name: str, **attributes: object) -> None:
+    """Make imports find a module that has nothing but `attributes`."""
+    sys.modules[name] = module = ModuleType(name)
+    module.__dict__.update(attributes)
+
+
+def _build(job: Path, settings: dict[str, Any]) -> Any:
+    """Connect the network with processes that feed and record it."""
+    # lava-dl's loader takes one function from SLAYER, for resonate-and-fire neurons, which do not come here, and names
+    # one of torch's types: to import them, and torchvision, takes longer than all the rest.
+    _stand_in("lava.lib.dl.slayer.neuron.rf", neuron_params=None)
+    _stand_in("torch", tensor=object, Tensor=type("Tensor", (), {}))
+
+    from lava.lib.dl import netx
+    from lava.proc.dense.process import DelayDense
+
+    from netx_export.lava_processes.arrays import ArraySource, BufferReset, SpikeSink, StateSink
+
+    time_steps: int = settings["time_steps"]
+    in_shape = tuple(settings["in_shape"])
+    network = netx.hdf5.Network(
+        settings["network"],
+        input_shape=in_shape,
+        input_message_bits=settings["message_bits"],
+        reset_interval=time_steps,
+        reset_offset=1,
+    )
+    network.net_config.f.close()
+    source = ArraySource(path=str(job / "input.npy"), progress=str(job / "progress.npy"), shape=in_shape)
+    source.s_out.connect(network.inp)
+    for index, layer in enumerate(network.layers):
+        # Every layer takes a time step: the neurons of layer `index` get input step t in step t + index + 1.
+        first = index + 2
+        for what in settings["record"][index]:
+            path = str(job / f"{what}.{index}.npy")
+            if what == "spikes":
+                sink = SpikeSink(path=path, shape=layer.out.shape, first=first)
+                (network if layer is network.out_layer else layer).out.connect(sink.a_in)
+            elif what == "readout":
+                StateSink(path=path, var=layer.neuron.v, first=first - 1 + time_steps, every=time_steps)
+            else:
+                StateSink(path=path, var=getattr(layer.neuron, what), first=first)
+        # The synapse has read the last input of a sample one step before the neurons get it.
+        if isinstance(layer.synapse, DelayDense):
+            BufferReset(var=layer.synapse.a_buff, keep=1, first=first - 2, interval=time_steps)
+        if hasattr(layer, "synapse_rec"):
+            BufferReset(var=layer.synapse_rec.a_buff, keep=0, first=first - 1, interval=time_steps)
+    return network
+
+
+def _run(job: Path, network: Any, steps: int, stock: bool) -> None:
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.conv.process import Conv
+
+    from netx_export import lava_channels
+    from netx_export.lava_processes.conv import PySparseConvModel
+
+    models = {}
+    if not stock:
+        lava_channels.install()
+        models[Conv] = PySparseConvModel
+    run_cfg = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
+    over = threading.Event()
+    threading.Thread(target=_watch_workers, args=(job, network, over), daemon=True).start()
+    try:
+        network.run(condition=RunSteps(num_steps=steps), run_cfg=run_cfg)
+    except BaseException:
+        _fail(job, _worker_tracebacks(network) or traceback.format_exc())
+    over.set()
+    network.stop()
+
+
+def _watch_workers(job: Path, network: Any, over: threading.Event) -> None:
+    """End everything when one of Lava's processes ends before the run does: the others would wait for it for ever."""
+    while not over.wait(0.05):
+        with contextlib.suppress(ChildProcessError):
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None and not over.wait(0.2):  # by then its traceback has arrived
+                how = "status" if ended.si_code == os.CLD_EXITED else "signal"
+                killed = f"process {ended.si_pid} of Lava ended with {how} {ended.si_status} before the run was over\n"
+                _fail(job, _worker_tracebacks(network) or killed)
+
+
+def _worker_tracebacks(network: Any) -> str:
+    actors = network.runtime._messaging_infrastructure.actors if network.runtime else []
+    return "\n".join(actor.exception[1] for actor in actors if actor.exception)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,303 @@
+"""The integer network description: one chain of layers in a chip's own integers.
+
+Exporter, NetX reader and writer, simulators and hardware checks all share it. It knows no file format,
+no training framework and no simulator.
+
+The neuron of every layer follows, per time step, with integers and truncation toward zero
+(Loihi's CUBA neuron; lava-nc ``fixed_pt`` models)::
+
+    u <- trunc(u * (4096 - current_decay) / 4096) + 64 * (weight @ input)    wraps at 24 bits
+    v <- trunc(v * (4096 - voltage_decay) / 4096) + u + bias * 2**bias_exponent    saturates at +-(2**23 - 1)
+    spike where v > threshold * 64, strictly; there v <- 0
+
+What a layer emits in a step reaches the next layer in the same step. A delay of d steps makes an input arrive
+d steps later; recurrent input is what the layer itself emitted one step before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+STATE_BITS = 24
+"""Width of u and v."""
+STATE_SHIFT = 6
+"""Synaptic input, threshold and (through its exponent) bias are shifted left by this much."""
+DECAY_UNITY = 4096
+"""A decay of this much forgets everything in one time step."""
+THRESHOLD_MAX = (1 << 17) - 1
+"""Largest threshold mantissa (17 bits)."""
+BIAS_MIN, BIAS_MAX = -(1 << 12), (1 << 12) - 1
+"""Bias mantissa, 13 bits signed."""
+WEIGHT_MIN, WEIGHT_MAX = -256, 254
+"""Eight bits with sign: even integers in this range."""
+DELAY_MAX = 62
+"""Longest synaptic delay in time steps (6 bits)."""
+
+
+class NetworkError(ValueError):
+    """A network, or a file that should hold one, is not what it must be. One clear line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron:
+    """The neurons of one layer.
+
+    Parameters
+    ----------
+    threshold : int or numpy.ndarray
+        Threshold mantissa; a neuron spikes when v > threshold * 64. Chips hold 0..131071; from 131072 on
+        (lava-dl's readout layers) v cannot pass it.
+    current_decay, voltage_decay : int or numpy.ndarray
+        0 (nothing is forgotten) .. 4096 (everything is). Integrate-and-fire is (4096, 0).
+    bias : numpy.ndarray, optional
+        Integer mantissas, added in every time step.
+    bias_exponent : int
+        NetX always uses 6.
+
+    Notes
+    -----
+    Arrays hold one integer a channel, (C,), or one a neuron, (C, H, W) or (F,).
+    """
+
+    threshold: int | np.ndarray
+    current_decay: int | np.ndarray = DECAY_UNITY
+    voltage_decay: int | np.ndarray = 0
+    bias: np.ndarray | None = None
+    bias_exponent: int = STATE_SHIFT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layer:
+    """What all layers have: a name for people, and the shape of input and output, (C, H, W) or (F,).
+
+    Raises
+    ------
+    NetworkError
+        If weights are not integers or the shapes do not fit together.
+    """
+
+    kind: ClassVar[str] = ""
+
+    in_shape: Shape
+    shape: Shape
+    name: str = ""
+    neuron: Neuron | None = None
+    weight: np.ndarray | None = None
+    weight_scale: float | None = None
+    """Integers a unit of trained weight, where known (weight = trained weight * weight_scale)."""
+
+    @property
+    def weights(self) -> int:
+        """Number of stored weights."""
+        return 0 if self.weight is None else int(self.weight.size)
+
+    def __post_init__(self) -> None:
+        for what, shape in (("input", self.in_shape), ("output", self.shape)):
+            if len(shape) not in (1, 3) or min(shape) < 1:
+                raise self._error(f"{what} shape {shape} is neither (C, H, W) nor (F,)")
+        for what in () if self.neuron is None else ("threshold", "current_decay", "voltage_decay", "bias"):
+            array = getattr(self.neuron, what)
+            if isinstance(array, np.ndarray):
+                _integers(self, what, array, None)
+                if array.shape not in (self.shape, self.shape[:1]):
+                    what = what.replace("_", " ")
+                    raise self._error(
+                        f"{what} of shape {array.shape} is not one a channel or one a neuron of {self.shape}"
+                    )
+
+    def _error(self, text: str) -> NetworkError:
+        return NetworkError(f"layer {self.name or self.kind}: {text}")
+
+    def _expect_shape(self, shape: Shape) -> None:
+        if self.shape != shape:
+            raise self._error(f"gives {shape}, not the shape {self.shape} it claims")
+
+    def _expect_maps(self) -> None:
+        if len(self.in_shape) != 3:
+            raise self._error(f"takes (C, H, W), not {self.in_shape}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Layer):
+    """Convolution; weight (out channels, in channels / groups, kernel height, width); pairs are (height, width)."""
+
+    kind: ClassVar[str] = "conv"
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._expect_maps()
+        out, fan, *kernel = _integers(self, "weight", self.weight, 4).shape
+        if min(self.stride + self.dilation) < 1 or min(self.padding) < 0 or self.groups < 1:
+            raise self._error("stride, dilation and groups must be at least 1, padding at least 0")
+        if self.in_shape[0] % self.groups or out % self.groups or fan * self.groups != self.in_shape[0]:
+            raise self._error(
+                f"weights for {out} output and {fan} x {self.groups} groups input channels "
+                f"do not fit {self.in_shape[0]} input channels"
+            )
+        self._expect_shape(conv_shape(self.in_shape, out, kernel, self.stride, self.padding, self.dilation))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dense(Layer):
+    """Fully connected; weight and delay (in time steps) (outputs, inputs), recurrent (outputs, outputs)."""
+
+    kind: ClassVar[str] = "dense"
+
+    recurrent: np.ndarray | None = None
+    delay: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.in_shape) != 1:
+            raise self._error(f"takes a flat input, not {self.in_shape}: put a flatten layer before it")
+        outputs, inputs = _integers(self, "weight", self.weight, 2).shape
+        if inputs != self.in_shape[0]:
+            raise self._error(f"weights for {inputs} inputs do not fit an input of {self.in_shape[0]}")
+        self._expect_shape((outputs,))
+        if self.recurrent is not None and _integers(self, "recurrent", self.recurrent, 2).shape != (outputs, outputs):
+            raise self._error(f"recurrent weights of shape {self.recurrent.shape} are not {(outputs, outputs)}")
+        if self.delay is not None:
+            if _integers(self, "delay", self.delay, 2).shape != (outputs, inputs):
+                raise self._error(f"delays of shape {self.delay.shape} are not {(outputs, inputs)}")
+            if self.delay.min() < 0:
+                raise self._error(f"delay {self.delay.min()} is negative")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pool(Layer):
+    """Sum pool without a neuron: what comes in leaves in the same time step."""
+
+    kind: ClassVar[str] = "pool"
+
+    kernel: tuple[int, int] = (2, 2)
+    stride: tuple[int, int] = (2, 2)
+    padding: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._expect_maps()
+        if min(self.kernel + self.stride) < 1 or min(self.padding) < 0:
+            raise self._error("kernel and stride must be at least 1, padding at least 0")
+        self._expect_shape(conv_shape(self.in_shape, self.in_shape[0], self.kernel, self.stride, self.padding))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Flatten(Layer):
+    """(C, H, W) to (C*H*W,), channels slowest."""
+
+    kind: ClassVar[str] = "flatten"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._expect_shape((int(np.prod(self.in_shape)),))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Average(Layer):
+    """Mean over groups of neighbouring inputs, channels slowest, without a neuron; kept in integers as their sum."""
+
+    kind: ClassVar[str] = "average"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        size = int(np.prod(self.in_shape))
+        if len(self.shape) != 1 or size % self.shape[0]:
+            raise self._error(f"cannot average {size} inputs into {self.shape}: give a number that divides them")
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A chain of layers and what is known of its origin.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Each layer's ``in_shape`` is the shape of the one before.
+    readout : str
+        ``"count"``: the answer is the spike count of the last layer's neurons over the time steps.
+        ``"voltage"``: it is their membrane voltage after the last time step; their threshold is never passed.
+    info : dict
+        Where it comes from: model, profile, time_steps, ... (JSON values only).
+    source : str
+        What to call it in messages (a file name).
+    first_number : int
+        Number of the first layer's group in the file; files that state the shape of their input start it at 1.
+    """
+
+    layers: tuple[Layer, ...]
+    readout: str = "count"
+    info: dict[str, Any] = field(default_factory=dict)
+    source: str = "network"
+    first_number: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise NetworkError(f"{self.source}: has no layers")
+        if self.readout not in ("count", "voltage"):
+            raise NetworkError(f"{self.source}: readout {self.readout!r} is neither 'count' nor 'voltage'")
+        for before, layer in zip(self.layers, self.layers[1:], strict=False):
+            if before.shape != layer.in_shape:
+                raise NetworkError(
+                    f"{self.source}: layer {layer.name} takes {layer.in_shape}, "
+                    f"but layer {before.name} before it gives {before.shape}"
+                )
+
+    @property
+    def in_shape(self) -> Shape:
+        """Shape of the input, (C, H, W) or (F,)."""
+        return self.layers[0].in_shape
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the output, (C, H, W) or (F,)."""
+        return self.layers[-1].shape
+
+    @property
+    def spiking(self) -> tuple[Layer, ...]:
+        """The layers that have neurons, in order; each answers one time step later in Lava."""
+        return tuple(layer for layer in self.layers if layer.neuron is not None)
+
+    @property
+    def numbers(self) -> range:
+        """The number of each layer's group in the file, by which results call it."""
+        return range(self.first_number, self.first_number + len(self.layers))
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+
+def _integers(layer: Layer, field: str, array: np.ndarray | None, ndim: int | None) -> np.ndarray:
+    if array is None:
+        raise layer._error(f"has no {field}")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise layer._error(f"{field} is {array.dtype}, not an integer array: quantise it first")
+    if array.size == 0 or (ndim is not None and array.ndim != ndim):
+        raise layer._error(f"{field} of shape {array.shape} is empty or not of rank {ndim}")
+    return array
+
+
+def conv_shape(
+    in_shape: Sequence[int],
+    channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+) -> Shape:
+    """Shape (C, H, W) that a convolution or pool makes of (C, H, W); pairs are (height, width)."""
+    size = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(in_shape[1:], kernel, stride, padding, dilation, strict=True)
+    ]
+    return (channels, *size)

@@ -1,0 +1,851 @@
+"""NetX HDF5 files: written so that lava-dl's own loader runs exactly the network, and read back.
+
+The format is described field by field in FORMAT.md beside this file. What lava-dl 0.6.0 would drop, clamp, clip
+or crash on is refused when writing, with the reason and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netx_export.files import replacing
+from netx_export.network import (
+    BIAS_MAX,
+    BIAS_MIN,
+    DECAY_UNITY,
+    DELAY_MAX,
+    STATE_BITS,
+    STATE_SHIFT,
+    THRESHOLD_MAX,
+    WEIGHT_MAX,
+    WEIGHT_MIN,
+    Average,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    NetworkError,
+    Neuron,
+    Pool,
+    Shape,
+    conv_shape,
+)
+
+if TYPE_CHECKING:
+    import h5py
+
+FORMAT = "mtt-lava netx"
+FORMAT_VERSION = 1
+
+STATE_MAX = (1 << (STATE_BITS - 1)) - 1
+"""Largest u and v that neither wraps nor saturates."""
+CONV_NUMBER_MAX = 127
+"""Lava's conv process keeps kernel size, stride, padding, dilation and groups in 8 bits with sign."""
+THRESHOLD_NEVER = 1 << (STATE_BITS - 1 - STATE_SHIFT)
+"""The smallest threshold that a saturated v cannot pass; lava-dl gives it to a dense layer without a neuron."""
+READABLE = ("conv", "dense", "dense_rec", "flatten", "pool", "average")
+"""Types of layers that can be read; lava-dl's loader refuses pool and average."""
+_ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute within 64 KiB.
+
+
+class NetxWarning(UserWarning):
+    """lava-dl's loader runs something other than what stands in the file; the network read is what it runs."""
+
+
+# ------------------------------------------------------------------------------------------------ what Lava computes
+
+
+def loaded_dense_weight(
+    weight: np.ndarray, recurrent: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Weights that a dense layer really has once lava-dl 0.6.0 has loaded them and Lava's fixed-point model runs them.
+
+    NetX (`optimize_weight_bits`) clips weights of mixed sign to -256..254, shifts all weights left by as many bits as
+    fit into 8 and derives a number of weight bits. Lava's dense model clips to 8 bits once more, by a sign mode of its
+    own, cuts the bits it believes unused and shifts the sum back. The two disagree about layers without a positive
+    weight, and shift by negative amounts where weights of one sign need more than 8 bits: weights come out halved,
+    smaller by one, or zero.
+
+    Parameters
+    ----------
+    weight : numpy.ndarray
+        Integers, (outputs, inputs).
+    recurrent : numpy.ndarray, optional
+        Integers, (outputs, outputs); NetX scales both together.
+
+    Returns
+    -------
+    weight, recurrent : numpy.ndarray, numpy.ndarray or None
+        What they become; equal to what came in where the loader is exact.
+
+    Raises
+    ------
+    NetworkError
+        If the loader crashes (all weights zero) or no integer weights compute the same.
+    """
+    parts = [part.astype(np.int64) for part in (weight, recurrent) if part is not None]
+    high, low = max(int(part.max()) for part in parts), min(int(part.min()) for part in parts)
+    if (high > WEIGHT_MAX and low < 0) or (low < WEIGHT_MIN and high > 0):
+        parts = [np.clip(part, WEIGHT_MIN, WEIGHT_MAX) for part in parts]
+        high, low = min(high, WEIGHT_MAX), max(low, WEIGHT_MIN)
+    if high == low == 0:
+        raise NetworkError("all weights are 0, and lava-dl's loader fails on that (OverflowError)")
+
+    signed = low < 0 <= high
+    if signed:
+        scale = min(127 / high if high else math.inf, -128 / low)
+    elif high < 0:
+        scale = -256 / low
+    else:
+        scale = 255 / high
+    shift = math.floor(math.log2(scale)) + signed
+    used = int(np.bitwise_or.reduce(np.concatenate([np.abs(part).ravel() for part in parts])))
+    unused_bits = min((used & -used).bit_length() - 1, 8)
+    weight_bits = 8 - shift - (unused_bits - signed)
+
+    loaded = []
+    for part in parts:
+        inhibitory = part.min() < 0 and part.max() <= 0
+        mixed = part.min() < 0 < part.max()
+        cut = 8 - weight_bits + mixed
+        if shift < 0 or cut < 0:  # NumPy shifts everything out where the amount is negative.
+            loaded.append(np.zeros_like(part))
+            continue
+        stored = np.clip((-part if inhibitory else part) << shift, -256 if mixed else 0, 255) >> cut << cut
+        if np.any(stored & ((1 << shift) - 1)):
+            raise NetworkError("Lava clips the weights to fractions that no integer weights stand for")
+        loaded.append((-stored if inhibitory else stored) >> shift)
+    return loaded[0], None if recurrent is None else loaded[1]
+
+
+def worst_case_current(
+    layer: Layer, payload: int = 1, *, signed: bool = False, time_steps: int | None = None
+) -> int | float:
+    """Largest absolute u that any neuron of a layer can reach.
+
+    Parameters
+    ----------
+    layer : Layer
+        A layer with weights and neurons.
+    payload : int
+        Largest absolute value of one input; 1 behind a spiking layer.
+    signed : bool
+        Whether inputs can be negative too.
+    time_steps : int, optional
+        Number of steps in which all inputs may be active; any number by default.
+
+    Returns
+    -------
+    int or float
+        In units of u (64 a unit of weight); u is safe up to 8388607. ``math.inf`` where current never decays and
+        `time_steps` is not given.
+    """
+    if layer.weight is None or layer.neuron is None:
+        raise NetworkError(f"layer {layer.name or layer.kind}: has no neurons whose current could be bounded")
+    weight = layer.weight.reshape(len(layer.weight), -1).astype(np.int64)
+    above, below = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
+    if signed:
+        above, below = above - below, below - above
+    above, below = payload * above, payload * below
+    if isinstance(layer, Dense) and layer.recurrent is not None:
+        above = above + np.maximum(layer.recurrent, 0).sum(axis=1)
+        below = below + np.minimum(layer.recurrent, 0).sum(axis=1)
+    step = int(max(above.max(), -below.min())) << STATE_SHIFT
+    decay = int(np.min(layer.neuron.current_decay))
+    # What a current that is fed `step` every time converges to; truncation only takes away from it.
+    limit = step * DECAY_UNITY // decay if decay else (math.inf if step else 0)
+    if time_steps is None:
+        return limit
+    kept = 1 - decay / DECAY_UNITY
+    within = step * (time_steps if decay == 0 else (1 - kept**time_steps) / (1 - kept))
+    return min(limit, math.ceil(within))
+
+
+def check_input_range(
+    network: Network, max_abs_input: int, *, signed: bool = True, time_steps: int | None = None
+) -> None:
+    """Raise unless u stays within its 24 bits in every layer, whatever the input.
+
+    Training knows no such limit, so spikes differ from it once u wraps.
+
+    Parameters
+    ----------
+    network : Network
+        The network to run.
+    max_abs_input : int
+        Largest absolute value of one input in one time step.
+    signed : bool
+        Whether inputs can be negative too; False allows about twice the range.
+    time_steps : int, optional
+        Length of a run; any by default.
+
+    Raises
+    ------
+    NetworkError
+        For the first layer that can wrap, with the bound, the limit and the largest input allowed.
+    """
+    payload = max_abs_input
+    for layer in network:
+        if isinstance(layer, Pool):
+            payload *= layer.kernel[0] * layer.kernel[1]
+        if layer.neuron is None:
+            continue
+        bound = worst_case_current(layer, payload, signed=signed, time_steps=time_steps)
+        if bound > STATE_MAX:
+            raise NetworkError(
+                f"{network.source}: layer {_label(network, layer)}: inputs up to {payload} can drive the current u to "
+                f"{bound}, beyond {STATE_MAX} where its 24 bits wrap; give smaller inputs, or train with a smaller "
+                f"weight scale or a larger current decay"
+            )
+        payload, signed = 1, False
+
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = False) -> None:
+    """Write a network as NetX HDF5 that ``lava.lib.dl.netx.hdf5.Network(path)`` loads and runs as it is.
+
+    Parameters
+    ----------
+    network : Network
+        Conv, dense and flatten layers; every conv and dense layer with neurons.
+    path : path-like
+        Written whole or not at all.
+    allow_wrap : bool
+        Write hidden layers whose current u can wrap at 24 bits, too. Lava still runs them as the network says,
+        but not as they were trained.
+
+    Raises
+    ------
+    NetworkError
+        If lava-dl's loader would not run exactly this network: the layer, the value, what is allowed, what to do.
+    """
+    _check_writable(network, allow_wrap)
+    info = _json(network)
+    import h5py
+
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["readout"] = network.readout
+        file.attrs["info"] = info
+        entry = file.create_group("layer/0")
+        _write_type(entry, "input")
+        entry.create_dataset("shape", data=np.array(network.in_shape, dtype=np.int64))
+        for number, layer in enumerate(network, start=1):
+            _write_layer(file.create_group(f"layer/{number}"), layer)
+
+
+def _write_type(entry: h5py.Group, kind: str) -> None:
+    entry.create_dataset("type", (1,), "S10", [kind.encode("ascii")])
+
+
+def _write_layer(entry: h5py.Group, layer: Layer) -> None:
+    entry.attrs["name"] = layer.name
+    if layer.weight_scale is not None:
+        entry.attrs["weight_scale"] = float(layer.weight_scale)
+    recurrent = layer.recurrent if isinstance(layer, Dense) else None
+    _write_type(entry, layer.kind if recurrent is None else "dense_rec")
+    if isinstance(layer, Flatten):
+        entry.create_dataset("shape", data=np.array([*layer.shape, 1, 1], dtype=np.int64))
+        return
+    entry.create_dataset("shape", data=np.array(layer.shape, dtype=np.int64))
+    assert layer.weight is not None
+    assert layer.neuron is not None
+    if isinstance(layer, Conv):
+        entry.create_dataset("inChannels", data=layer.in_shape[0])
+        entry.create_dataset("outChannels", data=layer.shape[0])
+        entry.create_dataset("kernelSize", data=np.array(layer.weight.shape[2:], dtype=np.int64))
+        for field in ("stride", "padding", "dilation"):
+            entry.create_dataset(field, data=np.array(getattr(layer, field), dtype=np.int64))
+        entry.create_dataset("groups", data=layer.groups)
+    elif isinstance(layer, Dense):
+        entry.create_dataset("inFeatures", data=layer.in_shape[0])
+        entry.create_dataset("outFeatures", data=layer.shape[0])
+        if recurrent is not None:
+            entry.create_dataset("weight_rec", data=recurrent.astype(np.int16))
+        if layer.delay is not None:
+            entry.create_dataset("delay", data=layer.delay.astype(np.int16))
+    entry.create_dataset("weight", data=layer.weight.astype(np.int16))
+    neuron = layer.neuron
+    if neuron.bias is not None:
+        # What there is for each neuron, NetX takes in the order of its processes, (W, H, C).
+        entry.create_dataset("bias", data=neuron.bias.astype(np.int16).transpose())
+    entry.create_dataset("neuron/type", data="CUBA")
+    for field, value in (
+        ("iDecay", neuron.current_decay),
+        ("vDecay", neuron.voltage_decay),
+        ("vThMant", neuron.threshold),
+    ):
+        entry.create_dataset(f"neuron/{field}", data=np.asarray(value, dtype=np.int64).transpose())
+    entry.create_dataset("neuron/refDelay", data=1)
+    entry.create_dataset("neuron/gradedSpike", data=False)
+
+
+def _json(network: Network) -> str:
+    try:
+        text = json.dumps(network.info, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise NetworkError(f"{network.source}: info holds what JSON cannot: {error}") from None
+    if len(text) > _ATTRIBUTE_BYTES:
+        raise NetworkError(f"{network.source}: info is {len(text)} characters of JSON, at most {_ATTRIBUTE_BYTES} fit")
+    return text
+
+
+def _label(network: Network, layer: Layer) -> str:
+    number = next(i for i, other in enumerate(network) if other is layer)
+    return f"{number} ({layer.name or layer.kind})"
+
+
+def _check_writable(network: Network, allow_wrap: bool) -> None:
+    behind_neurons = False
+    for layer in network:
+        try:
+            if isinstance(layer, Flatten):
+                _check_flatten(layer, last=layer is network.layers[-1])
+            elif isinstance(layer, (Conv, Dense)):
+                _check_synapses(layer)
+                _check_neuron(layer)
+                if behind_neurons and not allow_wrap:
+                    _check_wrap(layer)
+                behind_neurons = True
+            else:
+                raise NetworkError(
+                    f"lava-dl's loader runs no {layer.kind} layer; write a sum pool as a conv with groups = channels "
+                    f"and neurons of its own (mtt-export does so for clocked chips)"
+                )
+        except NetworkError as error:
+            raise NetworkError(f"{network.source}: layer {_label(network, layer)}: {error}") from None
+    if not behind_neurons:
+        raise NetworkError(f"{network.source}: no layer has neurons, so nothing would run; add a conv or dense layer")
+
+
+def _check_flatten(layer: Flatten, last: bool) -> None:
+    if last:
+        raise NetworkError("a flatten at the end is ignored by lava-dl's loader; leave it out")
+    if len(layer.in_shape) == 1:
+        raise NetworkError("what it should flatten is flat, and lava-dl's loader fails on that; leave it out")
+
+
+def _check_synapses(layer: Conv | Dense) -> None:
+    assert layer.weight is not None
+    _check_weights("weight", layer.weight)
+    if isinstance(layer, Conv):
+        numbers = {"kernel size": layer.weight.shape[2:], "groups": (layer.groups,)}
+        numbers |= {field: getattr(layer, field) for field in ("stride", "padding", "dilation")}
+        for field, values in numbers.items():
+            if max(values) > CONV_NUMBER_MAX:
+                raise NetworkError(
+                    f"{field} {max(values)} is more than {CONV_NUMBER_MAX}: Lava keeps it in 8 bits with sign, and the "
+                    f"layer would silently give zeros; "
+                    + ("merge groups, with zeros between them" if field == "groups" else "split the layer")
+                )
+        return
+    if layer.delay is not None:
+        if layer.delay.max() > DELAY_MAX:
+            raise NetworkError(f"delay {layer.delay.max()} is more than {DELAY_MAX} steps, and lava-dl would clamp it")
+        if layer.recurrent is not None:
+            raise NetworkError("delays in a recurrent layer: lava-dl loses the weight exponent; leave the delays out")
+    if layer.recurrent is not None:
+        _check_weights("recurrent weight", layer.recurrent)
+    loaded = loaded_dense_weight(layer.weight, layer.recurrent)
+    for wanted, got in _changed((layer.weight, layer.recurrent), loaded):
+        at = tuple(int(i) for i in np.argwhere(wanted != got)[0])
+        raise NetworkError(
+            f"lava-dl's loader would turn weight {wanted[at]} at {at} into {got[at]}, because none of the weights "
+            f"{wanted.min()}..{wanted.max()} is positive; give the layer a positive weight, or a smallest weight that "
+            f"is no power of two"
+        )
+
+
+def _changed(
+    wanted: tuple[np.ndarray, np.ndarray | None], got: tuple[np.ndarray, np.ndarray | None]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of weights that loading changes."""
+    pairs = zip(wanted, got, strict=True)
+    return [(a, b) for a, b in pairs if a is not None and b is not None and not np.array_equal(a, b)]
+
+
+def _check_weights(what: str, weight: np.ndarray) -> None:
+    bad = (weight < WEIGHT_MIN) | (weight > WEIGHT_MAX) | (weight % 2 != 0)
+    if np.any(bad):
+        raise NetworkError(
+            f"{what} {weight[bad][0]} is not an even integer in {WEIGHT_MIN}..{WEIGHT_MAX} (8 bits with sign); "
+            f"quantise with a smaller weight scale"
+        )
+
+
+def _check_neuron(layer: Layer) -> None:
+    neuron = layer.neuron
+    if neuron is None:
+        raise NetworkError("has no neurons, and lava-dl would add some of its own; give it a Neuron")
+    _check_number("threshold", neuron.threshold, 0, THRESHOLD_MAX, "train with a smaller weight scale")
+    _check_number("current decay", neuron.current_decay, 0, DECAY_UNITY, "4096 forgets everything in one step")
+    _check_number("voltage decay", neuron.voltage_decay, 0, DECAY_UNITY, "4096 forgets everything in one step")
+    if neuron.bias is not None:
+        _check_number("bias", neuron.bias, BIAS_MIN, BIAS_MAX, "train with a smaller weight scale")
+        _check_number(
+            "bias exponent", neuron.bias_exponent, STATE_SHIFT, STATE_SHIFT, "lava-dl knows no other; rescale the bias"
+        )
+
+
+def _check_number(what: str, value: Any, low: int, high: int, remedy: str) -> None:
+    for extreme in (value.min(), value.max()) if isinstance(value, np.ndarray) else (value,):
+        if not isinstance(extreme, (int, np.integer)) or not low <= extreme <= high:
+            raise NetworkError(f"{what} {extreme!r} is not an integer in {low}..{high}; {remedy}")
+
+
+def _check_wrap(layer: Layer) -> None:
+    bound = worst_case_current(layer)
+    if bound > STATE_MAX:
+        raise NetworkError(
+            f"with all inputs spiking the current u can reach {bound}, beyond {STATE_MAX} where its 24 bits wrap, "
+            f"which training does not see; use smaller weights, fewer inputs or a larger current decay"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def read(path: str | os.PathLike[str], in_shape: Shape | None = None) -> Network:
+    """Read a NetX HDF5 file, written by this package or by lava-dl.
+
+    The network is what lava-dl's loader runs. Where that is not what stands in the file (clipped weights, clamped
+    or dropped delays, graded spikes, ...), a `NetxWarning` says so. Pool and average layers, which it refuses, are what
+    SLAYER computes.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    in_shape : tuple of int, optional
+        Shape of the input, (C, H, W) or (F,), for a file that does not state it and starts with a conv layer.
+
+    Returns
+    -------
+    Network
+        Weights, biases and delays as int64.
+
+    Raises
+    ------
+    NetworkError
+        If the file is missing, damaged or foreign, or holds what the network description cannot represent
+        (other neurons than CUBA / LOIHI, complex weights, delays of recurrent layers, ...).
+    """
+    import h5py
+
+    source = os.fspath(path)
+    try:
+        file = h5py.File(source, "r")
+    except FileNotFoundError:
+        raise NetworkError(f"{source}: no such file") from None
+    except OSError as error:
+        raise NetworkError(f"{source}: not a readable HDF5 file ({_first_line(error)})") from None
+    changes: list[str] = []
+    with file:
+        try:
+            network = _read(file, source, in_shape, changes)
+        except (OSError, RuntimeError, KeyError, MemoryError) as error:  # what h5py raises on damaged content
+            raise NetworkError(f"{source}: damaged ({_first_line(error)})") from None
+    for change in changes:
+        warnings.warn(change, NetxWarning, stacklevel=2)
+    return network
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _read(file: h5py.File, source: str, in_shape: Shape | None, changes: list[str]) -> Network:
+    import h5py
+
+    readout, info = _read_attributes(file, source)
+    groups = file.get("layer")
+    if not isinstance(groups, h5py.Group) or len(groups) == 0:
+        raise NetworkError(f"{source}: no group 'layer' with the layers in it, so not a NetX file")
+    missing = [str(i) for i in range(len(groups)) if not isinstance(groups.get(str(i)), h5py.Group)]
+    if missing:
+        raise NetworkError(f"{source}: group layer/{missing[0]} is missing; layers are numbered 0..{len(groups) - 1}")
+    entries = [_Entry(groups[str(i)], source, i, changes) for i in range(len(groups))]
+
+    shape = None if in_shape is None else tuple(int(n) for n in in_shape)
+    if entries[0].text("type") == "input":
+        shape = _read_input(entries.pop(0), shape)
+    layers: list[Layer] = []
+    for entry in entries:
+        before = layers[-1].shape if layers else shape
+        if layers and isinstance(layers[-1], Average):
+            raise entry.error("type", "nothing can follow an average layer, whose means are fractions")
+        try:
+            layers.append(_read_layer(entry, before, first=not layers))
+        except NetworkError as error:
+            text = str(error)
+            raise NetworkError(text if text.startswith(source) else f"{source}: layer/{entry.number}: {text}") from None
+    if not layers:
+        raise NetworkError(f"{source}: holds no layer but the input")
+    if readout is None:
+        last = next((layer.neuron for layer in reversed(layers) if layer.neuron is not None), None)
+        readout = "voltage" if last is not None and np.min(last.threshold) >= THRESHOLD_NEVER else "count"
+    number = len(groups) - len(layers)
+    return Network(tuple(layers), readout=readout, info=info, source=source, first_number=number)
+
+
+def _read_attributes(file: h5py.File, source: str) -> tuple[str | None, dict[str, Any]]:
+    if _attribute(file, "format") != FORMAT:
+        return None, {}
+    version = _attribute(file, "format_version")
+    if not isinstance(version, np.integer) or version < 1:
+        raise NetworkError(f"{source}: attribute format_version is {version!r}, not a positive integer")
+    if version > FORMAT_VERSION:
+        raise NetworkError(
+            f"{source}: format version {version} is newer than {FORMAT_VERSION}, the newest known here; update mtt-lava"
+        )
+    readout, text = _attribute(file, "readout"), _attribute(file, "info")
+    try:
+        info = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        info = None
+    if not isinstance(info, dict):
+        raise NetworkError(f"{source}: attribute info is not a JSON object")
+    return str(readout), info
+
+
+def _attribute(item: h5py.File | h5py.Group, name: str) -> Any:
+    value = item.attrs.get(name)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+class _Entry:
+    """One layer's group in a file; what it raises, and notes of changes, names file, layer and field."""
+
+    def __init__(self, group: h5py.Group, source: str, number: int, changes: list[str]) -> None:
+        self.group, self.source, self.number, self.changes = group, source, number, changes
+
+    def error(self, field: str, text: str) -> NetworkError:
+        return NetworkError(f"{self.source}: layer/{self.number}/{field}: {text}")
+
+    def warn(self, field: str, text: str) -> None:
+        self.changes.append(f"{self.source}: layer/{self.number}/{field}: {text}")
+
+    def __contains__(self, field: str) -> bool:
+        return field in self.group
+
+    def value(self, field: str) -> Any:
+        """Content of a dataset: a NumPy array or scalar, or bytes."""
+        import h5py
+
+        if field not in self.group:
+            raise self.error(field, "is missing")
+        dataset = self.group[field]
+        if not isinstance(dataset, h5py.Dataset):
+            raise self.error(field, "is a group, not a dataset")
+        if not dataset.size:
+            raise self.error(field, f"has shape {dataset.shape}, so no values")
+        # A damaged header can claim any size; only chunks can be compressed.
+        if dataset.chunks is None and dataset.nbytes > os.path.getsize(self.source):
+            raise self.error(field, f"claims the shape {dataset.shape}, more than the file holds")
+        try:
+            return dataset[()]
+        except (OSError, RuntimeError) as error:
+            raise self.error(field, f"cannot be read ({_first_line(error)})") from None
+
+    def text(self, field: str) -> str:
+        value = self.value(field)
+        value = value.ravel()[0] if isinstance(value, np.ndarray) else value
+        if isinstance(value, bytes):
+            value = value.decode("ascii", "replace")
+        if not isinstance(value, str):
+            raise self.error(field, f"holds {value!r}, not a text")
+        return value
+
+    def array(self, field: str) -> np.ndarray:
+        """Integers as int64, from whatever numeric type; a fraction is refused where NetX would cut it off."""
+        value = np.asarray(self.value(field))
+        if value.dtype.kind not in "biuf":
+            raise self.error(field, f"holds {value.dtype}, not numbers")
+        whole = np.isfinite(value) & (value == np.trunc(value)) if value.dtype.kind == "f" else np.True_
+        if not np.all(whole):
+            raise self.error(field, f"holds {value[~whole].flat[0]!s}, not an integer; quantise before export")
+        if value.min() < -(2**31) or value.max() >= 2**31:
+            raise self.error(field, "holds a number beyond 32 bits")
+        return value.astype(np.int64)
+
+    def number_in(self, field: str, low: int, high: int) -> int:
+        array = self.array(field)
+        if array.size != 1:
+            raise self.error(field, f"has {array.size} values; only one for the whole layer can be represented")
+        value = int(array.ravel()[0])
+        if not low <= value <= high:
+            raise self.error(field, f"is {value}, not in {low}..{high}")
+        return value
+
+    def per_neuron(self, field: str, shape: Shape) -> np.ndarray:
+        """One number for all, one a channel, (C,), or one a neuron, which NetX takes as (W, H, C)."""
+        array = self.array(field).transpose()
+        if array.size > 1 and array.shape not in (shape, shape[:1]):
+            each = f"{shape[:1]} or {shape[::-1]}" if len(shape) > 1 else f"{shape}"
+            raise self.error(field, f"has shape {array.shape[::-1]}, not one value or {each}")
+        return array
+
+    def pair(self, field: str, low: int) -> tuple[int, int]:
+        """(height, width), from a pair or one number for both."""
+        values = self.array(field).ravel().tolist()
+        if len(values) not in (1, 2) or min(values) < low or max(values) > CONV_NUMBER_MAX:
+            raise self.error(field, f"is {values}, not one or two integers in {low}..{CONV_NUMBER_MAX}")
+        return values[0], values[-1]
+
+    def shape(self) -> Shape:
+        shape = tuple(self.array("shape").ravel().tolist())
+        if min(shape) < 1:
+            raise self.error("shape", f"is {shape}, with a size below 1")
+        return shape
+
+
+def _read_input(entry: _Entry, in_shape: Shape | None) -> Shape | None:
+    if "neuron" in entry:
+        raise entry.error("neuron", "an input with neurons does not run in lava-dl; start at a conv or dense layer")
+    if "shape" not in entry:
+        return in_shape
+    shape = entry.shape()
+    if len(shape) not in (1, 3):
+        raise entry.error("shape", f"is {shape}, neither (C, H, W) nor (F,)")
+    if in_shape is not None and in_shape != shape:
+        raise entry.error("shape", f"is {shape}, but the input shape asked for is {in_shape}")
+    return shape
+
+
+def _read_layer(entry: _Entry, before: Shape | None, first: bool) -> Layer:
+    kind = entry.text("type")
+    name = _attribute(entry.group, "name")
+    scale = _attribute(entry.group, "weight_scale")
+    if scale is not None and not isinstance(scale, (int, float, np.integer, np.floating)):
+        raise NetworkError(f"attribute weight_scale is {scale!r}, not a number")
+    common: dict[str, Any] = {
+        "name": f"{kind}{entry.number}" if name is None else str(name),
+        "weight_scale": None if scale is None else float(scale),
+    }
+    if kind in ("dense", "dense_rec"):
+        return _read_dense(entry, kind, before, first, common)
+    if kind == "conv":
+        return _read_conv(entry, before, common)
+    if kind == "pool":
+        return _read_pool(entry, before, common)
+    if kind == "average":
+        return _read_average(entry, before, common)
+    if kind == "flatten":
+        before = (int(np.prod(entry.shape())),) if before is None else before
+        return Flatten(in_shape=before, shape=(math.prod(before),), **common)
+    if kind == "input":
+        raise entry.error("type", "an input entry is only possible as the first one")
+    raise entry.error("type", f"layer type {kind!r} cannot be represented; {', '.join(READABLE)} can")
+
+
+def _read_conv(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Conv:
+    if before is None:
+        raise entry.error("type", "the file does not state the shape of its input; give in_shape, (C, H, W)")
+    shape = entry.shape()
+    weight = entry.array(_weight_field(entry))
+    if weight.ndim < 4 or math.prod(weight.shape[4:]) != 1:
+        raise entry.error("weight", f"has shape {weight.shape}, not (out, in / groups, height, width)")
+    if "delay" in entry and np.any(entry.array("delay")):
+        entry.warn("delay", "lava-dl drops the delays of a conv layer; read as it runs them")
+    return Conv(
+        in_shape=before,
+        shape=shape,
+        weight=weight.reshape(weight.shape[:4]),
+        stride=entry.pair("stride", 1),
+        padding=entry.pair("padding", 0),
+        dilation=entry.pair("dilation", 1),
+        groups=entry.number_in("groups", 1, CONV_NUMBER_MAX),
+        neuron=_read_neuron(entry, shape, _read_bias(entry, shape)),
+        **common,
+    )
+
+
+def _read_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Conv:
+    """A pool of SLAYER's, which sums, scales and has neurons: a conv layer with groups = channels."""
+    if before is None or len(before) != 3:
+        raise entry.error(
+            "type", f"a pool takes (C, H, W), not {'an input of unknown shape' if before is None else before}"
+        )
+    if "delay" in entry and np.any(entry.array("delay")):
+        raise entry.error("delay", "delays of a pool layer cannot be represented")
+    shape = entry.shape()
+    kernel = entry.pair("kernelSize", 1)
+    stride, padding = entry.pair("stride", 1), entry.pair("padding", 0)
+    dilation = entry.pair("dilation", 1) if "dilation" in entry else (1, 1)
+    weight = entry.array(_weight_field(entry))
+    if weight.size == 1:
+        weight = np.broadcast_to(weight.ravel(), kernel)
+    if weight.size != math.prod(kernel):
+        raise entry.error("weight", f"has shape {weight.shape}, not the kernel's, {kernel}")
+    weight = weight.reshape(kernel)
+    if shape != conv_shape(before, before[0], kernel, stride, padding, dilation):
+        # SLAYER appends rows and columns of zeros to maps that the kernel does not divide: before them and in the
+        # kernel as many more change nothing.
+        more = tuple(n % k for n, k in zip(before[1:], kernel, strict=True))
+        if padding == (0, 0) and dilation == (1, 1):
+            weight, padding = np.pad(weight, ((more[0], 0), (more[1], 0))), (more[0], more[1])
+    return Conv(
+        in_shape=before,
+        shape=shape,
+        weight=np.broadcast_to(weight, (before[0], 1, *weight.shape)).copy(),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=before[0],
+        neuron=_read_neuron(entry, shape, _read_bias(entry, shape)),
+        **common,
+    )
+
+
+def _read_average(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Average:
+    if before is None:
+        raise entry.error("type", "the file does not state the shape of its input; give in_shape")
+    return Average(in_shape=before, shape=(math.prod(entry.shape()),), **common)
+
+
+def _read_dense(entry: _Entry, kind: str, before: Shape | None, first: bool, common: dict[str, Any]) -> Dense:
+    outputs = math.prod(entry.shape())
+    weight = _matrix(entry, _weight_field(entry), outputs)
+    inputs = weight.shape[1]
+    recurrent = _matrix(entry, "weight_rec", outputs) if kind == "dense_rec" else None
+    if before is None or (first and math.prod(before) == inputs):
+        before = (inputs,)  # NetX looks at no input shape where a dense layer comes first.
+    delay = _read_delay(entry, weight) if "delay" in entry else None
+    if delay is not None and delay.max() > DELAY_MAX:
+        entry.warn("delay", f"lava-dl clamps delays to {DELAY_MAX} steps; read as it runs them")
+        delay = np.minimum(delay, DELAY_MAX)
+    if recurrent is not None and delay is not None:
+        raise entry.error("delay", "delays in a recurrent layer cannot be represented (lava-dl loses its exponent)")
+    bias = _read_bias(entry, (outputs,))
+    try:
+        loaded = loaded_dense_weight(weight, recurrent)
+    except NetworkError as error:
+        raise entry.error("weight", str(error)) from None
+    if _changed((weight, recurrent), loaded):
+        entry.warn("weight", "lava-dl's loader changes these weights; read as it runs them")
+    if "neuron" in entry:
+        neuron = _read_neuron(entry, (outputs,), bias)
+    else:  # what NetX puts there: u integrates without a leak, v follows u, and nothing ever spikes
+        neuron = Neuron(THRESHOLD_NEVER, current_decay=0, voltage_decay=DECAY_UNITY, bias=bias)
+    return Dense(
+        in_shape=before, shape=(outputs,), weight=loaded[0], recurrent=loaded[1], delay=delay, neuron=neuron, **common
+    )
+
+
+def _weight_field(entry: _Entry) -> str:
+    if "weight/imag" in entry:
+        raise entry.error("weight/imag", "complex weights cannot be represented")
+    return "weight"
+
+
+def _matrix(entry: _Entry, field: str, rows: int) -> np.ndarray:
+    weight = entry.array(field)
+    if weight.ndim == 1 and weight.size % rows == 0:
+        weight = weight.reshape(rows, -1)
+    if weight.ndim != 2 or len(weight) != rows:
+        raise entry.error(field, f"has shape {weight.shape}, not ({rows}, inputs) or flat")
+    return weight
+
+
+def _read_delay(entry: _Entry, weight: np.ndarray) -> np.ndarray:
+    """Delays, one for all, one an output, one an input, or one a synapse; as one a synapse."""
+    delay = entry.array("delay")
+    outputs, inputs = weight.shape
+    if delay.min() < 0:
+        raise entry.error("delay", f"holds {delay.min()}, a negative delay")
+    if delay.shape == (outputs,):
+        delay = delay[:, None]
+    elif delay.shape not in ((), (inputs,), (outputs, inputs)):
+        raise entry.error("delay", f"has shape {delay.shape}, which does not fit weights of shape {weight.shape}")
+    return np.broadcast_to(delay, weight.shape).copy()
+
+
+def _read_bias(entry: _Entry, shape: Shape) -> np.ndarray | None:
+    if "bias" not in entry:
+        return None
+    bias = entry.per_neuron("bias", shape)
+    if np.any(np.abs(bias) > 32767):
+        raise entry.error("bias", f"holds {bias.flat[np.abs(bias).argmax()]}, beyond the 16 bits Lava keeps it in")
+    return np.broadcast_to(bias, shape[:1]).copy() if bias.size == 1 else bias
+
+
+def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:
+    kind = entry.text("neuron/type")
+    if kind not in ("CUBA", "LOIHI"):
+        raise entry.error("neuron/type", f"{kind!r} cannot be represented; only 'CUBA' and 'LOIHI' can")
+    if "neuron/messageBits" in entry:
+        raise entry.error("neuron/messageBits", "message bits do not run in lava-dl; leave them out")
+    for field, usual, what in (
+        ("neuron/gradedSpike", 0, "makes graded spikes binary"),
+        ("neuron/refDelay", 1, "knows no refractory delay but 1"),
+        ("neuron/weight_exp", 0, "does not read the weight exponent of a norm (fold it before export)"),
+    ):
+        if field in entry and np.any(entry.array(field) != usual):
+            entry.warn(field, f"lava-dl {what}; read as it runs this")
+
+    def numbers(field: str, most: int) -> int | np.ndarray:
+        array = entry.per_neuron(field, shape)
+        for extreme in (int(array.min()), int(array.max())):
+            if not 0 <= extreme <= most:
+                raise entry.error(field, f"is {extreme}, not in 0..{most}")
+        return int(array.flat[0]) if array.min() == array.max() else array
+
+    return Neuron(
+        threshold=numbers("neuron/vThMant", (1 << 25) - 1),
+        current_decay=numbers("neuron/iDecay", DECAY_UNITY),
+        voltage_decay=numbers("neuron/vDecay", DECAY_UNITY),
+        bias=bias,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ for people
+
+
+def layer_table(network: Network) -> str:
+    """A plain text table: layer, kind, output shape, weights, bits used (with sign), threshold, range of weights."""
+    rows = [["layer", "kind", "shape", "weights", "bits", "threshold", "range of weights"]]
+    for i, layer in enumerate(network):
+        row = [layer.name or f"{layer.kind}{i}", layer.kind, "x".join(str(n) for n in layer.shape)]
+        if layer.weight is None:
+            row += ["0", "", "" if layer.neuron is None else _range(layer.neuron.threshold), ""]
+        else:
+            count, weight = layer.weights, layer.weight.ravel()
+            if isinstance(layer, Dense) and layer.recurrent is not None:
+                count, weight = count + layer.recurrent.size, np.concatenate([weight, layer.recurrent.ravel()])
+            row += [
+                f"{count:,}",
+                str(_bits_used(weight)),
+                "" if layer.neuron is None else _range(layer.neuron.threshold),
+            ]
+            row += [f"{weight.min()} .. {weight.max()}"]
+        rows.append(row)
+    total = sum(int(row[3].replace(",", "")) for row in rows[1:])
+    rows.append(["total", "", "", f"{total:,}", "", "", ""])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    right = (3, 4, 5)
+    lines = [
+        "  ".join(row[i].rjust(w) if i in right else row[i].ljust(w) for i, w in enumerate(widths)) for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _range(values: int | np.ndarray) -> str:
+    low, high = np.min(values), np.max(values)
+    return str(low) if low == high else f"{low} .. {high}"
+
+
+def _bits_used(weight: np.ndarray) -> int:
+    """Bits with sign; even weights are stored without their lowest bit."""
+    mantissa = weight // 2 if not np.any(weight % 2) else weight
+    return 1 + max(max(int(mantissa.max()), 0).bit_length(), max(-1 - int(mantissa.min()), 0).bit_length())

@@ -1,0 +1,191 @@
+"""What all simulators of NetX files have in common: input, result, and the choice among them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from netx_export.files import replacing
+from netx_export.network import Network, NetworkError, Pool
+from netx_export.netx import worst_case_current
+
+BACKENDS = ("lava", "fast")
+"""Names of the simulators."""
+RECORDABLE = ("spikes", "u", "v")
+"""What can be recorded of every layer with neurons."""
+
+PAYLOAD_MIN, PAYLOAD_MAX = -(1 << 31), (1 << 31) - 1
+"""Range of a graded spike: 32 bits with sign (Loihi 2)."""
+
+
+class SimulationError(RuntimeError):
+    """The simulation did not come to its end: one clear line, then Lava's traceback if there is one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """What a network answered to N samples of T time steps.
+
+    Parameters
+    ----------
+    spikes : numpy.ndarray
+        Spikes of the last layer, integer, (N, C, H, W, T) or (N, F, T); time step t answers input time step t.
+    readout : numpy.ndarray
+        (N, outputs), int64: spike counts over the T time steps, or, for the readout ``"voltage"``, the membrane
+        voltage after the last one.
+    record : dict of str to numpy.ndarray
+        What else was asked for, by name: ``spikes.<layer>``, ``u.<layer>``, ``v.<layer>``, shaped like `spikes`, where
+        <layer> is the number of the layer's group in the file. State is that at the end of the time step.
+    """
+
+    spikes: np.ndarray
+    readout: np.ndarray
+    record: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to a NumPy .npz file, whole or not at all."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, spikes=self.spikes, readout=self.readout, **self.record)
+
+
+def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an input array from a NumPy .npy file.
+
+    Raises
+    ------
+    NetworkError
+        There is no such file, or it is not one array of plain numbers.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise NetworkError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError):
+        # NumPy says the same of pickles, of object arrays and of any other file, and advises to allow pickles.
+        raise NetworkError(
+            f"{path}: is not a whole .npy file of integers; write one with numpy.save(path, integer array)"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise NetworkError(f"{path}: holds several arrays (.npz); give one array in a .npy file")
+    return array
+
+
+def check_inputs(network: Network, inputs: np.ndarray, where: str = "input") -> None:
+    """Refuse what `network` cannot be fed.
+
+    Parameters
+    ----------
+    network : Network
+    inputs : numpy.ndarray
+        To be N samples of T time steps: integers, (N, C, H, W, T) or (N, F, T), N and T at least 1.
+    where : str
+        What to call it in messages.
+
+    Raises
+    ------
+    NetworkError
+    """
+    axes = (*"CHW",) if len(network.in_shape) == 3 else (*"F",)
+    wanted = ", ".join(["N", *(f"{axis}={size}" for axis, size in zip(axes, network.in_shape, strict=True)), "T"])
+    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "iub":
+        got = inputs.dtype if isinstance(inputs, np.ndarray) else type(inputs).__name__
+        raise NetworkError(f"{where}: holds {got}; give a NumPy array of integers ({wanted})")
+    if inputs.shape[1:-1] != network.in_shape:
+        raise NetworkError(f"{where}: has shape {inputs.shape}; {network.source} takes ({wanted})")
+    if 0 in inputs.shape:
+        raise NetworkError(f"{where}: has shape {inputs.shape}; give at least one sample and one time step")
+    low, high = (0, 1) if inputs.dtype == bool else (np.iinfo(inputs.dtype).min, np.iinfo(inputs.dtype).max)
+    if _largest_change(network, low, high) <= PAYLOAD_MAX and low >= PAYLOAD_MIN and high <= PAYLOAD_MAX:
+        return  # no value of this type is too large
+    low, high = int(inputs.min()), int(inputs.max())
+    if low < PAYLOAD_MIN or high > PAYLOAD_MAX:
+        raise NetworkError(
+            f"{where}: holds values {low}..{high}; a graded spike has 32 bits with sign, {PAYLOAD_MIN}..{PAYLOAD_MAX}"
+        )
+    low = min(low, 0)
+    most = _largest_change(network, low, high)
+    if most > PAYLOAD_MAX:
+        first = network.spiking[0]
+        raise NetworkError(
+            f"{where}: values {low}..{high} can change the current u in layer {first.name or first.kind} of "
+            f"{network.source} by {most} in a time step; Lava computes with 32 bits, up to {PAYLOAD_MAX}, and would go "
+            f"on with wrong ones; scale them down"
+        )
+
+
+def _largest_change(network: Network, low: int, high: int) -> int | float:
+    """Bound of what inputs add to u in one time step, in the first layer with neurons."""
+    payload = max(-low, high)
+    for layer in network:
+        if layer.neuron is not None:
+            return worst_case_current(layer, payload, signed=low < 0, time_steps=1)
+        if isinstance(layer, Pool):
+            payload *= layer.kernel[0] * layer.kernel[1]
+    return 0
+
+
+def check_record(record: Sequence[str]) -> None:
+    """Refuse names of what cannot be recorded."""
+    for what in record:
+        if what not in RECORDABLE:
+            raise NetworkError(f"record {what!r} is unknown; there is: {', '.join(RECORDABLE)}")
+
+
+def simulate(
+    path: str | os.PathLike[str],
+    inputs: np.ndarray,
+    backend: str = "lava",
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    **options: Any,
+) -> Simulation:
+    """Run the network of a NetX file.
+
+    Parameters
+    ----------
+    path : path
+        NetX HDF5 file.
+    inputs : numpy.ndarray
+        Integers, (N, C, H, W, T) or (N, F, T); every sample starts from rest.
+    backend : str
+        ``"fast"``: compiled integer code, bit for bit what Lava computes (`netx_export.fast_backend`).
+        ``"lava"``: Lava's fixed-point simulation of Loihi (`netx_export.lava_backend`).
+    workers, scheduler : int or str, optional
+        Spread the samples over so many processes, or over the Dask cluster at this address: see
+        `netx_export.spread`. The result is the same, bit for bit.
+    **options
+        Go to the backend's own ``simulate``.
+
+    Raises
+    ------
+    NetworkError
+        File, input, backend or an option is not what it must be.
+    """
+    run = _backend(backend)
+    for name in options:
+        if name not in signature(run).parameters:
+            raise NetworkError(f"backend {backend!r} has no option {name!r}")
+    if workers is None and scheduler is None:
+        return run(path, inputs, **options)
+    from netx_export.spread import spread
+
+    return spread(path, inputs, backend, workers=workers, scheduler=scheduler, **options)
+
+
+def _backend(name: str) -> Callable[..., Simulation]:
+    if name == "fast":
+        from netx_export import fast_backend
+
+        return fast_backend.simulate
+    if name == "lava":
+        from netx_export import lava_backend
+
+        return lava_backend.simulate
+    raise NetworkError(f"backend {name!r} is unknown; there is: {', '.join(BACKENDS)}")

@@ -1,0 +1,131 @@
+"""An obviously right simulator of the network description: plain NumPy integers, one time step after the other.
+
+It follows lava-nc 0.10.0's fixed-point models (``lava/proc/lif/models.py``, ``conv``, ``dense``), without the time
+step that every synapse costs in Lava. Others are compared with it, so it is written to be read, not to be fast.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, Pool
+
+
+def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Run a network from rest.
+
+    Parameters
+    ----------
+    network : Network
+        Any layers of the network description.
+    inputs : numpy.ndarray
+        Integers, (N, C, H, W, T) or (N, F, T). Nothing is made binary.
+
+    Returns
+    -------
+    list of dict
+        For each layer ``spikes`` (what leaves it), and for layers with neurons ``u`` and ``v`` after the step, each
+        int64 of shape (N, *layer.shape, T).
+    """
+    batch, steps = inputs.shape[0], inputs.shape[-1]
+    records: list[dict[str, np.ndarray]] = []
+    signal = inputs.astype(np.int64)
+    for layer in network:
+        record = {"spikes": np.zeros((batch, *layer.shape, steps), dtype=np.int64)}
+        if layer.neuron is not None:
+            record |= {"u": np.zeros_like(record["spikes"]), "v": np.zeros_like(record["spikes"])}
+            u = np.zeros((batch, *layer.shape), dtype=np.int64)
+            v = np.zeros_like(u)
+            spikes = np.zeros_like(u)
+        for t in range(steps):
+            activation = synapses(layer, signal, t)
+            if layer.neuron is None:
+                record["spikes"][..., t] = activation
+                continue
+            if isinstance(layer, Dense) and layer.recurrent is not None:
+                activation = activation + spikes @ layer.recurrent.T
+            u, v, spikes = neuron_step(layer, u, v, activation)
+            record["u"][..., t], record["v"][..., t], record["spikes"][..., t] = u, v, spikes
+        records.append(record)
+        signal = record["spikes"]
+    return records
+
+
+def synapses(layer: Layer, signal: np.ndarray, t: int) -> np.ndarray:
+    """Weighted input (N, *layer.shape) of a layer in step t, given its whole input (N, *layer.in_shape, T)."""
+    now = signal[..., t]
+    if isinstance(layer, Flatten):
+        return now.reshape(len(now), -1)
+    if isinstance(layer, Dense):
+        assert layer.weight is not None
+        weight = layer.weight.astype(np.int64)
+        if layer.delay is None:
+            return now @ weight.T
+        total = np.zeros((len(now), *layer.shape), dtype=np.int64)
+        for delay in range(min(int(layer.delay.max()), t) + 1):
+            total += signal[..., t - delay] @ np.where(layer.delay == delay, weight, 0).T
+        return total
+    if isinstance(layer, Conv):
+        assert layer.weight is not None
+        # Lava's conv process keeps its sums in 24 bits.
+        return wrap(convolve(layer, layer.weight.astype(np.int64), layer.groups, layer.dilation, now), 24)
+    if isinstance(layer, Average):
+        return now.reshape(len(now), layer.shape[0], -1).sum(axis=2)
+    assert isinstance(layer, Pool)
+    ones = np.ones((layer.shape[0], 1, *layer.kernel), dtype=np.int64)
+    return convolve(layer, ones, layer.shape[0], (1, 1), now)
+
+
+def convolve(
+    layer: Conv | Pool, weight: np.ndarray, groups: int, dilation: tuple[int, int], image: np.ndarray
+) -> np.ndarray:
+    """Correlate (N, C, H, W) with (out, in / groups, height, width), one output pixel after the other."""
+    height, width = layer.padding
+    image = np.pad(image, ((0, 0), (0, 0), (height, height), (width, width)))
+    out = np.zeros((len(image), *layer.shape), dtype=np.int64)
+    outputs, inputs = len(weight) // groups, image.shape[1] // groups
+    rows, columns = (np.arange(k) * d for k, d in zip(weight.shape[2:], dilation, strict=True))
+    for channel in range(len(weight)):
+        first = channel // outputs * inputs
+        for y in range(layer.shape[1]):
+            for x in range(layer.shape[2]):
+                patch = image[:, first : first + inputs]
+                patch = patch[:, :, y * layer.stride[0] + rows][:, :, :, x * layer.stride[1] + columns]
+                out[:, channel, y, x] = (patch * weight[channel]).sum(axis=(1, 2, 3))
+    return out
+
+
+def neuron_step(
+    layer: Layer, u: np.ndarray, v: np.ndarray, activation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One step of Loihi's CUBA neuron: u, v after the step, and spikes."""
+    neuron = layer.neuron
+    assert neuron is not None
+    limit = 1 << 23
+    # 32-bit integers, as Lava keeps them, matter only for input far beyond 24 bits.
+    sum_ = wrap(decay(u, each(layer, neuron.current_decay)) + wrap(wrap(activation, 32) << 6, 32), 32)
+    # One turn round 24 bits only, and 2**23 itself stays.
+    u = np.where(sum_ > limit, sum_ - 2 * limit, np.where(sum_ <= -limit, sum_ + 2 * limit, sum_))
+    bias = each(layer, 0 if neuron.bias is None else neuron.bias) << neuron.bias_exponent
+    v = np.clip(wrap(decay(v, each(layer, neuron.voltage_decay)) + u + bias, 32), -limit + 1, limit - 1)
+    spikes = v > each(layer, neuron.threshold) << 6
+    return u, np.where(spikes, 0, v), spikes.astype(np.int64)
+
+
+def each(layer: Layer, value: int | np.ndarray) -> np.ndarray:
+    """One number for all, one a channel or one a neuron, as one a neuron."""
+    array = np.asarray(value, dtype=np.int64)
+    if array.shape == layer.shape[:1] and len(layer.shape) == 3:
+        array = array[:, None, None]
+    return np.broadcast_to(array, layer.shape)
+
+
+def decay(state: np.ndarray, amount: np.ndarray) -> np.ndarray:
+    """state * (4096 - amount) / 4096, truncated toward zero."""
+    return np.sign(state) * (np.abs(state) * (4096 - amount) >> 12)
+
+
+def wrap(x: np.ndarray, bits: int) -> np.ndarray:
+    """What two's complement of this width keeps of an integer."""
+    half = 1 << (bits - 1)
+    return (x + half) % (2 * half) - half

@@ -1,0 +1,515 @@
+"""The hardware check: every rule at its limit and one beyond, formulas against values worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw_profiles import ProfileError, Report, check, load
+from hw_profiles.rules import RULES, core_layers, loihi1_axon_bits, worst_case_input
+from netx_export.network import Conv, Dense, Flatten, Layer, Network, Neuron, Pool, conv_shape
+
+
+def neuron(threshold: int = 100, **changes: Any) -> Neuron:
+    return Neuron(threshold=threshold, **changes)
+
+
+def dense(inputs: int, outputs: int, value: int = 2, name: str = "fc", **changes: Any) -> Dense:
+    changes = {"weight": np.full((outputs, inputs), value, np.int64), "neuron": neuron(), **changes}
+    return Dense(in_shape=(inputs,), shape=(outputs,), name=name, **changes)
+
+
+def conv(in_shape: tuple[int, ...], channels: int, kernel: tuple[int, int] = (3, 3), **changes: Any) -> Conv:
+    weight = np.full((channels, in_shape[0] // changes.get("groups", 1), *kernel), 2, np.int64)
+    geometry = [changes.get(key, default) for key, default in (("stride", (1, 1)), ("padding", (0, 0)))]
+    shape = conv_shape(in_shape, channels, kernel, *geometry, changes.get("dilation", (1, 1)))
+    changes = {"weight": weight, "neuron": neuron(), "name": "conv", **changes}
+    return Conv(in_shape=in_shape, shape=shape, **changes)
+
+
+def pool(in_shape: tuple[int, ...], kernel: tuple[int, int] = (2, 2), **changes: Any) -> Pool:
+    stride, padding = changes.pop("stride", kernel), changes.pop("padding", (0, 0))
+    shape = conv_shape(in_shape, in_shape[0], kernel, stride, padding)
+    return Pool(in_shape=in_shape, shape=shape, name="pool", kernel=kernel, stride=stride, padding=padding)
+
+
+def flatten(in_shape: tuple[int, ...]) -> Flatten:
+    return Flatten(in_shape=in_shape, shape=(int(np.prod(in_shape)),), name="flatten")
+
+
+def chain(*layers: Layer) -> Network:
+    return Network(layers=layers)
+
+
+def run(profile: str, *layers: Layer, **arguments: Any) -> Report:
+    return check(chain(*layers), load(profile), **arguments)
+
+
+def said(report: Report, rule: str, severity: str = "violation") -> list[str]:
+    return [str(finding) for finding in report.of(severity) if finding.rule == rule]  # type: ignore[arg-type]
+
+
+def n_mnist(pool_neurons: bool) -> Network:
+    """The paper's 3C1FC: 6,160 weights; for Loihi its pools are grouped convolutions with neurons."""
+
+    def half(in_shape: tuple[int, ...]) -> Layer:
+        if not pool_neurons:
+            return pool(in_shape)
+        return conv(in_shape, in_shape[0], (2, 2), stride=(2, 2), groups=in_shape[0], name="pool")
+
+    return chain(
+        conv((2, 34, 34), 8, stride=(2, 2), padding=(1, 1), name="conv1"),
+        half((8, 17, 17)),
+        conv((8, 8, 8), 16, padding=(1, 1), name="conv2"),
+        half((16, 8, 8)),
+        conv((16, 4, 4), 16, padding=(1, 1), name="conv3"),
+        flatten((16, 4, 4)),
+        dense(256, 10, name="fc"),
+    )
+
+
+# Whole networks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["loihi1", "kapoho-bay", "loihi2", "hala-point"])
+def test_n_mnist_network_fits_loihi(name: str) -> None:
+    """The paper's N-MNIST network fits every Loihi; that nobody placed it on cores is said."""
+    report = check(n_mnist(pool_neurons=True), load(name), time_steps=16, input_payload=1)
+    assert report.fits
+    assert not report.complete
+    assert [finding.rule for finding in report.of("not checked")] == ["placement"]
+    assert str(report).startswith(f"network fits {name} as far as checked (1 not checked)\n")
+
+
+def test_an_unknown_input_is_not_called_binary() -> None:
+    """On a chip of binary spikes an input nobody told about is reported as not checked."""
+    report = check(n_mnist(pool_neurons=True), load("loihi1"), time_steps=16)
+    assert report.fits
+    assert "conv1: input payload: this chip's spikes carry values up to 1" in str(report)
+    assert "payload" not in [f.rule for f in check(n_mnist(pool_neurons=True), load("loihi2")).of("not checked")]
+
+
+@pytest.mark.parametrize("name", ["speck2e", "speck2f", "dynapcnn"])
+def test_n_mnist_network_fits_speck(name: str) -> None:
+    """The paper's N-MNIST network fits the event-driven chips, with neuron-less pools."""
+    report = check(n_mnist(pool_neurons=False), load(name))
+    assert report.fits
+    assert report.of("warning") == ()
+
+
+def test_speck_memory_of_n_mnist_network_by_hand() -> None:
+    """Kernel c * 2^(ceil log2(kx ky) + ceil log2 f), neurons f * 2^(ceil log2 fy + ceil log2 fx)."""
+    cores = core_layers(n_mnist(pool_neurons=False).layers)
+    assert [core.kernel_words for core in cores] == [2 * 16 * 8, 8 * 16 * 16, 16 * 16 * 16, 16 * 16 * 16]
+    assert [core.neuron_words for core in cores] == [8 * 32 * 32, 16 * 8 * 8, 16 * 4 * 4, 10]
+    assert [core.bias_words for core in cores] == [0, 0, 0, 0]
+
+
+def test_vgg9_does_not_fit_speck2e() -> None:
+    """The paper's VGG9 fails on Speck2e layer by layer, each with what it needs and what there is."""
+    layers: list[Layer] = [pool((2, 128, 128), (4, 4))]
+    for number, (channels, halve) in enumerate(
+        [(64, 0), (128, 1), (256, 0), (256, 1), (512, 0), (512, 1), (512, 0), (512, 1)], start=1
+    ):
+        layers.append(conv(layers[-1].shape, channels, padding=(1, 1), name=f"conv{number}"))
+        if halve:
+            layers.append(pool(layers[-1].shape))
+    layers += [flatten(layers[-1].shape), dense(512 * 2 * 2, 10)]
+    cores = core_layers(layers)
+    by_hand = {
+        "conv1": (2 * 16 * 64, 64 * 32 * 32),
+        "conv2": (64 * 16 * 128, 128 * 32 * 32),
+        "conv3": (128 * 16 * 256, 256 * 16 * 16),
+        "conv4": (256 * 16 * 256, 256 * 16 * 16),
+        "conv5": (256 * 16 * 512, 512 * 8 * 8),
+        "conv6": (512 * 16 * 512, 512 * 8 * 8),
+        "conv7": (512 * 16 * 512, 512 * 4 * 4),
+        "conv8": (512 * 16 * 512, 512 * 4 * 4),
+        "fc": (512 * 4 * 16, 10),
+    }
+    assert {core.layer.name: (core.kernel_words, core.neuron_words) for core in cores} == by_hand
+    report = run("speck2e", *layers)
+    assert not report.fits
+    memory = [finding for finding in report.of("violation") if finding.rule == "core_memory"]
+    assert [(f.layer, f.quantity, f.used) for f in memory] == [
+        ("conv2", "kernel memory", 131072),
+        ("conv2", "neuron memory", 131072),
+        *((f"conv{n}", "kernel memory", by_hand[f"conv{n}"][0]) for n in range(3, 9)),
+    ]
+    assert "conv2: neuron memory 131,072 > 65,536: use fewer channels" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("synapses", "bits"), [(0, 0), (1, 64), (6, 64), (7, 128), (64, 576), (256, 2304), (1024, 9216)]
+)
+def test_loihi1_axon_bits_by_hand(synapses: int, bits: int) -> None:
+    """Eight-bit dense axons: 64 * 8 + 10 = 522 bits take 9 words of 64, and so on."""
+    assert loihi1_axon_bits(synapses) == bits
+
+
+def test_loihi1_axon_bits_of_sparse_delayed_synapses_by_hand() -> None:
+    """65 synapses of 8 + 6 + 10 bits: ceil(1546 / 64) = 25 words and one word; 11 of 5 bits: 65 bits, 2 words."""
+    assert loihi1_axon_bits(65, delay_bits=6, index_bits=10) == 26 * 64
+    assert loihi1_axon_bits(11, weight_bits=5) == 2 * 64
+
+
+def test_all_violations_come_at_once() -> None:
+    """One check says everything that is wrong, worst first, each with layer, limit, source and remedy."""
+    bad = dense(4, 2, value=300, neuron=neuron(131_072, voltage_decay=5000, bias=np.array([5000, 0])), name="fc1")
+    report = run("loihi1", bad, dense(2, 3, value=-301, name="fc2"))
+    assert [(f.layer, f.rule) for f in report.of("violation")] == [
+        ("fc1", "weights"),
+        ("fc2", "weights"),
+        ("fc2", "weights"),
+        ("fc1", "threshold"),
+        ("fc1", "decays"),
+        ("fc1", "bias"),
+    ]
+    severities = [finding.severity for finding in report.findings]
+    assert severities == sorted(severities, key=["violation", "warning", "not checked", "note"].index)
+    assert all(f.source and f.status and f.remedy and f.limit is not None for f in report.of("violation"))
+    assert "fc1: weight 300 > 254: lower the layer's weight scale" in str(report)
+    assert str(report).startswith("network does not fit loihi1: 6 violations\n")
+
+
+def test_report_is_json() -> None:
+    """A report goes through JSON unchanged."""
+    report = run("loihi1", dense(4, 2, value=300))
+    data = json.loads(json.dumps(report.to_dict()))
+    assert data == report.to_dict()
+    assert (data["fits"], data["profile"]) == (False, "loihi1")
+    assert data["findings"][0]["used"] == 300
+
+
+def test_every_rule_is_named_and_explained() -> None:
+    """Rules have names of their own and say what they check."""
+    for rules in RULES.values():
+        assert len({rule.__name__ for rule in rules}) == len(rules)
+        assert all(rule.__doc__ for rule in rules)
+
+
+@pytest.mark.parametrize("argument", ["time_steps", "input_payload"])
+def test_arguments_must_be_positive(argument: str) -> None:
+    """Zero time steps or an empty payload is a mistake of the caller."""
+    with pytest.raises(ProfileError, match=f"{argument} must be at least 1, got 0"):
+        run("loihi2", dense(2, 2), **{argument: 0})
+
+
+# Rules at the limit, and one beyond ------------------------------------------------------------------------
+
+Case = tuple[str, str, Callable[[int], Any], int, int]
+
+
+def with_neuron(**changes: Any) -> Dense:
+    return dense(2, 2, neuron=neuron(**changes))
+
+
+def with_weight(value: int) -> Dense:
+    return dense(2, 2, weight=np.array([[value, 2], [2, 2]]))
+
+
+def recurrent(value: int) -> Dense:
+    return dense(2, 2, recurrent=np.full((2, 2), value))
+
+
+def biased(value: int, exponent: int = 6) -> Dense:
+    return with_neuron(bias=np.array([value, 0]), bias_exponent=exponent)
+
+
+def summing_to(total: int) -> Dense:
+    """One neuron, second layer: inputs of weight 2 that add up to `total`."""
+    return dense(total // 2, 1, name="fc2")
+
+
+def hidden(layer: Layer) -> tuple[Layer, Layer]:
+    """The layer, and before it one that has its inputs as neurons."""
+    size = layer.in_shape[0]
+    before = conv((1, 1, size), 1, (1, 1), name="before")
+    return (before, flatten((1, 1, size)), layer)  # type: ignore[return-value]
+
+
+AT_LIMIT: list[Case] = [
+    # rule, profile, layer or layers made from a number, the limit, one beyond
+    ("weights", "loihi1", with_weight, 254, 256),
+    ("weights", "loihi1", with_weight, -256, -258),
+    ("weights", "loihi2", with_weight, 254, 255),
+    ("weights", "loihi2", recurrent, 254, 256),
+    ("weights", "loihi2", recurrent, -256, -257),
+    ("weights", "speck2e", with_weight, 127, 128),
+    ("weights", "speck2e", with_weight, -128, -129),
+    ("threshold", "loihi1", lambda n: with_neuron(threshold=n), 131_071, 131_072),
+    ("threshold", "loihi2", lambda n: with_neuron(threshold=n), 0, -1),
+    ("threshold", "speck2e", lambda n: with_neuron(threshold=n), 32_767, 32_768),
+    ("decays", "loihi2", lambda n: with_neuron(current_decay=n), 4096, 4097),
+    ("decays", "loihi2", lambda n: with_neuron(current_decay=n), 1, 0),
+    ("decays", "loihi2", lambda n: with_neuron(voltage_decay=n), 4095, 4097),
+    ("decays", "loihi2", lambda n: with_neuron(voltage_decay=n), 0, -1),
+    ("decays", "speck2e", lambda n: with_neuron(voltage_decay=n), 0, 1),
+    ("decays", "speck2e", lambda n: with_neuron(current_decay=n), 4096, 4095),
+    ("bias", "loihi1", biased, 4095, 4096),
+    ("bias", "loihi1", biased, -4096, -4097),
+    ("bias", "loihi1", lambda n: biased(1, n), 7, 8),
+    ("bias", "loihi1", lambda n: biased(1, n), 0, -1),
+    ("bias", "speck2e", biased, 0, 1),
+    ("delay", "loihi1", lambda n: dense(2, 2, delay=np.array([[0, 1], [n, 0]])), 62, 63),
+    ("delay", "speck2e", lambda n: dense(2, 2, delay=np.full((2, 2), n)), 0, 1),
+    ("fan_in", "loihi1", summing_to, 131_070, 131_072),
+    ("fan_in", "loihi2", lambda n: hidden(summing_to(n)), 131_070, 131_072),
+    ("neurons", "loihi1", lambda n: conv((1, 1, n), 1, (1, 1)), 128 * 1024, 128 * 1024 + 1),
+    ("neurons", "kapoho-bay", lambda n: conv((1, 1, n), 1, (1, 1)), 256 * 1024, 256 * 1024 + 1),
+    ("core_count", "speck2e", lambda n: [dense(2, 2, name=f"fc{i}") for i in range(n)], 9, 10),
+    # 1x1 kernels of one channel: kernel words = channels out, rounded up.
+    ("core_memory", "speck2e", lambda n: dense(n, 64), 1024, 1025),
+    ("core_memory", "speck2e", lambda n: conv((1, 64, 64), n, (1, 1)), 16, 17),
+    ("feature_maps", "speck2e", lambda n: conv((1, n, n), 1, (1, 1), stride=(2, 2)), 128, 129),
+    ("feature_maps", "speck2e", lambda n: conv((1, n, n), 1, (1, 1)), 64, 65),
+    ("feature_maps", "speck2e", lambda n: dense(n, 2), 1024, 1025),
+    ("feature_maps", "speck2e", lambda n: dense(2, n), 1024, 1025),
+    ("kernels", "speck2e", lambda n: conv((1, 32, 32), 1, (n, n)), 16, 17),
+    ("kernels", "speck2e", lambda n: conv((1, 32, 32), 1, (3, n)), 3, 4),
+    ("kernels", "speck2e", lambda n: [flatten((1, n, n)), dense(n * n, 2)], 16, 17),
+    ("kernels", "speck2e", lambda n: conv((1, 32, 32), 1, (1, 1), stride=(n, n)), 8, 9),
+    ("kernels", "speck2e", lambda n: conv((1, 32, 32), 1, (1, 1), stride=(n, 1)), 2, 3),
+    ("kernels", "speck2e", lambda n: conv((1, 32, 32), 1, (1, 1), padding=(0, n)), 7, 8),
+    ("kernels", "speck2e", lambda n: conv((2, 8, 8), 2, groups=n), 1, 2),
+    ("kernels", "speck2e", lambda n: conv((2, 8, 8), 2, dilation=(1, n)), 1, 2),
+    ("pools", "speck2e", lambda n: [conv((1, 32, 32), 1, (1, 1)), pool((1, 32, 32), (n, n))], 4, 8),
+    ("pools", "speck2e", lambda n: [conv((1, 32, 32), 1, (1, 1)), pool((1, 32, 32), (n, n))], 2, 3),
+    ("pools", "speck2e", lambda n: [conv((1, 32, 32), 1, (1, 1)), pool((1, 32, 32), (2, n))], 2, 4),
+    ("pools", "speck2e", lambda n: [pool((1, 32, 32), (2, 2)), pool((1, 16, 16), (n, n))], 2, 4),
+    ("pools", "speck2e", lambda n: pool((1, 32, 32), (2, 2), stride=(n, n)), 2, 1),
+    ("pools", "speck2e", lambda n: pool((1, 32, 32), (2, 2), padding=(n, n)), 0, 1),
+    ("single_events", "speck2e", lambda n: dense(2, 2, value=127, neuron=neuron(n)), 32_640, 32_641),
+    ("outputs", "speck2e", lambda n: dense(2, n), 15, 16),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "profile", "make", "limit", "beyond"), AT_LIMIT)
+def test_rule_at_limit_and_beyond(rule: str, profile: str, make: Callable[[int], Any], limit: int, beyond: int) -> None:
+    """A network at the limit passes the rule; one beyond violates it."""
+    for number, wrong in ((limit, False), (beyond, True)):
+        layers = make(number)
+        report = run(profile, *(layers if isinstance(layers, list | tuple) else [layers]))
+        assert bool(said(report, rule)) is wrong, report
+        assert not wrong or not report.fits
+
+
+def synapses(count: int) -> Dense:
+    """A dense layer of exactly `count` non-zero weights, without the memory of as many numbers."""
+    weight = np.broadcast_to(np.int64(2), (count // 4096, 4096)) if count % 4096 == 0 else None
+    if weight is None:
+        weight = np.zeros((count // 4096 + 1, 4096), np.int8)
+        weight.reshape(-1)[:count] = 2
+    return dense(4096, len(weight), weight=weight)
+
+
+def test_synapse_memory_at_limit_and_beyond(tmp_path: Path) -> None:
+    """Every weight is stored at least once: 8 bits each, and 6 more for a delay."""
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'title = "one core of Loihi 1"\nextends = "loihi1"\n[facts]\n'
+        'cores_per_chip = { value = 1, unit = "core", source = ["NL"], status = "documented" }\n'
+    )
+    small = str(path)
+    assert said(run(small, synapses(131_072)), "synapse_memory") == []
+    (message,) = said(run(small, synapses(131_073)), "synapse_memory")
+    assert "synapse memory (lower bound), bits 1,048,584 > 1,048,576" in message
+    plain = synapses(4096 * 18)
+    delayed = dataclasses.replace(plain, delay=np.broadcast_to(np.int64(3), plain.weight.shape))
+    assert said(run(small, delayed), "synapse_memory") == []
+    plain = synapses(4096 * 19)
+    delayed = dataclasses.replace(plain, delay=np.broadcast_to(np.int64(3), plain.weight.shape))
+    assert len(said(run(small, delayed), "synapse_memory")) == 1
+
+
+def test_synapses_per_chip_at_limit_and_beyond(tmp_path: Path) -> None:
+    """Where a chip's synapses are known, stored weights count against them, recurrent ones too."""
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'title = "few"\nextends = "loihi2"\n[facts]\n'
+        'synapses_per_chip = { value = 8, unit = "synapse", source = ["IB"], status = "documented" }\n'
+    )
+    assert said(run(str(path), recurrent(2)), "synapse_memory") == []
+    assert len(said(run(str(path), dense(3, 3)), "synapse_memory")) == 1
+
+
+def test_estimated_limit_warns(tmp_path: Path) -> None:
+    """Loihi 2's synapse memory is an estimate: passing it warns and does not fail."""
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'title = "one core"\nextends = "loihi2"\n[facts]\n'
+        'cores_per_chip = { value = 1, unit = "core", source = ["IB"], status = "documented" }\n'
+    )
+    report = run(str(path), synapses(131_073))
+    assert report.fits
+    (message,) = said(report, "synapse_memory", "warning")
+    assert "the limit is an estimate" in message
+
+
+def test_disputed_limit_warns_between_the_sources() -> None:
+    """A voltage decay of 4096 passes one source's limit and not the other's: a warning, not a failure."""
+    assert said(run("loihi1", with_neuron(voltage_decay=4095)), "decays", "warning") == []
+    report = run("loihi1", with_neuron(voltage_decay=4096))
+    assert report.fits
+    (message,) = said(report, "decays", "warning")
+    assert "voltage decay 4,096 > 4,095" in message
+    assert "sources disagree on voltage_decay_max: 4,095 or 4,096" in message
+
+
+def test_disputed_number_of_chips_warns_from_the_smaller() -> None:
+    """Kapoho Point has 8 chips or 4: neurons for more than 4 warn, for more than 8 fail."""
+
+    def layer(chips: int, more: int) -> Conv:
+        shape = (1, 1, chips * 128 * 8192 + more)
+        weight = np.full((1, 1, 1, 1), 2)
+        return Conv(in_shape=shape, shape=shape, name="conv", weight=weight, neuron=neuron())
+
+    fits, warns, still, fails = (run("kapoho-point", layer(*size)) for size in ((4, 0), (4, 1), (8, 0), (8, 1)))
+    assert fits.fits
+    assert not fits.of("warning")
+    assert "neurons 4,194,305 > 4,194,304" in said(warns, "neurons", "warning")[0]
+    assert still.fits
+    assert still.of("warning")
+    assert "neurons 8,388,609 > 8,388,608" in said(fails, "neurons")[0]
+
+
+def test_structure() -> None:
+    """Loihi's pools need neurons, weights need neurons everywhere, unknown kinds are not checked."""
+    network = [conv((1, 4, 4), 1, (1, 1)), pool((1, 4, 4))]
+    assert "write it as a grouped convolution" in said(run("loihi2", *network), "structure")[0]
+    assert said(run("speck2e", *network), "structure") == []
+    assert "weights without neurons" in said(run("speck2e", dense(2, 2, neuron=None)), "structure")[0]
+
+    class Merge(Layer):
+        kind = "merge"
+
+    merge = Merge(in_shape=(2,), shape=(2,), name="add")
+    assert "add: layer of kind 'merge'" in said(run("loihi2", dense(2, 2), merge), "structure", "not checked")[0]
+
+
+def test_recurrence() -> None:
+    """Loihi feeds back, Speck does not."""
+    assert said(run("loihi1", recurrent(2)), "recurrence") == []
+    assert "the chip only feeds forward" in said(run("speck2e", recurrent(2)), "recurrence")[0]
+
+
+def test_bias_on_clockless_chip_says_what_to_do() -> None:
+    """A bias without a clock is refused with the recipe."""
+    assert "train bias-free" in said(run("speck2e", biased(1)), "bias")[0]
+    assert said(run("speck2e", with_neuron(bias=np.zeros(2, int))), "bias") == []
+
+
+def test_odd_weights_are_counted() -> None:
+    """Odd weights on a chip with even ones are counted."""
+    (message,) = said(run("loihi2", dense(2, 2, weight=np.array([[1, 2], [3, -5]]))), "weights")
+    assert message.startswith("fc: 3 of 4 weights not multiples of 2: quantise to multiples of 2")
+
+
+@pytest.mark.parametrize(("profile", "payload", "fits"), [("loihi1", 1, True), ("loihi1", 2, False)])
+def test_payload_at_limit_and_beyond(profile: str, payload: int, fits: bool) -> None:
+    """Loihi 1 takes binary input only."""
+    assert (said(run(profile, dense(2, 2), input_payload=payload), "payload") == []) is fits
+
+
+def test_graded_payload() -> None:
+    """Loihi 2 takes graded input up to 32 bits; on Speck a count is so many events."""
+    assert said(run("loihi2", dense(1, 1), input_payload=2**32 - 1), "payload") == []
+    assert "input payload bits 33 > 32" in said(run("loihi2", dense(1, 1), input_payload=2**32), "payload")[0]
+    assert said(run("speck2e", dense(1, 1), input_payload=9), "payload") == []
+
+
+@given(st.integers(1, 64), st.sampled_from([-256, -2, 2, 254]), st.integers(1, 4096))
+def test_largest_input_payload_is_the_largest(inputs: int, value: int, decay: int) -> None:
+    """The payload noted for the first layer passes, one more does not; none is noted where not even 1 passes."""
+    layer = dense(inputs, 1, value, neuron=neuron(current_decay=decay))
+    if said(report := run("loihi2", layer), "fan_in"):
+        assert report.of("note") == ()
+        assert abs(value) * inputs * 64 * 4096 / decay > 2**23 - 1
+        return
+    (note,) = report.of("note")
+    assert isinstance(note.used, int)
+    assert said(run("loihi2", layer, input_payload=note.used), "fan_in") == []
+    assert len(said(run("loihi2", layer, input_payload=note.used + 1), "fan_in")) == 1
+
+
+def test_slow_current_piles_up() -> None:
+    """A current that halves reaches twice its input; one that never decays grows with the time steps."""
+    layer = dense(1, 1, 254, neuron=neuron(current_decay=2048))
+    (note,) = run("loihi2", layer).of("note")
+    assert note.used == (2**23 - 1) // (2 * 64 * 254)
+    (note,) = run("loihi2", layer, time_steps=1).of("note")
+    assert note.used == (2**23 - 1) // (64 * 254)
+    forever = dense(1, 1, 254, neuron=neuron(current_decay=0))
+    assert "give the number of time steps" in said(run("loihi2", forever), "fan_in", "not checked")[0]
+    assert said(run("loihi2", forever, time_steps=516), "fan_in") == []
+    assert len(said(run("loihi2", forever, time_steps=517), "fan_in")) == 1
+
+
+def test_recurrent_input_counts_to_the_fan_in() -> None:
+    """What a layer feeds itself comes on top of what it gets."""
+    network = hidden(summing_to(131_070))
+    assert said(run("loihi2", *network), "fan_in") == []
+    looped = dataclasses.replace(network[-1], recurrent=np.array([[2]]))
+    assert len(said(run("loihi2", *network[:-1], looped), "fan_in")) == 1
+
+
+@given(st.lists(st.lists(st.integers(-256, 254), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_worst_case_input_is_the_worst_of_all_inputs(rows: list[list[int]]) -> None:
+    """It equals the largest |w @ s| over all binary inputs."""
+    weight = np.array(rows)
+    inputs = np.array(np.meshgrid(*[[0, 1]] * 3)).reshape(3, -1)
+    assert worst_case_input(weight) == np.abs(weight @ inputs).max()
+
+
+@pytest.mark.parametrize(("steps", "warns"), [(1, False), (16, False), (17, True), (10, True), (64, False)])
+def test_reset_interval(steps: int, warns: bool) -> None:
+    """Loihi 2 hardware resets every power of two of time steps."""
+    report = run("loihi2", dense(2, 2), time_steps=steps)
+    assert report.fits
+    assert bool(said(report, "reset_interval", "warning")) is warns
+    assert said(run("loihi1", dense(2, 2), time_steps=steps), "reset_interval", "warning") == []
+
+
+def test_reset_interval_says_what_to_use() -> None:
+    """The warning names the powers of two around."""
+    (message,) = said(run("loihi2", dense(2, 2), time_steps=10), "reset_interval", "warning")
+    assert message.startswith("time steps 10 is not a power of two: on hardware use 8 or 16")
+
+
+def test_kernel_and_neurons_on_different_cores() -> None:
+    """A layer whose kernel fits only cores with little neuron memory, and whose neurons only others, fits none."""
+    # Kernel 128 * 2^(4 + 4) = 32 Ki words: cores 3 to 6. Neurons 16 * 64 * 64 = 64 Ki words: cores 0 to 2.
+    layer = conv((128, 64, 64), 16, (3, 3), padding=(1, 1))
+    (message,) = said(run("speck2e", layer), "core_memory")
+    assert "kernel memory 32,768, neuron memory 65,536, bias memory 0 do not fit on any one core" in message
+
+
+def test_unknown_limits_are_not_checked(tmp_path: Path) -> None:
+    """A profile without facts finds no violation in its limits, and says that it checked nothing."""
+    for family in ("loihi", "speck"):
+        path = tmp_path / f"{family}.toml"
+        path.write_text(f'title = "bare"\nfamily = "{family}"\n')
+        network = [conv((1, 4, 4), 1, (1, 1), neuron=neuron(bias=np.ones(1, int))), pool((1, 4, 4))]
+        network += [flatten((1, 2, 2)), dense(4, 2, recurrent=np.ones((2, 2), int), delay=np.ones((2, 4), int))]
+        report = check(Network(layers=tuple(network)), load(path))
+        assert report.fits
+        assert not report.complete
+        unchecked = {finding.rule for finding in report.of("not checked")}
+        silent = {rule.__name__ for rule in RULES[family]} - unchecked
+        # These speak only where the chip is known to need it, or the caller gives numbers.
+        assert silent <= {"payload", "reset_interval"}
+
+
+def test_shape_on_speck_of_a_network_lowered_for_loihi() -> None:
+    """A network whose pools were written as grouped convolutions is told to write pools."""
+    report = check(n_mnist(pool_neurons=True), load("speck2e"))
+    assert {f.layer for f in report.of("violation")} == {"pool"}
+    assert "write a sum pool as a pool layer" in str(report)

@@ -1,0 +1,245 @@
+"""The command line, in-process: what users type, what they get, and what they are told when it is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from mtt_lava.cli import export_main, main
+
+COMMANDS = ("train", "evaluate", "simulate", "check", "profiles", "bench", "demo")
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs on built-in data, made by the command line."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    arguments = [
+        "train",
+        "nmnist-3c1fc",
+        "--data",
+        "digits-dvs",
+        "--time-steps",
+        "3",
+        "--epochs",
+        "2",
+        "--batch",
+        "100",
+    ]
+    assert main([*arguments, "--seed", "5", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def net(run_folder: Path) -> Path:
+    """That run, exported."""
+    path = run_folder.parent / "digits.net"
+    assert export_main([str(run_folder), str(path)]) == 0
+    return path
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str, program: str = "mtt") -> None:
+    """Exit code 2, and one line on stderr that holds the words."""
+    capsys.readouterr()
+    try:
+        code = (main if program == "mtt" else export_main)(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith(program)
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]):
+    """--help exits 0 and shows how it is used."""
+    arguments = [command, "methods"] if command == "bench" else [command]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--help"])
+    assert stop.value.code == 0
+    assert f"Example: mtt {command}" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy():
+    """`mtt --help` answers without torch, Lava, NumPy or pydantic: what it takes to be quick."""
+    code = (
+        "import sys; from mtt_lava.cli import main, export_main\n"
+        "for call in (main, export_main):\n"
+        "    try: call(['--help'])\n"
+        "    except SystemExit: pass\n"
+        "print([m for m in sys.modules if m in ('torch', 'lava', 'numpy', 'pydantic', 'h5py', 'tonic', 'matplotlib')])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip().endswith("[]")
+    assert "mtt-export" in out
+
+
+def test_training_never_imports_the_lava_runtime():
+    """Training and evaluation import lava.lib.dl.slayer, and neither lava.magma nor lava.lib.dl.netx."""
+    code = (
+        "import sys, mtt_lava.training, mtt_lava.evaluation, mtt_lava.deploy, mtt_lava.bench\n"
+        "print([m for m in sys.modules if m.startswith(('lava.magma', 'lava.proc', 'lava.lib.dl.netx'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "Prophesee" not in done.stderr + done.stdout
+
+
+def test_train_writes_a_run_and_ends_with_the_chips_verdict(run_folder: Path, capsys: pytest.CaptureFixture[str]):
+    """The folder is a run with the settings given; a second run does not overwrite it."""
+    settings = json.loads((run_folder / "settings.json").read_text())
+    assert (settings["seed"], settings["time_steps"], settings["epochs"], settings["profile"]) == (5, 3, 2, "loihi2")
+    again = ["train", "nmnist-3c1fc", "--data", "digits-dvs", "--out", str(run_folder)]
+    refused(capsys, again, "holds a run already", "--resume")
+    refused(capsys, [*again, "--resume"], "other settings")
+
+
+def test_evaluate_prints_a_table_and_writes_json(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One row a T with accuracy and spikes; the JSON says the same."""
+    assert main(["evaluate", str(run_folder), "--time-steps", "1,4", "--json", str(tmp_path / "a.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["T", "accuracy", "conv1", "pool1", "conv2", "pool2", "conv3"]
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert [point["time_steps"] for point in content["time_steps"]] == [1, 4]
+    assert lines[2].split()[1] == f"{content['time_steps'][1]['accuracy']:.1%}"
+    assert content["time_steps"][0]["samples"] == 297
+
+
+def test_export_prints_a_table_and_the_verdict(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Layer, shape, weights, bits, threshold and range; then what the chip says."""
+    assert export_main([str(run_folder), str(tmp_path / "a.net"), "--profile", "loihi1"]) == 0
+    out = capsys.readouterr().out
+    assert "6,160 trained weights" in out
+    assert "nmnist-3c1fc fits loihi1" in out
+    assert out.splitlines()[0].split()[:6] == ["layer", "kind", "shape", "weights", "bits", "threshold"]
+
+
+@pytest.mark.lava
+def test_the_whole_path_on_lava(net: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """simulate and evaluate --backend lava fire exactly what the trained network fires."""
+    inputs = np.random.default_rng(0).integers(0, 3, (2, 2, 34, 34, 5))
+    np.save(tmp_path / "in.npy", inputs)
+    output = tmp_path / "out.npz"
+    arguments = ["simulate", str(net), str(tmp_path / "in.npy"), "--backend", "lava", "--output", str(output)]
+    assert main([*arguments, "--record", "spikes"]) == 0
+    result = np.load(output)
+    assert result["spikes"].shape == (2, 10, 5)
+    import torch
+
+    from mtt_lava import load_run
+    from mtt_lava.evaluation import run_network
+
+    readout, spikes = run_network(load_run(run_folder), torch.from_numpy(inputs), spikes=True)
+    np.testing.assert_array_equal(result["spikes.1"], spikes[0])
+    np.testing.assert_array_equal(result["spikes.5"], spikes[4])
+    np.testing.assert_array_equal(result["readout"], (readout.double() * 4096).round())
+    assert main(["evaluate", str(run_folder), "--backend", "lava", "--samples", "3", "--time-steps", "2"]) == 0
+    assert "T = 2, 3 samples" in capsys.readouterr().out
+
+
+def test_check_and_profiles(net: Path, capsys: pytest.CaptureFixture[str]):
+    """check exits 0 or 1 and prints text or JSON; profiles lists and shows."""
+    assert main(["check", str(net), "--profile", "loihi2"]) == 0
+    assert main(["check", str(net), "--profile", "speck2e"]) == 1
+    capsys.readouterr()
+    assert main(["check", str(net), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["profile"] == "loihi2"
+    assert main(["profiles"]) == 0
+    assert "loihi1" in capsys.readouterr().out
+    assert main(["profiles", "loihi1"]) == 0
+    assert "1,048,576" in capsys.readouterr().out
+    assert main(["profiles", "loihi1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["family"] == "loihi"
+
+
+def test_bench_methods_compares_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A table of means over seeds, JSON and a picture; what is trained already is not trained again."""
+    arguments = ["bench", "methods", "--data", "digits-dvs", "--epochs", "2", "--time-steps", "2", "--seeds", "3,4"]
+    arguments += ["--batch", "300", "--at", "1,2", "--out", str(tmp_path / "b"), "--json", str(tmp_path / "b.json")]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    rows = [line.split()[:2] for line in first.splitlines()[1:7]]
+    assert rows == [["sdt", "3"], ["sdt", "4"], ["sdt", "mean"], ["mtt", "3"], ["mtt", "4"], ["mtt", "mean"]]
+    assert (tmp_path / "b" / "accuracy.png").read_bytes()[:4] == b"\x89PNG"
+    stamp = (tmp_path / "b" / "mtt-3" / "weights.safetensors").stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == first
+    assert (tmp_path / "b" / "mtt-3" / "weights.safetensors").stat().st_mtime_ns == stamp
+    assert json.loads((tmp_path / "b.json").read_text())["points"]["mtt"]["3"][1]["time_steps"] == 2
+
+
+def test_user_errors(net: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Everything users do wrong gives one line and exit code 2."""
+    train = ["train", "nmnist-3c1fc", "--data", "digits-dvs", "--out", str(tmp_path / "run")]
+    refused(capsys, [], "COMMAND")
+    refused(capsys, ["fly"], "invalid choice: 'fly'")
+    refused(capsys, ["train", "nmnist-9c", *train[2:]], "no model 'nmnist-9c'", "nmnist-3c1fc")
+    refused(capsys, [*train[:3], "mnist-dvs", *train[4:]], "no data set 'mnist-dvs'", "digits-dvs, nmnist")
+    refused(capsys, [*train, "--epochs", "0"], "epochs", "greater than or equal to 2")
+    refused(capsys, [*train, "--epochs", "many"], "--epochs", "'many'")
+    refused(capsys, [*train, "--profile", "speck2e"], "speck2e", "reset by subtract")
+    refused(capsys, [*train, "--resume"], "no run to resume")
+    assert not (tmp_path / "run").exists()
+    refused(capsys, ["evaluate", str(tmp_path)], "not a run folder")
+    refused(capsys, ["evaluate", str(run_folder), "--time-steps", "1,0"], "no list of time steps")
+    refused(capsys, ["evaluate", str(run_folder), "--backend", "brian"], "backend 'brian' is unknown")
+    refused(capsys, ["check", str(tmp_path / "no.net")], "no.net")
+    refused(capsys, ["check", str(net), "--profile", "loihi3"], "loihi3", "loihi2")
+    refused(capsys, ["profiles", "nope"], "nope")
+    refused(capsys, [str(tmp_path), str(tmp_path / "a.net")], "not a run folder", program="mtt-export")
+    refused(capsys, [str(run_folder)], "OUT.net", program="mtt-export")
+
+
+def test_simulate_errors(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Wrong files, shapes, types and values: one line, exit code 2, no output."""
+
+    def case(network: Path, inputs: object, *words: str, more: tuple[str, ...] = ()) -> None:
+        path = tmp_path / "in.npy"
+        if isinstance(inputs, np.ndarray):
+            np.save(path, inputs, allow_pickle=inputs.dtype == object)
+        elif inputs is not None:
+            path.write_bytes(inputs)  # type: ignore[arg-type]
+        output = tmp_path / "out.npz"
+        refused(capsys, ["simulate", str(network), str(path), "--output", str(output), *more], *words)
+        assert not output.exists()
+
+    good = np.zeros((1, 2, 34, 34, 2), dtype=int)
+    case(net, None, "in.npy", "No such file")
+    case(net, b"not numpy", "in.npy", "not a whole .npy file")
+    case(net, np.array([{}], dtype=object), "in.npy", "not a whole .npy file")
+    case(net, good[:, :1], "(1, 1, 34, 34, 2)", "N, C=2, H=34, W=34, T")
+    case(net, good[0], "(2, 34, 34, 2)")
+    case(net, good.astype(float), "float64", "integers")
+    case(net, good[:0], "at least one sample")
+    case(net, good + 2**40, "32 bits")
+    case(net, good, "backend 'fpga' is unknown", more=("--backend", "fpga"))
+    case(net, good, "record 'w' is unknown", more=("--record", "w"))
+    damaged = tmp_path / "damaged.net"
+    damaged.write_bytes(net.read_bytes()[:3000])
+    case(damaged, good, "damaged.net")
+    foreign = tmp_path / "foreign.net"
+    with h5py.File(foreign, "w") as file:
+        file["temperature"] = 21
+    case(foreign, good, "foreign.net")
+
+
+def test_ctrl_c_stops_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """An interrupt is no traceback."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtt_lava.cli._profiles", interrupt)
+    assert main(["profiles"]) == 130
+    assert capsys.readouterr().err == "mtt: stopped\n"

@@ -1,0 +1,407 @@
+"""The backend `fast` computes, bit for bit, what Lava computes; whatever the network, input, chunk or device."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import denses, networks, neurons, spike_inputs
+
+from netx_export import fast_backend, netx
+from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool
+from netx_export.simulation import Simulation, simulate
+
+EVERYTHING = ("spikes", "u", "v")
+LIMIT = 1 << 23
+
+
+def fast(network: Network, inputs: np.ndarray, **options: Any) -> Simulation:
+    """A run on the CPU that shows no bar."""
+    return fast_backend.simulate(network, inputs, **({"progress": False, "device": "cpu"} | options))
+
+
+def on_torch(network: Network, inputs: np.ndarray, chunk: int | None = None, **options: Any) -> Simulation:
+    """The code for GPUs, run on the CPU."""
+    from netx_export import fast_torch
+
+    results = fast_backend.Results(network, inputs.shape[0], inputs.shape[-1], options.get("record", ()))
+    fast_torch.run(network, inputs, results, device="cpu", chunk=chunk, progress=False)
+    return results.simulation()
+
+
+def assert_equals_reference(network: Network, inputs: np.ndarray, result: Simulation) -> None:
+    """Spikes, readout, and u, v and spikes of every layer are those of the plain NumPy reading of the rule."""
+    expected = reference.simulate(network, inputs)
+    np.testing.assert_array_equal(result.spikes, expected[-1]["spikes"])
+    spiking = [(n, record) for n, record in zip(network.numbers, expected, strict=True) if "u" in record]
+    assert set(result.record) == {f"{what}.{number}" for what in EVERYTHING for number, _ in spiking}
+    for number, record in spiking:
+        for what in EVERYTHING:
+            np.testing.assert_array_equal(result.record[f"{what}.{number}"], record[what], err_msg=f"{what}.{number}")
+    assert result.readout.dtype == np.int64
+    if network.readout == "count":
+        np.testing.assert_array_equal(result.readout, expected[-1]["spikes"].sum(-1).reshape(len(inputs), -1))
+    elif network.layers[-1].neuron is not None:
+        np.testing.assert_array_equal(result.readout, expected[-1]["v"][..., -1].reshape(len(inputs), -1))
+
+
+# ---------------------------------------------------------------------------------------------- random networks
+
+
+@st.composite
+def pooled(draw: st.DrawFn, network: Network) -> Network:
+    """The network, sometimes behind a pool without neurons or before an average."""
+    layers: list[Layer] = list(network.layers)
+    if len(network.in_shape) == 3 and draw(st.booleans()):
+        channels, height, width = network.in_shape
+        kernel, stride, padding = draw(st.sampled_from((((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 2)))))
+        in_size = [(n - 1) * s + k - 2 * p for n, k, s, p in zip((height, width), kernel, stride, padding, strict=True)]
+        if min(in_size) > 0:
+            shape = (channels, *in_size)
+            layers.insert(
+                0,
+                Pool(in_shape=shape, shape=network.in_shape, kernel=kernel, stride=stride, padding=padding),
+            )
+    if draw(st.integers(0, 4)) == 0:
+        size = int(np.prod(network.shape))
+        outputs = draw(st.sampled_from([n for n in range(1, size + 1) if size % n == 0]))
+        layers.append(Average(in_shape=network.shape, shape=(outputs,)))
+    return replace(network, layers=tuple(layers), first_number=draw(st.integers(0, 1)))
+
+
+@settings(max_examples=250, deadline=None)
+@given(data=st.data(), backend=st.sampled_from((fast, fast, on_torch)))
+def test_random_networks_equal_reference(data: st.DataObject, backend: Any) -> None:
+    """Spikes, u and v in every layer and step, of any network, with binary and graded input of either sign."""
+    network = data.draw(networks(wraps=True).flatmap(pooled))
+    inputs = data.draw(spike_inputs(network, largest=data.draw(st.sampled_from((1, 1, 9, 3000)))))
+    if data.draw(st.booleans()):
+        inputs *= np.random.default_rng(0).choice([-1, 1], size=inputs.shape)
+    assert_equals_reference(network, inputs, backend(network, inputs, record=EVERYTHING))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), backend=st.sampled_from((fast, on_torch)))
+def test_extremes_equal_reference(data: st.DataObject, backend: Any) -> None:
+    """Where u wraps, v saturates, a conv's sum leaves 24 bits and a sum 32 bits, all goes on as the rule says."""
+    inputs = data.draw(st.integers(1, 4))
+    layer: Layer = data.draw(denses(inputs, synapses=data.draw(st.sampled_from(("plain", "recurrent", "delay")))))
+    if data.draw(st.booleans()):
+        assert isinstance(layer, Dense)
+        assert layer.weight is not None
+        shape = (*layer.shape, 1, 1)
+        weight = layer.weight[:, :, None, None]
+        layer = Conv(in_shape=(inputs, 1, 1), shape=shape, weight=weight, neuron=data.draw(neurons(shape)))
+    assert layer.neuron is not None
+    # (2**23 - 1) / 64 and around it, where one more input wraps or saturates
+    around = st.sampled_from((LIMIT // 64, 2 * LIMIT // 64, 3 * LIMIT // 64, LIMIT, 1 << 25, (1 << 31) - 4))
+    values = st.tuples(around, st.integers(-3, 3), st.sampled_from((1, -1))).map(lambda x: x[2] * (x[0] + x[1]))
+    drawn = data.draw(st.lists(values | st.integers(-2, 2), min_size=2 * inputs * 5, max_size=2 * inputs * 5))
+    if data.draw(st.booleans()):
+        layer = replace(layer, weight=np.sign(layer.weight))  # so that input reaches u unscaled
+    threshold = data.draw(st.sampled_from((0, (1 << 17) - 1, 1 << 17)))
+    bias = data.draw(st.sampled_from((-4096, 4095, 32767))) * np.ones(layer.shape[:1], int)
+    layer = replace(layer, neuron=replace(layer.neuron, threshold=threshold, bias=bias))
+    network = Network((layer,), readout="voltage")
+    signal = np.array(drawn).reshape(2, *layer.in_shape, 5)
+    assert_equals_reference(network, signal, run_unchecked(backend, network, signal))
+
+
+def run_unchecked(backend: Any, network: Network, inputs: np.ndarray) -> Simulation:
+    """A run in which sums may leave even the 32 bits that a user's input must not leave."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast_backend, "check_inputs", lambda network, inputs: None)
+        return backend(network, inputs, record=EVERYTHING)
+
+
+def test_extremes_are_reached() -> None:
+    """u wraps from 2**23 + 64 to the other end, and v stops at 2**23 - 1 on both sides."""
+    layer = Dense(in_shape=(1,), shape=(1,), weight=np.array([[1]]), neuron=Neuron(1 << 17, 4096, 0))
+    inputs = np.array([[[LIMIT // 64, LIMIT // 64 + 1, -LIMIT // 64 + 1, -LIMIT // 64]]])
+    result = fast(Network((layer,)), inputs, record=EVERYTHING)
+    assert result.record["u.1"].ravel().tolist() == [LIMIT, 64 - LIMIT, 64 - LIMIT, LIMIT]
+    assert result.record["v.1"].ravel().tolist() == [LIMIT - 1, 63, 127 - LIMIT, 127]
+
+
+def maps_with_decays_of_their_own(network: Network) -> bool:
+    """Whether there are conv layers with different decays for their neurons."""
+    decays = [(n.current_decay, n.voltage_decay) for n in (x.neuron for x in network if isinstance(x, Conv)) if n]
+    return any(np.ndim(decay) for pair in decays for decay in pair)
+
+
+def recurrent(network: Network) -> bool:
+    """Whether a layer is recurrent."""
+    return any(isinstance(layer, Dense) and layer.recurrent is not None for layer in network)
+
+
+def delayed(network: Network) -> bool:
+    """Whether a layer has delays."""
+    return any(isinstance(layer, Dense) and layer.delay is not None and layer.delay.any() for layer in network)
+
+
+@pytest.mark.lava
+def test_random_networks_equal_lava(tmp_path: Path) -> None:
+    """Lava itself gives the same spikes, u, v and readout on random networks with all kinds of layers and neurons."""
+    drawn: list[tuple[Network, np.ndarray]] = []
+
+    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @given(data=st.data())
+    def collect(data: st.DataObject) -> None:
+        network = data.draw(networks(wraps=True))
+        drawn.append((network, data.draw(spike_inputs(network, samples=3, largest=data.draw(st.sampled_from((1, 7)))))))
+
+    collect()
+    for wanted in (maps_with_decays_of_their_own, recurrent, delayed):
+        network, inputs = next(
+            (network, inputs)
+            for network, inputs in reversed(drawn)
+            if wanted(network) and 0 < fast(network, inputs).spikes.mean() < 1
+        )
+        path = tmp_path / "a.net"
+        netx.write(network, path, allow_wrap=True)
+        ours = simulate(path, inputs, "fast", record=EVERYTHING, progress=False, device="cpu")
+        lavas = simulate(path, inputs, "lava", record=EVERYTHING, progress=False)
+        assert ours.record.keys() == lavas.record.keys()
+        for name in ours.record:
+            np.testing.assert_array_equal(ours.record[name], lavas.record[name], err_msg=name)
+        np.testing.assert_array_equal(ours.spikes, lavas.spikes)
+        np.testing.assert_array_equal(ours.readout, lavas.readout)
+        assert (ours.spikes.dtype, ours.readout.dtype) == (lavas.spikes.dtype, lavas.readout.dtype)
+
+
+# ---------------------------------------------------------------------------------------------- ways to run
+
+
+def maps_network(readout: str = "count") -> Network:
+    """Two conv layers, a flatten and a dense layer, that spike."""
+    rng = np.random.default_rng(3)
+    return Network(
+        (
+            Conv(
+                in_shape=(2, 7, 6),
+                shape=(4, 4, 3),
+                weight=2 * rng.integers(-30, 45, (4, 2, 3, 2)),
+                stride=(2, 2),
+                padding=(1, 0),
+                neuron=Neuron(200, 1000, 100),
+            ),
+            Conv(
+                in_shape=(4, 4, 3), shape=(3, 4, 3), weight=2 * rng.integers(-30, 45, (3, 4, 1, 1)), neuron=Neuron(90)
+            ),
+            Flatten(in_shape=(3, 4, 3), shape=(36,)),
+            Dense(in_shape=(36,), shape=(5,), weight=2 * rng.integers(-30, 45, (5, 36)), neuron=Neuron(200)),
+        ),
+        readout=readout,
+    )
+
+
+def maps_inputs(samples: int = 7, dtype: Any = np.int64) -> np.ndarray:
+    """Binary inputs for it."""
+    return (np.random.default_rng(4).random((samples, 2, 7, 6, 9)) < 0.3).astype(dtype)
+
+
+def assert_same(a: Simulation, b: Simulation) -> None:
+    """Equal in values and types."""
+    for one, other in ((a.spikes, b.spikes), (a.readout, b.readout), *((a.record[k], b.record[k]) for k in a.record)):
+        np.testing.assert_array_equal(one, other, strict=True)
+    assert a.record.keys() == b.record.keys()
+
+
+@pytest.mark.parametrize("backend", [fast, on_torch])
+@pytest.mark.parametrize("readout", ["count", "voltage"])
+def test_chunks_and_threads_change_nothing(backend: Any, readout: str) -> None:
+    """Any chunk size and number of threads gives the same arrays, in the order of the samples."""
+    network, inputs = maps_network(readout), maps_inputs()
+    expected = fast(network, inputs, record=EVERYTHING, threads=1)
+    assert 0.05 < expected.spikes.mean() < 0.95
+    for chunk in (1, 2, 3, 7, 100):
+        assert_same(backend(network, inputs, record=EVERYTHING, chunk=chunk, threads=3), expected)
+    assert_same(backend(network, inputs, record=EVERYTHING), expected)
+
+
+def test_samples_come_out_as_if_alone() -> None:
+    """No sample depends on the others; nothing of one is left when the next starts."""
+    network, inputs = maps_network("voltage"), maps_inputs()
+    together = fast(network, inputs, chunk=4)
+    for n in range(len(inputs)):
+        alone = fast(network, inputs[n : n + 1])
+        np.testing.assert_array_equal(together.spikes[n], alone.spikes[0])
+        np.testing.assert_array_equal(together.readout[n], alone.readout[0])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+def test_any_integer_type(dtype: Any) -> None:
+    """Inputs of any integer type, contiguous or not, number of time steps a multiple of anything or not."""
+    network = maps_network()
+    for steps in (8, 9):
+        inputs = maps_inputs()[..., :steps]
+        for array in (inputs.astype(dtype), np.asfortranarray(inputs.astype(dtype)), inputs.astype(dtype)[:, :, ::1]):
+            assert_same(fast(network, array), fast(network, inputs))
+
+
+def test_inputs_can_be_read_only_and_stay_unchanged() -> None:
+    """Inputs mapped from a file need not be writable."""
+    inputs = maps_inputs()
+    inputs.flags.writeable = False
+    copy = inputs.copy()
+    assert_same(fast(maps_network(), inputs), fast(maps_network(), copy))
+    np.testing.assert_array_equal(inputs, copy)
+
+
+def test_memory_is_one_chunk_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many samples there are, a chunk is no larger than the buffer allows."""
+    sizes = []
+    run_chunk = fast_backend._run_chunk
+
+    def spy(plans: Any, inputs: np.ndarray, results: Any, part: slice) -> None:
+        sizes.append(len(inputs))
+        run_chunk(plans, inputs, results, part)
+
+    monkeypatch.setattr(fast_backend, "_run_chunk", spy)
+    # 84 inputs and 48 neurons, 9 steps, 8 bytes an event, room for 3 samples
+    monkeypatch.setattr(fast_backend, "BUFFER_BYTES", 3 * 8 * 9 * (84 + 48) + 5)
+    fast(maps_network(), maps_inputs(20))
+    assert sorted(sizes) == [2, 3, 3, 3, 3, 3, 3]
+    sizes.clear()
+    monkeypatch.setattr(fast_backend, "BUFFER_BYTES", 1)
+    fast(maps_network(), maps_inputs(3))
+    assert sizes == [1, 1, 1]
+
+
+def test_record_holds_what_was_asked_for() -> None:
+    """Names by the number of the group in the file, int8 spikes and int32 states, shaped like the layers."""
+    network = replace(maps_network(), first_number=0)
+    result = fast(network, maps_inputs(), record=["v"])
+    assert {name: (array.shape, array.dtype) for name, array in result.record.items()} == {
+        "v.0": ((7, 4, 4, 3, 9), np.int32),
+        "v.1": ((7, 3, 4, 3, 9), np.int32),
+        "v.3": ((7, 5, 9), np.int32),
+    }
+    assert fast(network, maps_inputs()).record == {}
+    spikes = fast(network, maps_inputs(), record=["spikes"])
+    np.testing.assert_array_equal(spikes.record["spikes.3"], spikes.spikes, strict=True)
+
+
+def test_average_of_voltages() -> None:
+    """Behind a pool and an average, the readout "voltage" is the sum of the voltages of each group."""
+    first = Conv(
+        in_shape=(1, 4, 4), shape=(2, 4, 4), weight=np.array([[[[3]]], [[[-5]]]]), neuron=Neuron(1 << 17, 4096, 0)
+    )
+    pool = Pool(in_shape=(2, 4, 4), shape=(2, 2, 2))
+    network = Network((first, pool, Average(in_shape=(2, 2, 2), shape=(4,))), readout="voltage")
+    inputs = np.random.default_rng(0).integers(0, 4, (3, 1, 4, 4, 5))
+    total = inputs.sum(-1).reshape(3, 2, 8).sum(-1)  # upper and lower half of the map
+    expected = 64 * np.concatenate([3 * total, -5 * total], axis=1)
+    for backend in (fast, on_torch):
+        np.testing.assert_array_equal(backend(network, inputs).readout, expected)
+
+
+@pytest.mark.parametrize("bits", [24, 53])
+def test_floating_point_switches_before_it_rounds(bits: int) -> None:
+    """The code for GPUs adds up in 32 bits while sums stay below 2**24, then in 64, and refuses from 2**53 on."""
+    import torch
+
+    layer = Dense(in_shape=(2,), shape=(1,), weight=np.array([[1, 1]]), neuron=Neuron(1 << 17))
+    inputs = np.array([[[(1 << 24) - 1], [2]]])  # 2**24 + 1 has no 32-bit float
+    network = Network((layer,))
+    assert_equals_reference(network, inputs, on_torch(network, inputs, record=EVERYTHING))
+    from netx_export import fast_torch
+
+    if bits == 24:
+        assert fast_torch._float(1 << 24, network, layer) == torch.float32
+        assert fast_torch._float((1 << 24) + 1, network, layer) == torch.float64
+    else:
+        assert fast_torch._float(1 << 53, network, layer) == torch.float64
+        with pytest.raises(NetworkError, match="layer dense: sums can reach 9007199254740993, beyond"):
+            fast_torch._float((1 << 53) + 1, network, layer)
+
+
+def test_torch_is_left_as_it_was() -> None:
+    """Switches of PyTorch that make sums inexact are off during a run and as before after it."""
+    import torch
+
+    from netx_export import fast_torch
+
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with fast_torch.exact():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.enabled
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.cudnn.enabled
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="PyTorch sees no GPU")
+def test_gpu_equals_reference() -> None:
+    """A GPU gives the same integers."""
+    network, inputs = maps_network(), maps_inputs()
+    assert_equals_reference(network, inputs, fast(network, inputs, record=EVERYTHING, device="cuda"))
+
+
+# ---------------------------------------------------------------------------------------------- users
+
+
+def test_without_a_gpu_torch_is_not_imported(tmp_path: Path) -> None:
+    """A run on the CPU imports neither Lava nor torch."""
+    netx.write(maps_network(), tmp_path / "a.net")
+    program = (
+        "import sys, numpy as np\n"
+        "from netx_export.simulation import simulate\n"
+        f"simulate({str(tmp_path / 'a.net')!r}, np.ones((1, 2, 7, 6, 3), int), 'fast', device='cpu', progress=False)\n"
+        "sys.exit(', '.join(m for m in ('lava', 'torch') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "message"),
+    [
+        (np.zeros((1, 2, 7, 6, 4)), {}, r"holds float64; give a NumPy array of integers \(N, C=2, H=7, W=6, T\)"),
+        (np.zeros((1, 2, 6, 7, 4), int), {}, r"has shape \(1, 2, 6, 7, 4\)"),
+        (np.zeros((0, 2, 7, 6, 4), int), {}, "at least one sample"),
+        (np.full((1, 2, 7, 6, 1), 1 << 31), {}, "a graded spike has 32 bits with sign"),
+        (np.full((1, 2, 7, 6, 1), -(1 << 20)), {}, r"values -1048576..-1048576 can change the current u in layer conv"),
+        (maps_inputs(), {"record": ["w"]}, "record 'w' is unknown; there is: spikes, u, v"),
+        (maps_inputs(), {"chunk": 0}, "chunk is 0; give at least 1"),
+        (maps_inputs(), {"threads": -1}, "threads is -1"),
+        (maps_inputs(), {"device": "tpu"}, "device 'tpu' cannot be used"),
+    ],
+)
+def test_what_users_do_wrong(inputs: np.ndarray, options: dict[str, Any], message: str) -> None:
+    """Wrong type, shape, range or option: one clear line."""
+    with pytest.raises(NetworkError, match=message) as caught:
+        fast(maps_network(), inputs, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    """A missing, truncated, damaged or foreign file: one clear line."""
+    good, bad = tmp_path / "good.net", tmp_path / "bad.net"
+    netx.write(maps_network(), good)
+    content = good.read_bytes()
+    inputs = maps_inputs()
+    assert_same(simulate(good, inputs, "fast", progress=False), fast(maps_network(), inputs))
+    for broken in (None, b"", b"no HDF5", content[:3000], content.replace(b"CUBA", b"CUBE")):
+        if broken is not None:
+            bad.write_bytes(broken)
+        with pytest.raises(NetworkError, match=r"bad\.net: ") as caught:
+            simulate(bad, inputs, "fast", progress=False)
+        assert "\n" not in str(caught.value)
+
+
+def test_network_without_neurons() -> None:
+    """Nothing could answer."""
+    network = Network((Pool(in_shape=(1, 4, 4), shape=(1, 2, 2)),))
+    with pytest.raises(NetworkError, match="no layer has neurons"):
+        fast(network, np.ones((1, 1, 4, 4, 1), int))

@@ -1,0 +1,414 @@
+"""Lava runs a file as the network description says, refuses wrong input, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+from netx_export import lava_backend, netx
+from netx_export.network import Conv, Dense, Flatten, Network, NetworkError, Neuron
+from netx_export.simulation import Simulation, SimulationError, check_inputs, load_inputs, simulate
+
+
+def random_weight(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return 2 * rng.integers(-30, 45, shape)
+
+
+def conv_network(rng: np.random.Generator, readout: str) -> Network:
+    """Rectangular maps, stride, padding, groups, decays, biases a channel and a neuron; a readout that never fires."""
+    return Network(
+        (
+            Conv(
+                in_shape=(2, 7, 5),
+                shape=(4, 4, 3),
+                weight=random_weight(rng, 4, 2, 3, 3),
+                stride=(2, 2),
+                padding=(1, 1),
+                neuron=Neuron(300, 1000, 200, bias=np.array([3, -2, 400, 0])),
+            ),
+            Conv(
+                in_shape=(4, 4, 3),
+                shape=(4, 3, 3),
+                weight=random_weight(rng, 4, 2, 2, 3),
+                padding=(0, 1),
+                groups=2,
+                neuron=Neuron(150, 4096, 0, bias=rng.integers(-50, 100, (4, 3, 3))),
+            ),
+            Flatten(in_shape=(4, 3, 3), shape=(36,)),
+            Dense(
+                in_shape=(36,),
+                shape=(5,),
+                weight=random_weight(rng, 5, 36),
+                neuron=Neuron(131071 if readout == "voltage" else 200, 4096, 0),
+            ),
+        ),
+        readout=readout,
+    )
+
+
+def dense_network() -> Network:
+    """One neuron that passes on what it gets."""
+    layer = Dense(in_shape=(1,), shape=(1,), weight=np.array([[64]]), neuron=Neuron(1))
+    return Network((layer,), source="one neuron")
+
+
+def assert_equals_reference(network: Network, inputs: np.ndarray, result: Simulation) -> None:
+    expected = reference.simulate(network, inputs)
+    np.testing.assert_array_equal(result.spikes, expected[-1]["spikes"])
+    last = expected[-1]["v"][..., -1] if network.readout == "voltage" else expected[-1]["spikes"].sum(-1)
+    np.testing.assert_array_equal(result.readout, last.reshape(len(inputs), -1))
+    assert result.readout.dtype == np.int64
+    for name, recorded in result.record.items():
+        what, number = name.split(".")
+        np.testing.assert_array_equal(recorded, expected[int(number) - 1][what], err_msg=name)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("stock", [False, True], ids=["sparse", "stock"])
+def test_graded_input_biases_and_voltage_readout_equal_reference(tmp_path: Path, stock: bool) -> None:
+    """Spikes, u and v of every layer, and the voltage readout, are those of the plain NumPy reading of the rule."""
+    rng = np.random.default_rng(1)
+    network = conv_network(rng, "voltage")
+    netx.write(network, tmp_path / "a.net")
+    inputs = rng.integers(-3, 9, (3, 2, 7, 5, 6))
+    result = simulate(tmp_path / "a.net", inputs, progress=False, record=("spikes", "u", "v"), stock=stock)
+    assert result.record["spikes.1"].any()
+    assert result.record["spikes.2"].any()
+    assert set(result.record) == {f"{what}.{number}" for what in ("spikes", "u", "v") for number in (1, 2, 4)}
+    assert_equals_reference(network, inputs, result)
+
+
+@pytest.mark.lava
+def test_samples_of_one_time_step_are_independent(tmp_path: Path) -> None:
+    """T = 1, shorter than the pipeline: every sample is answered as if it came alone."""
+    rng = np.random.default_rng(2)
+    network = conv_network(rng, "count")
+    netx.write(network, tmp_path / "a.net")
+    inputs = rng.integers(0, 2, (6, 2, 7, 5, 1))
+    result = simulate(tmp_path / "a.net", inputs, progress=False)
+    assert result.spikes.any()
+    assert not result.spikes.all()
+    assert_equals_reference(network, inputs, result)
+
+
+@pytest.mark.lava
+def test_spikes_under_way_do_not_reach_the_next_sample(tmp_path: Path) -> None:
+    """Delays longer than a sample and recurrent synapses, in neurons that biases keep firing, start from rest."""
+    rng = np.random.default_rng(3)
+    bias = np.arange(8) * 3
+
+    def dense(inputs: int, **synapses: np.ndarray) -> Dense:
+        weight = random_weight(rng, 8, inputs)
+        return Dense(in_shape=(inputs,), shape=(8,), weight=weight, neuron=Neuron(60, 300, 100, bias=bias), **synapses)
+
+    network = Network(
+        (
+            dense(6, delay=rng.integers(0, 6, (8, 6))),
+            dense(8, delay=rng.integers(0, 9, (8, 8))),
+            dense(8, recurrent=random_weight(rng, 8, 8)),
+        )
+    )
+    netx.write(network, tmp_path / "a.net", allow_wrap=True)
+    inputs = rng.integers(0, 2, (5, 6, 4))
+    result = simulate(tmp_path / "a.net", inputs, progress=False, record=("spikes",))
+    assert all(result.record[f"spikes.{number}"].any() for number in (1, 2, 3))
+    assert_equals_reference(network, inputs, result)
+
+
+CONV_MODELS = """
+import json
+import numpy as np
+from lava.proc.conv.models import PyConvModelFixed
+from lava.proc.conv.utils import conv, output_shape
+from netx_export.lava_processes.conv import PySparseConvModel
+
+class Port:
+    def recv(self):
+        return self.data
+    def send(self, data):
+        self.data = data.copy()
+
+def answers(model, settings, inputs):
+    for name, value in settings.items():
+        setattr(model, name, value.copy())
+    model.s_in, model.a_out = Port(), Port()
+    for data in inputs:
+        model.s_in.data = data
+        model.run_spk()
+        yield model.a_out.data
+
+rng = np.random.default_rng(0)
+seen = dict(cases=0, clamped=0, edge=0, graded=0, binary=0)
+while seen["cases"] < 400:
+    size, kernel = rng.integers(1, 10, 2), rng.integers(1, 5, 2)
+    stride, padding, dilation = rng.integers(1, 4, 2), rng.integers(0, 4, 2), rng.integers(1, 4, 2)
+    if (dilation * (kernel - 1) >= size + 2 * padding).any():
+        continue
+    groups, fan_in, fan_out = rng.integers(1, 4, 3)
+    in_shape = (*size, fan_in * groups)
+    shape = (fan_out * groups, *kernel, fan_in)
+    weight = rng.integers(-256, 255, shape) * (rng.random(shape) < rng.choice([0, 0.5, 1]))
+    weight.flat[rng.integers(weight.size)] = 1
+    out_shape = output_shape(in_shape, len(weight), kernel, stride, padding, dilation)
+    bits = rng.choice([0, 8, 32])
+    # Up to sums of 32 bits; a lone weight of 1 passes on values around the ends of 24 bits.
+    ends = [end + n for end in (-(1 << 23), 1 << 23) for n in (-1, 0, 1)]
+    largest = rng.choice([1, 9, 1 << 15, ((1 << 31) - 1) // max(1, np.abs(weight).sum())])
+    inputs = rng.integers(-largest, largest, (4, *in_shape), endpoint=True)
+    inputs = rng.choice(ends, inputs.shape) if np.abs(weight).sum() == 1 else inputs * rng.integers(0, 2, inputs.shape)
+    numbers = dict(kernel_size=kernel, stride=stride, padding=padding, dilation=dilation, groups=[groups])
+    settings = {name: np.array(value, np.int8) for name, value in numbers.items()}
+    settings |= {"num_message_bits": np.array([bits], np.int8), "weight": weight.astype(np.int32)}
+    settings["a_buf"] = rng.integers(-9, 9, out_shape, dtype=np.int32)
+    inputs = inputs.astype(np.int32)
+    stock, sparse = (list(answers(m({}), settings, inputs)) for m in (PyConvModelFixed, PySparseConvModel))
+    for a, b in zip(stock, sparse, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype and (a == b).all(), (in_shape, weight.shape, numbers, bits)
+    # The answer to an input leaves one time step later.
+    last = inputs[-2] if bits else inputs[-2] != 0
+    sums = conv(last, weight, kernel, stride, padding, dilation, groups)
+    seen["cases"] += 1
+    seen["graded" if bits else "binary"] += 1
+    seen["clamped"] += bool((sums != stock[-1]).any())
+    seen["edge"] += bool(np.isin(sums, [1 << 23, -(1 << 23) - 1]).any())
+print(json.dumps(seen))
+"""
+
+
+@pytest.mark.lava
+def test_sparse_conv_model_equals_lavas_own() -> None:
+    """For any shape and input, binary and graded, up to the ends of 24 and of 32 bits, it sends what Lava's sends."""
+    done = subprocess.run([sys.executable, "-c", CONV_MODELS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["cases"] == seen["binary"] + seen["graded"] == 400
+    assert min(seen.values()) > 10, seen
+
+
+# ---------------------------------------------------------------------------------------------- however a run ends
+
+CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+import netx_export.lava_child as child
+
+folder, parent = Path({folder!r}), os.getppid()
+(folder / "leader").write_text(str(os.getpid()))
+(folder / "job").write_text(sys.argv[1])
+
+def misbehave(name):
+    (folder / "segments").write_text("".join(str(p) for p in Path("/dev/shm").glob(name + "*")))
+    {action}
+
+def build(job, settings, build=child._build):
+    network = build(job, settings)
+    (folder / "name").write_text(settings["name"])
+    from lava.proc.lif.models import PyLifResetModelBitAcc as Model
+    def run_spk(self, run_spk=Model.run_spk):
+        if self.time_step == 3 and {early}:
+            misbehave(settings["name"])
+        run_spk(self)
+        if self.time_step == 3:
+            misbehave(settings["name"])
+    Model.run_spk = run_spk
+    return network
+
+child._build = build
+child.main(Path(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+def misbehaving(folder: Path, action: str, early: bool = True) -> list[str]:
+    """Command of a child process in which a neuron process does `action` in time step 3."""
+    netx.write(dense_network(), folder / "a.net")
+    script = folder / "child.py"
+    script.write_text(CHILD.format(folder=str(folder), action=action, early=early))
+    return [sys.executable, str(script)]
+
+
+def left_behind(folder: Path, within: float = 2.0) -> list[str]:
+    """What is left of a run after `within` seconds: killed processes may take a moment to go."""
+    until = time.monotonic() + within
+    while (left := remains(folder)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return left
+
+
+def remains(folder: Path) -> list[str]:
+    """Processes of the child's session, its shared memory and its files that exist now."""
+    leader = (folder / "leader").read_text()
+    left = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # it has just ended
+            continue
+        if session == leader and state != "Z":
+            left.append(f"process {stat.parent.name}")
+    if (folder / "name").exists():
+        name = (folder / "name").read_text()
+        left += [entry for entry in os.listdir("/dev/shm") if name in entry]
+    job = Path((folder / "job").read_text())
+    return left + ([str(job)] if job.exists() else [])
+
+
+needs_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in Linux's /proc")
+BROKEN = 'raise ValueError("broken on purpose")'
+
+
+@needs_linux
+@pytest.mark.lava
+@pytest.mark.parametrize(
+    ("action", "early", "error", "message"),
+    [
+        pytest.param(BROKEN, True, SimulationError, "Lava failed: ValueError: broken on purpose", id="before-send"),
+        pytest.param(BROKEN, False, SimulationError, "Lava failed: ValueError: broken on purpose", id="after-send"),
+        pytest.param("os.kill(os.getpid(), 9)", True, SimulationError, "ended with signal 9", id="kill-worker"),
+        pytest.param("os.kill(os.getppid(), 9)", True, SimulationError, "ended by SIGKILL", id="kill-child"),
+        pytest.param("os.kill(parent, 2); time.sleep(1e4)", True, KeyboardInterrupt, "", id="ctrl-c"),
+    ],
+)
+def test_failure_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, early: bool, error: type, message: str
+) -> None:
+    """Errors in and ends of Lava's processes end the run at once, with one line (and the traceback), and all of it."""
+    command = misbehaving(tmp_path, action, early)
+    monkeypatch.setattr(lava_backend, "_command", lambda job, inherited: [*command, str(job), str(inherited)])
+    with pytest.raises(error) as caught:
+        simulate(tmp_path / "a.net", np.ones((1, 1, 1000), int), progress=False, time_limit=60)
+    assert message in str(caught.value).split("\n")[0]
+    if action == BROKEN:
+        assert "Traceback" in str(caught.value)
+    assert left_behind(tmp_path) == []
+    assert (tmp_path / "segments").read_text(), "there was no shared memory to leave behind"
+
+
+@needs_linux
+@pytest.mark.lava
+def test_time_limit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run over its time limit, here still starting, is ended with one clear line."""
+    command = misbehaving(tmp_path, "pass")
+    monkeypatch.setattr(lava_backend, "_command", lambda job, inherited: [*command, str(job), str(inherited)])
+    start = time.monotonic()
+    with pytest.raises(SimulationError, match=r"^Lava took longer than the time limit of 1 s: 0 of 1001 time steps"):
+        simulate(tmp_path / "a.net", np.ones((1, 1, 1000), int), progress=False, time_limit=1)
+    assert time.monotonic() - start < 10
+    assert left_behind(tmp_path) == []
+
+
+def test_standstill_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a time limit, a run that stops going on is ended all the same."""
+    netx.write(dense_network(), tmp_path / "a.net")
+    program = "import sys, time, numpy as n; n.load(sys.argv[1] + '/progress.npy', 'r+')[0] = 3; time.sleep(1e4)"
+    monkeypatch.setattr(lava_backend, "_command", lambda job, inherited: [sys.executable, "-c", program, str(job)])
+    monkeypatch.setattr(lava_backend, "STALL_SECONDS", 1.5)
+    with pytest.raises(SimulationError, match=r"^Lava did no time step for 1.5 s: 3 of 1001 were done"):
+        simulate(tmp_path / "a.net", np.ones((1, 1, 1000), int), progress=False)
+
+
+@needs_linux
+@pytest.mark.lava
+def test_killed_parent_leaves_nothing(tmp_path: Path) -> None:
+    """SIGKILL of the process that asked for the run ends the run and removes its shared memory and files."""
+    command = misbehaving(tmp_path, "os.kill(parent, 9); time.sleep(1e4)")
+    program = (
+        "import numpy as np\n"
+        "from netx_export import lava_backend\n"
+        f"lava_backend._command = lambda job, inherited: [*{command!r}, str(job), str(inherited)]\n"
+        f"lava_backend.simulate({str(tmp_path / 'a.net')!r}, np.ones((1, 1, 1000), int), progress=False)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == -signal.SIGKILL
+    assert left_behind(tmp_path, within=10) == []
+    assert (tmp_path / "segments").read_text(), "there was no shared memory to leave behind"
+
+
+# ---------------------------------------------------------------------------------------------- without Lava
+
+
+def test_parent_stays_light() -> None:
+    """Asking for a Lava run imports neither Lava nor torch."""
+    program = (
+        "import sys, netx_export.simulation, netx_export.lava_backend\n"
+        "sys.exit(', '.join(m for m in ('lava', 'torch', 'h5py', 'tqdm', 'matplotlib') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.zeros((1, 2, 7, 5)), r"holds float64; give a NumPy array of integers \(N, C=2, H=7, W=5, T\)"),
+        ([[1]], "holds list; give a NumPy array"),
+        (np.zeros((2, 7, 5, 4), int), r"has shape \(2, 7, 5, 4\); network takes \(N, C=2, H=7, W=5, T\)"),
+        (np.zeros((1, 2, 5, 7, 4), int), r"has shape \(1, 2, 5, 7, 4\)"),
+        (np.zeros((0, 2, 7, 5, 4), int), "at least one sample and one time step"),
+        (np.zeros((1, 2, 7, 5, 0), int), "at least one sample and one time step"),
+        (np.full((1, 2, 7, 5, 1), 1 << 31), "holds values 2147483648..2147483648; a graded spike has 32 bits"),
+    ],
+)
+def test_wrong_inputs_are_refused_in_one_line(inputs: np.ndarray, message: str) -> None:
+    """Type, axes, emptiness and range of the input are checked, and the message says what is wanted."""
+    with pytest.raises(NetworkError, match=message) as caught:
+        check_inputs(conv_network(np.random.default_rng(0), "count"), inputs, "x.npy")
+    assert str(caught.value).startswith("x.npy: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_input_beyond_lavas_integers_is_refused(tmp_path: Path) -> None:
+    """Graded input that Lava would add up in too few bits is refused before Lava starts; 64 * 64 * x < 2**31."""
+    netx.write(dense_network(), tmp_path / "a.net")
+    with pytest.raises(NetworkError, match=r"values 0..524288 .* by 2147483648 in a time step"):
+        simulate(tmp_path / "a.net", np.full((1, 1, 1), 1 << 19), progress=False)
+
+
+def test_unknown_names_are_refused(tmp_path: Path) -> None:
+    """A backend or a record that does not exist is refused by its name."""
+    netx.write(dense_network(), tmp_path / "a.net")
+    with pytest.raises(NetworkError, match="backend 'brian' is unknown; there is: lava"):
+        simulate(tmp_path / "a.net", np.ones((1, 1, 1), int), backend="brian")
+    with pytest.raises(NetworkError, match="record 'w' is unknown; there is: spikes, u, v"):
+        simulate(tmp_path / "a.net", np.ones((1, 1, 1), int), record=["w"])
+
+
+def test_input_files(tmp_path: Path) -> None:
+    """An array is read as it is; missing, damaged, pickled and .npz files are refused in one line."""
+    array = np.arange(6).reshape(1, 2, 3)
+    np.save(tmp_path / "good.npy", array)
+    np.testing.assert_array_equal(load_inputs(tmp_path / "good.npy"), array)
+    (tmp_path / "short.npy").write_bytes((tmp_path / "good.npy").read_bytes()[:-8])
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "text.npy").write_text("1 2 3")
+    np.save(tmp_path / "object.npy", np.array([{}]), allow_pickle=True)
+    np.savez(tmp_path / "several.npz", array)
+    for name, message in {
+        "missing.npy": "cannot be read: No such file",
+        "short.npy": "not a whole .npy file",
+        "empty.npy": "not a whole .npy file",
+        "text.npy": "not a whole .npy file",
+        "object.npy": "not a whole .npy file",
+        "several.npz": "holds several arrays",
+        "": "cannot be read",
+    }.items():
+        with pytest.raises(NetworkError, match=message) as caught:
+            load_inputs(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_result_is_saved_whole(tmp_path: Path) -> None:
+    """The .npz file holds spikes, readout and what was recorded, without pickles, under exactly the given name."""
+    result = Simulation(np.ones((1, 2, 3), np.int8), np.array([[3, 3]]), {"v.1": np.zeros((1, 2, 3), np.int32)})
+    result.save(tmp_path / "out")
+    with np.load(tmp_path / "out", allow_pickle=False) as saved:
+        assert set(saved) == {"spikes", "readout", "v.1"}
+        np.testing.assert_array_equal(saved["spikes"], result.spikes)
+    assert os.listdir(tmp_path) == ["out"]

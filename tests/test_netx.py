@@ -1,0 +1,847 @@
+"""NetX HDF5 files: what is written, what is read, and what lava-dl makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from strategies import assert_same, networks
+
+from netx_export import netx
+from netx_export.network import Average, Conv, Dense, Flatten, Network, NetworkError, Neuron, Pool, conv_shape
+
+IF = Neuron(100)
+
+
+def dense(weight: Any, neuron: Neuron | None = IF, **fields: Any) -> Dense:
+    """A dense layer from its weights."""
+    array = np.array(weight)
+    return Dense(in_shape=(array.shape[1],), shape=(array.shape[0],), weight=array, neuron=neuron, **fields)
+
+
+def conv(weight: np.ndarray, in_shape: tuple[int, ...], neuron: Neuron | None = IF, **fields: Any) -> Conv:
+    """A conv layer from its weights."""
+    geometry = [fields.get(name, default) for name, default in (("stride", (1, 1)), ("padding", (0, 0)))]
+    shape = conv_shape(in_shape, len(weight), weight.shape[2:], *geometry, fields.get("dilation", (1, 1)))
+    return Conv(in_shape=in_shape, shape=shape, weight=weight, neuron=neuron, **fields)
+
+
+def small(**fields: Any) -> Network:
+    """Conv, flatten, dense."""
+    first = conv(2 * np.arange(-6, 12).reshape(2, 1, 3, 3), (1, 5, 4), padding=(0, 1), name="first", weight_scale=32.0)
+    flatten = Flatten(in_shape=first.shape, shape=(24,), name="flat")
+    last = dense(2 * np.arange(-30, 42).reshape(3, 24), Neuron(131071, 4096, 0, np.array([1, -2, 3])), name="last")
+    return Network((first, flatten, last), **fields)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test writes its file."""
+    return tmp_path / "net.net"
+
+
+def written(network: Network, path: Path, changes: dict[str, Any] | None = None) -> Path:
+    """Write a network, then put other values into its datasets (None deletes one)."""
+    netx.write(network, path)
+    with h5py.File(path, "r+") as file:
+        for field, value in (changes or {}).items():
+            if field in file:
+                del file[field]
+            if value is not None:
+                file[field] = value
+    return path
+
+
+# ---------------------------------------------------------------------------------------------- round trip
+
+
+@settings(max_examples=60, deadline=None)
+@given(network=networks())
+def test_what_is_written_is_read_back(network: Network, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """read(write(network)) is the network, attributes and all."""
+    path = tmp_path_factory.mktemp("net") / "a.net"
+    netx.write(network, path)
+    assert_same(netx.read(path), network)
+
+
+def test_same_network_same_bytes(tmp_path: Path) -> None:
+    """Writing is deterministic."""
+    netx.write(small(), tmp_path / "a.net")
+    netx.write(small(), tmp_path / "b.net")
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+
+
+def test_refusal_leaves_the_old_file(path: Path) -> None:
+    """A network that cannot be written leaves what was there, and nothing beside it."""
+    path.write_text("old")
+    with pytest.raises(NetworkError):
+        netx.write(Network((dense([[0]]),)), path)
+    assert path.read_text() == "old"
+    assert os.listdir(path.parent) == ["net.net"]
+
+
+def test_reading_leaves_the_file_closed(path: Path) -> None:
+    """A file can be opened for writing after it was read, and after reading it failed."""
+    written(small(), path, {"layer/1/stride": None})
+    with pytest.raises(NetworkError):
+        netx.read(path)
+    h5py.File(path, "r+").close()
+
+
+# ---------------------------------------------------------------------------------------------- traps when writing
+
+EVEN = 2 * np.ones((2, 2), int)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        # 1: layers that lava-dl refuses
+        (lambda: Network((Pool(in_shape=(1, 4, 4), shape=(1, 2, 2), name="p"),)), r"0 \(p\): .* no pool .* groups"),
+        (lambda: Network((*small().layers[:2],)), r"1 \(flat\): a flatten at the end is ignored"),
+        (
+            lambda: Network((dense(EVEN), Flatten(in_shape=(2,), shape=(2,)), dense(EVEN))),
+            "fails on that; leave it out",
+        ),
+        # 6: dense weights that the loader changes
+        (lambda: Network((dense(0 * EVEN),)), "all weights are 0"),
+        (lambda: Network((dense([[-2, 0]]),)), r"turn weight -2 at \(0, 0\) into -1"),
+        (lambda: Network((dense([[-128, -128]]),)), r"turn weight -128 at \(0, 0\) into 0"),
+        (lambda: Network((dense([[-256, -254]]),)), r"turn weight -256 at \(0, 0\) into -254"),
+        (lambda: Network((dense([[2]], recurrent=np.array([[-256]])),)), r"turn weight -256 at \(0, 0\) into -255"),
+        # 7: eight bits with sign
+        (lambda: Network((dense([[256, 2]]),)), r"weight 256 is not an even integer in -256\.\.254"),
+        (lambda: Network((dense([[-258, 2]]),)), "weight -258 is not an even"),
+        (lambda: Network((dense([[3, 2]]),)), "weight 3 is not an even"),
+        (lambda: Network((dense([[2]], recurrent=np.array([[7]])),)), "recurrent weight 7 is not an even"),
+        (lambda: Network((conv(np.full((1, 1, 1, 1), 256), (1, 2, 2), name="c"),)), r"0 \(c\): weight 256 is not"),
+        (lambda: Network((conv(np.full((1, 1, 1, 1), -3), (1, 2, 2)),)), "weight -3 is not an even"),
+        # Lava keeps a conv layer's numbers in 8 bits
+        (lambda: Network((conv(np.full((128, 1, 1, 1), 2), (128, 1, 1), groups=128),)), "groups 128 .* merge groups"),
+        (lambda: Network((conv(np.full((1, 1, 128, 1), 2), (1, 128, 1)),)), "kernel size 128 is more than 127"),
+        (lambda: Network((conv(np.full((1, 1, 1, 1), 2), (1, 2, 2), stride=(1, 128)),)), "stride 128"),
+        # 5 and others: what is clamped or dropped
+        (lambda: Network((dense(EVEN, delay=63 * EVEN // 2),)), "delay 63 is more than 62"),
+        (lambda: Network((dense(EVEN, recurrent=EVEN, delay=0 * EVEN),)), "delays in a recurrent layer"),
+        (lambda: Network((dense(EVEN, None),)), "has no neurons"),
+        (lambda: Network((dense(EVEN, Neuron(131072)),)), r"threshold 131072 is not an integer in 0\.\.131071"),
+        (lambda: Network((dense(EVEN, Neuron(-1)),)), "threshold -1"),
+        (lambda: Network((dense(EVEN, Neuron(1.5)),)), r"threshold 1\.5"),  # type: ignore[arg-type]
+        (lambda: Network((dense(EVEN, Neuron(1, 4097)),)), r"current decay 4097 is not an integer in 0\.\.4096"),
+        (lambda: Network((dense(EVEN, Neuron(1, 1, -1)),)), "voltage decay -1"),
+        (lambda: Network((dense(EVEN, Neuron(1, bias=np.array([0, 4096]))),)), r"bias 4096 .* -4096\.\.4095"),
+        (lambda: Network((dense(EVEN, Neuron(1, bias=np.array([0, -4097]))),)), "bias -4097"),
+        (lambda: Network((dense(EVEN, Neuron(1, bias=np.array([0, 1]), bias_exponent=5)),)), "bias exponent 5"),
+        (lambda: replace(small(), info={"a": np.ones(2)}), "info holds what JSON cannot"),
+        (lambda: replace(small(), info={"a": float("nan")}), "info holds what JSON cannot"),
+        (lambda: replace(small(), info={"a": "x" * 70_000}), "at most 60000 fit"),
+    ],
+)
+def test_what_lava_would_change_is_refused(network: Any, message: str, path: Path) -> None:
+    """Each network that lava-dl would run differently is refused: layer, value, what is allowed."""
+    with pytest.raises(NetworkError, match=message) as caught:
+        netx.write(network(), path)
+    assert "\n" not in str(caught.value)
+    assert not path.exists()
+
+
+def wide(fan_in: int, **fields: Any) -> Network:
+    """A hidden layer with this many inputs of weight 254."""
+    first = dense(np.full((fan_in, 1), 2), name="first")
+    return Network((first, dense(np.full((1, fan_in), 254), name="second", **fields)))
+
+
+def test_hidden_layer_that_can_wrap_is_refused(path: Path) -> None:
+    """Trap 8: 516 inputs of weight 254 stay within 24 bits, 517 do not; leaky currents add up."""
+    netx.write(wide(516), path)
+    with pytest.raises(NetworkError, match=r"1 \(second\): .* u can reach 8404352, beyond 8388607"):
+        netx.write(wide(517), path)
+    netx.write(wide(129, neuron=Neuron(1, 1024)), path)
+    for neuron in (Neuron(1, 1000), Neuron(1, 0)):
+        with pytest.raises(NetworkError, match="can reach"):
+            netx.write(wide(129, neuron=neuron), path)
+    with pytest.raises(NetworkError, match="can reach"):
+        netx.write(wide(516, recurrent=np.array([[254]])), path)
+
+
+def test_wrapping_can_be_allowed(path: Path) -> None:
+    """With allow_wrap the file is written, and holds the network."""
+    netx.write(wide(517), path, allow_wrap=True)
+    assert_same(netx.read(path), wide(517))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_worst_case_bounds_every_current(data: st.DataObject) -> None:
+    """No input drives u beyond the bound of its layer, and for a dense layer that forgets at once one reaches it."""
+    import reference
+
+    network = data.draw(networks(wraps=True).filter(lambda n: n.layers[0].neuron is not None))
+    network = Network(network.layers[:1])
+    layer = network.layers[0]
+    payload, steps, signed = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 6)), data.draw(st.booleans())
+    bound = netx.worst_case_current(layer, payload, signed=signed, time_steps=steps)
+    generator = np.random.default_rng(0)
+    inputs = generator.integers(-payload if signed else 0, payload, size=(4, *network.in_shape, steps), endpoint=True)
+    assert np.abs(reference.simulate(network, inputs)[0]["u"]).max() <= bound
+    if isinstance(layer, Dense) and layer.recurrent is None and layer.delay is None and not signed:
+        assert layer.weight is not None
+        weight = layer.weight if layer.weight.clip(0).sum(1).max() >= -layer.weight.clip(None, 0).sum(1).min() else None
+        if weight is not None and layer.neuron is not None and np.all(layer.neuron.current_decay == 4096):
+            best = weight[weight.clip(0).sum(1).argmax()] > 0
+            record = reference.simulate(network, payload * np.tile(best[None, :, None], (1, 1, steps)))
+            assert record[0]["u"].max() == bound
+
+
+def test_input_range_is_checked_through_the_layers() -> None:
+    """Counts and signed input count against the 24 bits; behind a sum pool they add up; the message says the bound."""
+    network = Network((dense([[254, -254]]),))
+    netx.check_input_range(network, 516, signed=False)
+    netx.check_input_range(network, 258)
+    with pytest.raises(NetworkError, match=r"0 \(dense\): inputs up to 259 can drive .* 8420608, beyond 8388607"):
+        netx.check_input_range(network, 259)
+    pooled = Network((Pool(in_shape=(1, 2, 2), shape=(1, 1, 1)), conv(np.full((1, 1, 1, 1), 254), (1, 1, 1))))
+    netx.check_input_range(pooled, 129)
+    with pytest.raises(NetworkError, match="inputs up to 520"):
+        netx.check_input_range(pooled, 130)
+    unleaky = Network((dense([[254]], Neuron(1, 0)),))
+    netx.check_input_range(unleaky, 1, time_steps=516)
+    with pytest.raises(NetworkError, match="beyond 8388607"):
+        netx.check_input_range(unleaky, 1, time_steps=517)
+    with pytest.raises(NetworkError, match="to inf"):
+        netx.check_input_range(unleaky, 1)
+
+
+# ---------------------------------------------------------------------------------------------- the loader's weights
+
+
+@pytest.fixture(scope="module")
+def lava_utils() -> tuple[ModuleType, ModuleType]:
+    """NetX's utils, loaded from its file (its package would import all of Lava), and lava-nc's weight utils."""
+    import lava
+    import lava.utils.weightutils as weightutils
+
+    spec = importlib.util.spec_from_file_location("netx_utils", Path(lava.__path__[0], "lib/dl/netx/utils.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    utils = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(utils)
+    return utils, weightutils
+
+
+def lava_stored(lava_utils: tuple[ModuleType, ModuleType], parts: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
+    """Weights that Lava's dense models multiply with, and the shift of their sum, by lava-dl's and lava-nc's code."""
+    utils, weightutils = lava_utils
+    with np.errstate(divide="ignore"):
+        shifted, bits, exponent, _ = utils.optimize_weight_bits(np.hstack(parts))
+    stored = []
+    for part in np.split(shifted, [parts[0].shape[1]], axis=1) if len(parts) > 1 else [shifted]:
+        sign = weightutils.determine_sign_mode(part)
+        part = weightutils.clip_weights(part, sign, num_bits=8)
+        stored.append(weightutils.truncate_weights(part, sign, bits))
+    return stored, exponent
+
+
+notable = sorted({sign * (1 << k) + d for k in range(10) for sign in (1, -1) for d in (-1, 0, 1)} | {0, 100, -100})
+matrices = (
+    st.integers(1, 4)
+    .flatmap(
+        lambda n: st.lists(
+            st.lists(st.sampled_from(notable) | st.integers(-300, 300), min_size=n, max_size=n), min_size=1, max_size=3
+        )
+    )
+    .map(np.array)
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(weight=matrices, recurrent=st.booleans(), sign=st.sampled_from((0, 1, -1)), even=st.booleans(), data=st.data())
+@example(weight=np.array([[-1, 0]]), recurrent=False, sign=0, even=False, data=None)
+@example(weight=np.array([[-256, -255]]), recurrent=False, sign=0, even=False, data=None)
+@example(weight=np.array([[-200, 0, -199]]), recurrent=False, sign=0, even=False, data=None)
+@example(weight=np.array([[300, 1]]), recurrent=False, sign=0, even=False, data=None)
+def test_loaded_weights_are_lavas(
+    weight: np.ndarray, recurrent: bool, sign: int, even: bool, data: Any, lava_utils: tuple[ModuleType, ModuleType]
+) -> None:
+    """`loaded_dense_weight` does to any weights what lava-dl's loader and lava-nc's dense model do to them."""
+    parts = [weight]
+    if recurrent:
+        rows = len(weight)
+        values = st.lists(st.sampled_from(notable), min_size=rows * rows, max_size=rows * rows)
+        parts.append(np.array(data.draw(values)).reshape(rows, rows))
+    parts = [(sign * np.abs(p) if sign else p) // (2 if even else 1) * (2 if even else 1) for p in parts]
+    try:
+        stored, exponent = lava_stored(lava_utils, parts)
+    except OverflowError:
+        with pytest.raises(NetworkError, match="all weights are 0"):
+            netx.loaded_dense_weight(*parts)
+        return
+    unit = 1 << max(-exponent, 0)
+    if any(np.any(part % unit) for part in stored):
+        with pytest.raises(NetworkError, match="fractions"):
+            netx.loaded_dense_weight(*parts)
+        return
+    loaded = netx.loaded_dense_weight(*parts)
+    for ours, theirs in zip(loaded, [*stored, None], strict=False):
+        if theirs is not None:
+            np.testing.assert_array_equal(ours, theirs // unit * (1 << max(exponent, 0)))
+
+
+def test_loaded_weights_of_narrow_integers() -> None:
+    """Weights kept in 8 bits are not overflowed on the way."""
+    weight = np.array([[-128, 126, 2]], dtype=np.int8)
+    np.testing.assert_array_equal(netx.loaded_dense_weight(weight)[0], weight)
+
+
+# ---------------------------------------------------------------------------------------------- lava-dl loads it
+
+LOAD = """
+import json, sys
+import numpy as np
+from lava.lib.dl.netx import hdf5
+
+def of(variable):
+    return np.broadcast_to(np.asarray(variable.init), variable.shape).astype(int)
+
+found = []
+for path in sys.argv[1:]:
+    network = hdf5.Network(path)
+    layers = []
+    for block in network.layers:
+        synapse, neuron = block.synapse, block.neuron
+        one = {
+            name: np.broadcast_to(np.asarray(variable.init), block.shape).astype(int).T.tolist()
+            for name, variable in (("u", neuron.du), ("v", neuron.dv), ("th", neuron.vth))
+        }
+        one["bias"] = of(neuron.bias_mant).T.tolist()
+        one["exponent"] = int(np.max(of(neuron.bias_exp)))
+        one["shape"] = [int(n) for n in block.shape[::-1]]
+        if hasattr(synapse, "kernel_size"):
+            one["weight"] = of(synapse.weight).transpose(0, 3, 2, 1)[:, :, ::-1, ::-1].tolist()
+            one["input"] = [int(n) for n in synapse.input_shape[::-1]]
+            for name in ("stride", "padding", "dilation"):
+                one[name] = of(getattr(synapse, name))[::-1].tolist()
+            one["groups"] = int(synapse.groups.init)
+        else:
+            shift = -int(synapse.proc_params.get("weight_exp", 0))
+            one["weight"] = (of(synapse.weights) >> shift).tolist()
+            one["delay"] = of(synapse.delays).tolist() if hasattr(synapse, "delays") else None
+            if hasattr(block, "synapse_rec"):
+                one["recurrent"] = (of(block.synapse_rec.weights) >> shift).tolist()
+        layers.append(one)
+    found.append(layers)
+print("LOADED" + json.dumps(found))
+"""
+
+
+def expected_in_lava(network: Network) -> Iterator[dict[str, Any]]:
+    """What lava-dl should hold for each layer with neurons."""
+    import reference
+
+    for layer in network.spiking:
+        neuron = layer.neuron
+        assert neuron is not None
+        assert layer.weight is not None
+        values = {"u": np.asarray(neuron.current_decay) - 1, "v": neuron.voltage_decay, "th": neuron.threshold}
+        values["bias"] = 0 if neuron.bias is None else neuron.bias
+        one = {name: reference.each(layer, value).tolist() for name, value in values.items()}
+        one |= {"exponent": 6, "shape": list(layer.shape)}
+        one["weight"] = layer.weight.tolist()
+        if isinstance(layer, Conv):
+            one |= {"input": list(layer.in_shape), "groups": layer.groups}
+            one |= {name: list(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
+        elif isinstance(layer, Dense):
+            one["delay"] = None if layer.delay is None else layer.delay.tolist()
+            if layer.recurrent is not None:
+                one["recurrent"] = layer.recurrent.tolist()
+        yield one
+
+
+@pytest.mark.lava
+def test_lava_loads_what_was_written(tmp_path: Path) -> None:
+    """lava-dl's own loader takes the files as they are and holds the network's integers, shapes and pairs."""
+    drawn: list[Network] = [small()]
+
+    @settings(max_examples=25, deadline=None, database=None)
+    @given(network=networks())
+    def collect(network: Network) -> None:
+        drawn.append(network)
+
+    collect()
+    paths = [str(tmp_path / f"{i}.net") for i in range(len(drawn))]
+    for network, path in zip(drawn, paths, strict=True):
+        netx.write(network, path)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *paths], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.split("LOADED")[1])
+    for network, layers in zip(drawn, found, strict=True):
+        assert layers == list(expected_in_lava(network))
+
+
+# ---------------------------------------------------------------------------------------------- files of lava-dl
+
+
+@pytest.fixture(scope="module")
+def slayer_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A file that SLAYER wrote, as lava-dl's tutorials export: conv, flatten, dense with delay, dense; and its net."""
+    import torch
+    from lava.lib.dl import slayer
+
+    torch.manual_seed(0)
+    parameters = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03, "scale": 1 << 6}
+    normed = {**parameters, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}
+    blocks = torch.nn.ModuleList(
+        [
+            slayer.block.cuba.Conv(dict(normed), 2, 4, (3, 2), stride=(2, 1), padding=(1, 0), groups=2, weight_scale=2),
+            slayer.block.cuba.Flatten(),
+            slayer.block.cuba.Dense(dict(parameters), 4 * 3 * 6, 5, weight_norm=True, delay=True),
+            slayer.block.cuba.Recurrent(dict(parameters), 5, 4),
+            slayer.block.cuba.Affine(dict(parameters), 4, 3),
+        ]
+    )
+    spikes = (torch.rand(3, 2, 5, 7, 6) < 0.4).float()
+    for _ in range(2):
+        signal = spikes
+        for block in blocks:
+            signal = block(signal)
+    blocks[2].delay.delay.data = torch.rand(5) * 9
+    blocks[0].neuron.norm.running_mean.data = torch.tensor([2.0, 0.0, -4.0, 6.0]) / 64
+    path = tmp_path_factory.mktemp("slayer") / "slayer.net"
+    with h5py.File(path, "w") as file:
+        layer = file.create_group("layer")
+        for number, block in enumerate(blocks):
+            block.export_hdf5(layer.create_group(f"{number}"))
+    return path, blocks
+
+
+def test_slayer_file_is_read(slayer_file: tuple[Path, Any]) -> None:
+    """Weights, decays, threshold, bias and delays are those of the SLAYER blocks; the affine readout never spikes."""
+    path, blocks = slayer_file
+    network = netx.read(path, in_shape=(2, 5, 7))
+    assert [layer.kind for layer in network] == ["conv", "flatten", "dense", "dense", "dense"]
+    assert [layer.name for layer in network] == ["conv0", "flatten1", "dense2", "dense_rec3", "dense4"]
+    assert network.readout == "voltage"
+    assert network.source == str(path)
+    first, flatten, delayed, recurrent, last = network.layers
+    assert isinstance(first, Conv)
+    assert isinstance(delayed, Dense)
+    assert isinstance(recurrent, Dense)
+    assert (first.shape, first.stride, first.padding, first.dilation, first.groups) == (
+        (4, 3, 6),
+        (2, 1),
+        (1, 0),
+        (1, 1),
+        2,
+    )
+    assert flatten.shape == (72,)
+    for layer, weight, block in (
+        (first, first.weight, blocks[0].synapse),
+        (delayed, delayed.weight, blocks[2].synapse),
+        (recurrent, recurrent.weight, blocks[3].input_synapse),
+        (recurrent, recurrent.recurrent, blocks[3].recurrent_synapse),
+        (last, last.weight, blocks[4].synapse),
+    ):
+        assert weight is not None
+        hooked = block.pre_hook_fx(block.weight, descale=True).detach().numpy()
+        np.testing.assert_array_equal(weight, hooked.reshape(weight.shape))
+        neuron = layer.neuron
+        assert neuron is not None
+        assert (neuron.current_decay, neuron.voltage_decay) == (1024, 123)
+    assert [layer.neuron.threshold for layer in network.spiking if layer.neuron] == [80, 80, 80, (1 << 18) - 1]
+    assert first.neuron is not None
+    np.testing.assert_array_equal(first.neuron.bias, blocks[0].neuron.norm.bias.numpy().ravel())
+    floor = np.floor(blocks[2].delay.delay.detach().numpy())
+    np.testing.assert_array_equal(delayed.delay, np.repeat(floor[:, None], 72, axis=1))
+
+
+def test_slayer_file_can_be_written_again(slayer_file: tuple[Path, Any], path: Path) -> None:
+    """What SLAYER wrote survives our writing it, once the readout's threshold fits 17 bits."""
+    network = netx.read(slayer_file[0], in_shape=(2, 5, 7))
+    last = network.layers[-1]
+    assert last.neuron is not None
+    network = replace(
+        network,
+        layers=(*network.layers[:-1], replace(last, neuron=replace(last.neuron, threshold=131071))),
+        first_number=1,
+    )
+    netx.write(network, path)
+    assert_same(netx.read(path), network)
+
+
+def test_conv_file_without_input_shape_asks_for_it(slayer_file: tuple[Path, Any]) -> None:
+    """A conv file that does not state its input's shape says how to give it; a wrong one does not fit."""
+    with pytest.raises(NetworkError, match=r"layer/0/type: .* give in_shape, \(C, H, W\)"):
+        netx.read(slayer_file[0])
+    with pytest.raises(NetworkError, match=r"slayer\.net: layer/0: layer conv0: gives \(4, 3, 7\)"):
+        netx.read(slayer_file[0], in_shape=(2, 5, 8))
+
+
+def foreign(path: Path, *layers: dict[str, Any]) -> Path:
+    """A file as lava-dl would write it: one dict of fields a layer."""
+    with h5py.File(path, "w") as file:
+        for number, fields in enumerate(layers):
+            group = file.create_group(f"layer/{number}")
+            for field, value in fields.items():
+                group[field] = value
+    return path
+
+
+NEURON = {"neuron/type": "LOIHI", "neuron/iDecay": 1024, "neuron/vDecay": 128, "neuron/vThMant": 80}
+DENSE = {"type": "dense", "shape": np.array([2, 1, 1]), "weight": np.array([[2.0, -4.0, 6.0], [8, 10, 12]]), **NEURON}
+CONV = {
+    "type": np.array([b"conv"]),
+    "shape": [2, 2, 1],
+    "weight": np.full((2, 1, 2, 3, 1), 4.0),
+    "stride": 1,
+    "padding": 0,
+    "dilation": np.array([1, 1]),
+    "groups": 1,
+    **NEURON,
+}
+IMAGE = {"type": "input", "shape": [1, 3, 3]}
+POOL = {"type": "pool", "shape": [1, 2, 2], "kernelSize": [2, 2], "stride": [2, 2], "padding": 0, "weight": 2, **NEURON}
+
+
+def test_quirks_of_lava_files(path: Path) -> None:
+    """Flat weights, scalar strides, one-number pairs, float integers, trailing axes, text as array or scalar."""
+    network = netx.read(
+        foreign(
+            path,
+            IMAGE,
+            CONV,
+            {"type": "flatten", "shape": [4, 1, 1]},
+            DENSE | {"shape": [2], "weight": np.arange(8.0), "bias": np.float32(5), "delay": np.array([1.0, 2.0])},
+        )
+    )
+    first, _, last = network.layers
+    assert isinstance(first, Conv)
+    assert isinstance(last, Dense)
+    assert (first.in_shape, first.stride, first.padding, first.weight.shape) == (
+        (1, 3, 3),
+        (1, 1),
+        (0, 0),
+        (2, 1, 2, 3),
+    )  # type: ignore[union-attr]
+    assert last.neuron is not None
+    np.testing.assert_array_equal(last.weight, np.arange(8).reshape(2, 4))
+    np.testing.assert_array_equal(last.neuron.bias, [5, 5])
+    np.testing.assert_array_equal(last.delay, [[1] * 4, [2] * 4])
+    assert network.readout == "count"
+
+
+@pytest.mark.parametrize(
+    ("delay", "expected"),
+    [
+        (3, [[3, 3, 3], [3, 3, 3]]),
+        ([1, 2], [[1, 1, 1], [2, 2, 2]]),
+        ([1, 2, 3], [[1, 2, 3], [1, 2, 3]]),
+        ([[0, 1, 2], [3, 4, 5]], [[0, 1, 2], [3, 4, 5]]),
+    ],
+)
+def test_delays_of_any_shape(delay: Any, expected: list[list[int]], path: Path) -> None:
+    """One delay for all, one an output, one an input, one a synapse, as lava-dl spreads them."""
+    layer = netx.read(foreign(path, DENSE | {"delay": delay})).layers[0]
+    assert isinstance(layer, Dense)
+    np.testing.assert_array_equal(layer.delay, expected)
+
+
+def test_dense_input_shape_is_inferred(path: Path) -> None:
+    """A dense layer says how wide its input is; an input entry may state it with trailing ones."""
+    assert netx.read(foreign(path, DENSE)).in_shape == (3,)
+    assert netx.read(foreign(path, {"type": "input", "shape": [3, 1, 1]}, DENSE)).in_shape == (3,)
+    assert netx.read(foreign(path, {"type": "flatten", "shape": [3, 1, 1]}, DENSE)).in_shape == (3,)
+
+
+def test_dense_without_neuron_integrates(path: Path) -> None:
+    """lava-dl gives it a neuron whose u never leaks, whose v follows u, and that never spikes."""
+    without = {field: value for field, value in DENSE.items() if not field.startswith("neuron")}
+    network = netx.read(foreign(path, without))
+    neuron = network.layers[0].neuron
+    assert neuron is not None
+    assert (neuron.threshold, neuron.current_decay, neuron.voltage_decay) == (1 << 17, 0, 4096)
+    assert network.readout == "voltage"
+
+
+def test_bias_of_each_neuron_is_in_the_order_of_lava(path: Path) -> None:
+    """A conv bias for each neuron is stored (W, H, C) and read as (C, H, W)."""
+    bias = np.arange(4).reshape(2, 2, 1)
+    neuron = netx.read(foreign(path, IMAGE, CONV | {"bias": bias.T})).layers[0].neuron
+    assert neuron is not None
+    np.testing.assert_array_equal(neuron.bias, bias)
+
+
+@pytest.mark.parametrize(
+    ("fields", "warning", "weight", "delay"),
+    [
+        ({"weight": np.array([[-2, 0, -4]] * 2)}, "changes these weights", [-2, 0, -3], None),
+        ({"weight": np.array([[300, -300, 2]] * 2)}, "changes these weights", [254, -256, 2], None),
+        ({"delay": 99}, "clamps delays to 62", [2, -4, 6], 62),
+        ({"neuron/gradedSpike": True}, "makes graded spikes binary", [2, -4, 6], None),
+        ({"neuron/refDelay": 2}, "knows no refractory delay", [2, -4, 6], None),
+        ({"neuron/weight_exp": [3, 3]}, "does not read the weight exponent of a norm", [2, -4, 6], None),
+    ],
+)
+def test_what_lava_changes_is_read_as_it_runs(
+    fields: dict[str, Any], warning: str, weight: list[int], delay: int | None, path: Path
+) -> None:
+    """Clipped weights and clamped delays are read as lava-dl runs them, with a warning that names the layer."""
+    with pytest.warns(netx.NetxWarning, match=f"layer/0/.*{warning}") as caught:
+        layer = netx.read(foreign(path, DENSE | fields)).layers[0]
+    assert isinstance(layer, Dense)
+    assert layer.weight is not None
+    assert layer.weight[0].tolist() == weight
+    assert (None if layer.delay is None else layer.delay.max()) == delay
+    assert caught[0].filename == __file__
+
+
+def test_delays_of_conv_layers_are_dropped(path: Path) -> None:
+    """lava-dl drops them, so they are not read, and a warning says so."""
+    with pytest.warns(netx.NetxWarning, match="layer/1/delay: lava-dl drops the delays"):
+        netx.read(foreign(path, IMAGE, CONV | {"delay": [1, 2]}))
+
+
+def test_decays_and_thresholds_of_each_neuron(path: Path) -> None:
+    """Different ones a neuron or, in maps, a channel are arrays, (W, H, C) in the file; equal ones are one number."""
+    each = np.array([[[1], [2]], [[3], [4]]])
+    fields = {"neuron/vThMant": [80, 90], "neuron/iDecay": each.transpose(2, 1, 0), "neuron/vDecay": [7, 7]}
+    neuron = netx.read(foreign(path, IMAGE, CONV | fields)).layers[0].neuron
+    assert neuron is not None
+    np.testing.assert_array_equal(neuron.threshold, [80, 90])
+    np.testing.assert_array_equal(neuron.current_decay, each)
+    assert neuron.voltage_decay == 7
+
+
+def test_numbers_of_the_groups(path: Path) -> None:
+    """A network knows the number of each layer's group, with an input entry in the file or without."""
+    assert list(netx.read(foreign(path, IMAGE, CONV)).numbers) == [1]
+    assert list(netx.read(foreign(path, CONV), in_shape=(1, 3, 3)).numbers) == [0]
+    netx.write(small(), path)
+    assert netx.read(path).numbers == small().numbers == range(1, 4)
+
+
+def test_pool_and_average_are_read(path: Path) -> None:
+    """What lava-dl refuses: a pool is a conv layer with a group a channel, an average sums up at the end."""
+    image = {"type": "input", "shape": [2, 5, 4]}
+    pool = POOL | {"shape": [2, 3, 2], "weight": np.full((1, 1, 2, 2), 6.0)}
+    network = netx.read(foreign(path, image, pool, {"type": "average", "shape": [4, 1, 1]}))
+    first, last = network.layers
+    assert isinstance(first, Conv)
+    assert isinstance(last, Average)
+    assert (first.groups, first.shape, first.padding) == (2, (2, 3, 2), (1, 0))
+    assert (last.in_shape, last.shape) == ((2, 3, 2), (4,))
+    # The last row of five has no partner: SLAYER appends one of zeros.
+    assert first.weight is not None
+    np.testing.assert_array_equal(first.weight[1, 0], [[0, 0], [6, 6], [6, 6]])
+
+
+def test_pool_is_slayers(path: Path) -> None:
+    """A pool that SLAYER wrote spikes as SLAYER's own, with maps that the kernel divides and others."""
+    import reference
+    import torch
+    from lava.lib.dl import slayer
+
+    torch.manual_seed(1)
+    parameters = {"threshold": 1.0, "current_decay": 0.3, "voltage_decay": 0.1, "scale": 1 << 6}
+    spikes = (torch.rand(2, 3, 5, 6, 12) < 0.5).float()
+    block = slayer.block.cuba.Pool(dict(parameters), 2, weight_scale=0.5, delay_shift=False)
+    with torch.no_grad():
+        expected = block(spikes).numpy()
+    with h5py.File(path, "w") as file:
+        block.export_hdf5(file.create_group("layer/0"))
+    network = netx.read(path, in_shape=(3, 5, 6))
+    assert network.shape == (3, 3, 3)
+    result = reference.simulate(network, spikes.numpy().astype(int))
+    assert 0 < expected.mean() < 1
+    np.testing.assert_array_equal(result[0]["spikes"], expected)
+
+
+# ---------------------------------------------------------------------------------------------- what cannot be read
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([{"type": "input"}], "holds no layer but the input"),
+        ([IMAGE | {"neuron/type": "LOIHI"}, CONV], "layer/0/neuron: an input with neurons does not run"),
+        ([IMAGE | {"shape": [3, 3]}, CONV], r"layer/0/shape: is \(3, 3\), neither"),
+        ([IMAGE, CONV, IMAGE], "layer/2/type: an input entry"),
+        ([IMAGE, {"type": "convT"}], "layer/1/type: layer type 'convT' cannot be represented; conv, .*, average can"),
+        ([IMAGE, {"type": "average", "shape": [2]}], r"cannot average 9 inputs into \(2,\)"),
+        ([IMAGE, {"type": "average", "shape": [3]}, DENSE], "layer/2/type: nothing can follow an average"),
+        ([{"type": "average", "shape": [3]}], "layer/0/type: the file does not state the shape"),
+        ([POOL], r"layer/0/type: a pool takes \(C, H, W\), not an input of unknown shape"),
+        ([IMAGE, POOL | {"delay": 1}], "layer/1/delay: delays of a pool layer"),
+        ([IMAGE, POOL | {"weight": [1, 2, 3]}], r"weight: has shape \(3,\), not the kernel's, \(2, 2\)"),
+        ([IMAGE, POOL | {"shape": [1, 3, 3]}], r"layer/1: layer pool1: gives \(1, 2, 2\), not the shape \(1, 3, 3\)"),
+        ([DENSE | {"neuron/type": "SDNN"}], "layer/0/neuron/type: 'SDNN' cannot be represented"),
+        ([DENSE | {"neuron/type": "RF_PHASE"}], "'RF_PHASE'"),
+        ([DENSE | {"type": 3}], "layer/0/type: holds 3, not a text"),
+        ([DENSE | {"neuron/messageBits": 0}], "layer/0/neuron/messageBits: message bits do not run"),
+        ([DENSE | {"neuron/iDecay": [1, 2, 3]}], r"layer/0/neuron/iDecay: has shape \(3,\), not one value or \(2,\)"),
+        ([DENSE | {"neuron/vThMant": [1, -2]}], "layer/0/neuron/vThMant: is -2"),
+        ([DENSE | {"neuron/iDecay": 4097}], r"iDecay: is 4097, not in 0\.\.4096"),
+        ([DENSE | {"neuron/vThMant": -1}], "vThMant: is -1"),
+        ([DENSE | {"weight": np.ones((2, 3)) / 3}], r"layer/0/weight: holds 0\.33.*, not an integer; quantise"),
+        ([DENSE | {"weight": np.full((2, 3), np.nan)}], "weight: holds nan"),
+        ([DENSE | {"weight": np.full((2, 3), 2.0**40)}], "weight: holds a number beyond 32 bits"),
+        ([DENSE | {"weight": np.ones((3, 3))}], r"weight: has shape \(3, 3\), not \(2, inputs\)"),
+        ([DENSE | {"weight": np.ones(7)}], r"weight: has shape \(7,\)"),
+        ([DENSE | {"weight": np.zeros((2, 3))}], "weight: all weights are 0"),
+        ([DENSE | {"weight": np.array([[-1, 0, 0], [0, 0, 0]])}], "weight: Lava clips the weights to fractions"),
+        ([DENSE | {"weight": np.ones((0, 3))}], r"weight: has shape \(0, 3\), so no values"),
+        ([DENSE | {"weight": "many"}], "weight: holds .*, not numbers"),
+        ([DENSE | {"weight": None, "weight/real": 1, "weight/imag": 1}], "complex weights cannot"),
+        ([DENSE | {"bias": [1, 2, 3]}], r"bias: has shape \(3,\)"),
+        ([DENSE | {"bias": [1, 40000]}], "bias: holds 40000, beyond the 16 bits"),
+        ([DENSE | {"delay": [1.5, 1]}], r"delay: holds 1\.5, not an integer"),
+        ([DENSE | {"delay": [1, 2, 3, 4]}], r"delay: has shape \(4,\), which does not fit"),
+        ([DENSE | {"delay": -1}], "delay: holds -1"),
+        ([DENSE | {"type": "dense_rec", "weight_rec": np.ones((2, 2)), "delay": 1}], "delays in a recurrent layer"),
+        ([DENSE | {"type": "dense_rec"}], "layer/0/weight_rec: is missing"),
+        ([IMAGE, CONV, DENSE], "layer/2: layer dense2: takes a flat input, .* put a flatten layer before it"),
+        ([IMAGE, CONV | {"shape": [2, 2, 2]}], r"layer/1: layer conv1: gives \(2, 2, 1\), not the shape \(2, 2, 2\)"),
+        ([IMAGE, CONV | {"weight": np.ones((2, 1, 2))}], r"weight: has shape \(2, 1, 2\)"),
+        ([IMAGE, CONV | {"stride": [1, 2, 3]}], r"stride: is \[1, 2, 3\], not one or two"),
+        ([IMAGE, CONV | {"stride": 0}], "stride: is .0., not"),
+        ([IMAGE, CONV | {"groups": 128}], r"groups: is 128, not in 1\.\.127"),
+        ([IMAGE, CONV | {"bias": [1, 2, 3]}], r"bias: has shape \(3,\)"),
+        ([IMAGE, {k: v for k, v in CONV.items() if k != "neuron/vThMant"}], "layer/1/neuron/vThMant: is missing"),
+    ],
+)
+def test_what_cannot_be_represented_is_named(layers: list[dict[str, Any]], message: str, path: Path) -> None:
+    """One line names the file, the layer, the field, the value and what is possible."""
+    layers = [{field: value for field, value in layer.items() if value is not None} for layer in layers]
+    with pytest.raises(NetworkError, match=message) as caught:
+        netx.read(foreign(path, *layers))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_missing_field_is_named(path: Path) -> None:
+    """Whatever field that lava-dl reads is taken from a file, the message names it."""
+    needed = ["type", "shape", "weight", "neuron/type", "neuron/iDecay", "neuron/vDecay", "neuron/vThMant"]
+    for field in [*needed, "stride", "padding", "dilation", "groups"]:
+        with pytest.raises(NetworkError, match=f"layer/1/{field}: is missing"):
+            netx.read(written(small(), path, {f"layer/1/{field}": None}))
+
+
+def test_what_is_no_netx_file(tmp_path: Path) -> None:
+    """A missing, empty, foreign or truncated file, a folder, a gap in the layers: one line each."""
+    good = written(small(), tmp_path / "good.net")
+    bad = tmp_path / "bad.net"
+    with pytest.raises(NetworkError, match=r"bad\.net: no such file"):
+        netx.read(bad)
+    with pytest.raises(NetworkError, match="not a readable HDF5 file"):
+        netx.read(tmp_path)
+    for content in (b"", b"{}", good.read_bytes()[:-1000]):
+        bad.write_bytes(content)
+        with pytest.raises(NetworkError, match="not a readable HDF5 file"):
+            netx.read(bad)
+    with h5py.File(bad, "w") as file:
+        file["weights"] = 3
+    with pytest.raises(NetworkError, match="no group 'layer'"):
+        netx.read(bad)
+    with h5py.File(good, "r+") as file:
+        del file["layer/2"]
+    with pytest.raises(NetworkError, match=r"group layer/2 is missing; layers are numbered 0\.\.2"):
+        netx.read(good)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damage_never_passes_as_another_error(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A file cut short, or with bytes overwritten, reads as a network or gives one line."""
+    path = tmp_path_factory.getbasetemp() / "damaged.net"
+    netx.write(small(info={"model": "small"}), path)
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content)))]
+    else:
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(NetworkError):
+        netx.read(path)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("format_version", 2, "format version 2 is newer than 1, .* update"),
+        ("format_version", "one", "format_version is 'one', not a positive integer"),
+        ("readout", "argmax", "readout 'argmax' is neither"),
+        ("info", "{", "attribute info is not a JSON object"),
+        ("info", "[]", "attribute info is not a JSON object"),
+    ],
+)
+def test_attributes_that_cannot_be(attribute: str, value: Any, message: str, path: Path) -> None:
+    """Our own attributes are checked, and a newer version of the format is not guessed at."""
+    written(small(), path)
+    with h5py.File(path, "r+") as file:
+        file.attrs[attribute] = value
+    with pytest.raises(NetworkError, match=message):
+        netx.read(path)
+
+
+def test_input_shape_asked_for_must_be_the_files(path: Path) -> None:
+    """in_shape is checked against a file that states its input's shape."""
+    written(small(), path)
+    assert netx.read(path, in_shape=(1, 5, 4)).in_shape == (1, 5, 4)
+    with pytest.raises(NetworkError, match=r"is \(1, 5, 4\), but the input shape asked for is \(1, 4, 5\)"):
+        netx.read(path, in_shape=(1, 4, 5))
+
+
+# ---------------------------------------------------------------------------------------------- document and table
+
+
+def test_every_field_is_documented(path: Path) -> None:
+    """FORMAT.md lists exactly the fields and attributes that files hold."""
+    full = dense([[2, 2, 2]], recurrent=np.array([[2]]))
+    delayed = dense([[2]], delay=np.array([[1]]))
+    network = small()
+    network = replace(network, layers=(*network.layers, full, delayed))
+    netx.write(network, path)
+    found = set()
+
+    def visit(name: str, item: Any) -> None:
+        name = re.sub(r"^layer/\d+", "layer/N", name)
+        if isinstance(item, h5py.Dataset):
+            found.add(name)
+        found.update(f"{name}@{attribute}" for attribute in item.attrs)
+
+    with h5py.File(path) as file:
+        found.update(f"@{attribute}" for attribute in file.attrs)
+        file.visititems(visit)
+    text = (Path(netx.__file__).parent / "FORMAT.md").read_text()
+    assert set(re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)) == found
+
+
+def test_layer_table() -> None:
+    """One line a layer, and the total; bits count the sign and not the lowest bit, which is always 0."""
+    lines = netx.layer_table(small()).splitlines()
+    assert lines[0].split("  ")[0] == "layer"
+    assert [line.split() for line in lines[2:]] == [
+        ["first", "conv", "2x3x4", "18", "5", "100", "-12", "..", "22"],
+        ["flat", "flatten", "24", "0"],
+        ["last", "dense", "3", "72", "7", "131071", "-60", "..", "82"],
+        ["total", "90"],
+    ]
+    full = Network((dense([[254, -256]]), dense([[3]], recurrent=np.array([[-5]]))))
+    assert [line.split()[4] for line in netx.layer_table(full).splitlines()[2:4]] == ["8", "4"]

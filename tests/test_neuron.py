@@ -1,0 +1,174 @@
+"""Our neuron against SLAYER's own, its gradients against plain autograd, and the norm against torch's."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtt_lava.neuron import STATE_UNIT, VOLTAGE_MAX, WEIGHT_UNIT, Bias, Neuron, Norm, slayer
+
+
+def quantised_input(seed: int, shape: tuple[int, ...], largest: int = 200) -> torch.Tensor:
+    """Synaptic input as quantised weights give it: even integers in SLAYER's unit."""
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randint(-largest, largest + 1, shape, generator=generator) / WEIGHT_UNIT
+
+
+@settings(deadline=None)
+@given(
+    current_decay=st.sampled_from([0, 1, 100, 2048, 4096]) | st.integers(0, 4096),
+    voltage_decay=st.sampled_from([0, 1, 2048, 4095, 4096]) | st.integers(0, 4096),
+    threshold=st.integers(1, 2000),
+    maps=st.booleans(),
+    t=st.integers(1, 20),
+    seed=st.integers(0, 999),
+)
+def test_exact_spikes_are_slayers(
+    current_decay: int, voltage_decay: int, threshold: int, maps: bool, t: int, seed: int
+):
+    """In chip arithmetic every spike is that of SLAYER's neuron, for any decay and threshold."""
+    x = quantised_input(seed, (2, 3, 2, 2, t) if maps else (2, 5, t))
+    decays = (current_decay / STATE_UNIT, voltage_decay / STATE_UNIT)
+    ours = Neuron(threshold / WEIGHT_UNIT, *decays)
+    ours.exact = True
+    theirs = slayer.neuron.cuba.Neuron(threshold / WEIGHT_UNIT, *decays)
+    assert torch.equal(ours(x), theirs(x))
+    assert ours.threshold_mantissa == theirs.v_th_mant == threshold
+
+
+def test_slayers_surrogate_has_slayers_gradient():
+    """The exponential surrogate gives the gradient of SLAYER's own neuron, in time and value."""
+    x = quantised_input(3, (2, 5, 12), 40)
+    gradients = []
+    for neuron in (Neuron(1.0, 0.25, 0.5, "exponential"), slayer.neuron.cuba.Neuron(1.0, 0.25, 0.5)):
+        inputs = x.clone().requires_grad_()
+        if isinstance(neuron, Neuron):
+            neuron.exact = True
+        weights = torch.linspace(-1, 1, 12)
+        (neuron(inputs) * weights).sum().backward()
+        gradients.append(inputs.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().sum() > 0
+
+
+class _Step(torch.autograd.Function):
+    """A spike whose derivative is written out, for the reference below."""
+
+    @staticmethod
+    def forward(ctx, v, threshold, width, kind):
+        ctx.save_for_backward(v)
+        ctx.args = threshold, width, kind
+        return (v > threshold).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (v,) = ctx.saved_tensors
+        threshold, width, kind = ctx.args
+        d = (v - threshold).abs()
+        slope = torch.clamp(1 - d / width, min=0) / width if kind == "triangular" else (d <= width) / (2 * width)
+        return gradient * slope, None, None, None
+
+
+@pytest.mark.parametrize("kind", ["triangular", "rectangular"])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_the_papers_surrogate_is_backpropagation_through_time(kind: str, decay: float, width: float):
+    """The gradient equals autograd's through the unrolled recursion, the reset detached (paper, section 3)."""
+    x = torch.randn(3, 4, 9, generator=torch.Generator().manual_seed(1)) + 0.3
+    ours = x.clone().requires_grad_()
+    weights = torch.randn(3, 4, 9, generator=torch.Generator().manual_seed(2))
+    (Neuron(0.75, 1.0, decay, kind, width)(ours) * weights).sum().backward()
+    theirs = x.clone().requires_grad_()
+    v, total = torch.zeros(3, 4), torch.zeros(())
+    for t in range(9):
+        v = v * (1 - decay) + theirs[..., t]
+        s = _Step.apply(v, 0.75, width * 0.75, kind)
+        total = total + (s * weights[..., t]).sum()
+        v = v * (1 - s.detach())
+    total.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_the_voltage_saturates_as_on_chip():
+    """Unlike SLAYER's, exact neurons stop at -(2**23 - 1) and come back from there."""
+    strong = -float(int(VOLTAGE_MAX))
+    x = torch.tensor([[[strong, strong, -strong, -strong / 2, 3.0]]])
+    neuron = Neuron(1000.0)
+    neuron.exact = True
+    # -2047 then -2047.99 (not -4094): +2047, +1023 end at 1022.
+    assert neuron(x).tolist() == [[[0, 0, 0, 1, 0]]]
+    assert float(neuron.integrate(x)) == pytest.approx(-(2**23 - 1) / 4096 + 2047 + 1023.5 + 3)
+
+
+def test_integration_sums_the_current():
+    """A readout without leak holds the sum of its input after the last time step."""
+    x = quantised_input(5, (2, 3, 7))
+    neuron = Neuron()
+    torch.testing.assert_close(neuron.integrate(x), x.sum(-1))
+    neuron.exact = True
+    assert torch.equal(neuron.integrate(x), x.sum(-1))
+
+
+def test_an_unknown_surrogate_is_refused():
+    """The message lists the surrogates there are."""
+    with pytest.raises(ValueError, match="unknown surrogate gradient 'sigmoid': use one of triangular"):
+        Neuron(surrogate="sigmoid")
+
+
+def test_centred_norm_is_batch_norm():
+    """With mean and offset it is torch's batch norm over samples, space and time, in training and after."""
+    x = torch.randn(4, 3, 2, 2, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    ours, theirs = Norm(3), torch.nn.BatchNorm3d(3)
+    torch.testing.assert_close(ours(x), theirs(x))
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_the_scale_norm_keeps_zero_at_zero():
+    """Without mean and offset a channel's mean square becomes 1, and no bias is left to remove."""
+    x = torch.randn(4, 3, 50, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    norm = Norm(3, centred=False)
+    y = norm(x)
+    torch.testing.assert_close(y.square().mean((0, 2)), torch.ones(3), rtol=1e-3, atol=1e-3)
+    assert norm(torch.zeros(4, 3, 5)).abs().max() == 0
+    assert norm.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_calibration_averages_batches_alike(centred: bool):
+    """After a reset with momentum None the statistics are the mean over all batches since."""
+    norm = Norm(2, centred)
+    norm(torch.full((2, 2, 4), 100.0))
+    norm.reset(None)
+    batches = [torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(i)) * (i + 1) for i in range(3)]
+    for batch in batches:
+        norm(batch)
+    power = [b.var((0, 2), unbiased=True) if centred else b.square().mean((0, 2)) for b in batches]
+    torch.testing.assert_close(norm.power, torch.stack(power).mean(0))
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_folding_a_norm_changes_nothing(centred: bool):
+    """gain * x + bias is what the norm computes in evaluation."""
+    x = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    norm = Norm(3, centred)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
+    for _ in range(3):
+        norm(x)
+    norm.eval()
+    folded = x * norm.gain.view(1, -1, 1) + norm.bias.view(1, -1, 1)
+    torch.testing.assert_close(norm(x), folded)
+
+
+def test_a_quantised_bias_is_what_the_chip_adds():
+    """The forward adds whole mantissas, rescaled for T; the gradient is that of the bias itself."""
+    bias = Bias(torch.tensor([0.5, -0.26]))
+    bias.weight_scale = 100.0
+    bias.per_step = 0.5
+    added = bias(torch.zeros(1, 2, 3))
+    np.testing.assert_array_equal(bias.integers, [25, -13])
+    np.testing.assert_array_equal(added[0, :, 0].detach() * WEIGHT_UNIT, [25, -13])
+    added.sum().backward()
+    torch.testing.assert_close(bias.value.grad, torch.full((2,), 3 * 0.5 * 100 / WEIGHT_UNIT))
