@@ -227,6 +227,9 @@ class Network:
     readout : str
         ``"count"``: the answer is the spike count of the last layer's neurons over the time steps.
         ``"voltage"``: it is their membrane voltage after the last time step; their threshold is never passed.
+    reset : str
+        What a spike does to v: ``"zero"`` (Loihi's CUBA neuron, all of NetX), or ``"subtract"``: v loses its threshold
+        and never falls below the negative threshold; only event-driven chips do so.
     info : dict
         Where it comes from: model, profile, time_steps, ... (JSON values only).
     source : str
@@ -237,6 +240,7 @@ class Network:
 
     layers: tuple[Layer, ...]
     readout: str = "count"
+    reset: str = "zero"
     info: dict[str, Any] = field(default_factory=dict)
     source: str = "network"
     first_number: int = 1
@@ -246,6 +250,8 @@ class Network:
             raise NetworkError(f"{self.source}: has no layers")
         if self.readout not in ("count", "voltage"):
             raise NetworkError(f"{self.source}: readout {self.readout!r} is neither 'count' nor 'voltage'")
+        if self.reset not in ("zero", "subtract"):
+            raise NetworkError(f"{self.source}: reset {self.reset!r} is neither 'zero' nor 'subtract'")
         for before, layer in zip(self.layers, self.layers[1:], strict=False):
             if before.shape != layer.in_shape:
                 raise NetworkError(

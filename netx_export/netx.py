@@ -776,7 +776,7 @@ def _read_bias(entry: _Entry, shape: Shape) -> np.ndarray | None:
     bias = entry.per_neuron("bias", shape)
     if np.any(np.abs(bias) > 32767):
         raise entry.error("bias", f"holds {bias.flat[np.abs(bias).argmax()]}, beyond the 16 bits Lava keeps it in")
-    return np.broadcast_to(bias, shape[:1]).copy() if bias.size == 1 else bias
+    return np.broadcast_to(bias.ravel(), shape[:1]).copy() if bias.size == 1 else bias
 
 
 def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:
