@@ -776,7 +776,8 @@ def _read_bias(entry: _Entry, shape: Shape) -> np.ndarray | None:
     bias = entry.per_neuron("bias", shape)
     if np.any(np.abs(bias) > 32767):
         raise entry.error("bias", f"holds {bias.flat[np.abs(bias).argmax()]}, beyond the 16 bits Lava keeps it in")
-    return np.broadcast_to(bias.ravel(), shape[:1]).copy() if bias.size == 1 else bias
+    alike = bias.size == 1 and bias.shape != shape
+    return np.broadcast_to(bias.ravel(), shape[:1]).copy() if alike else bias
 
 
 def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:
