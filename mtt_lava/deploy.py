@@ -93,7 +93,7 @@ def to_network(run: Run, time_steps: int | None = None, profile: str | None = No
         "biases": settings.biases,
         "input_max": settings.input_max,
     }
-    return description.Network(tuple(layers), readout=model.readout, info=info, source=model.name)
+    return description.Network(tuple(layers), model.readout, run.network.reset, info, model.name)
 
 
 def _neuron(block: torch.nn.Module, bias: np.ndarray | None) -> description.Neuron:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+import hw_profiles
 from mtt_lava.data import Dataset, frames, open_dataset
-from mtt_lava.run import Run
+from mtt_lava.run import Run, RunError
+from netx_export.event_backend import Events, EventSimulation
+from netx_export.event_backend import simulate as simulate_events
 
 BATCH_FRAMES = 2000
 """Frames run at once: bounds the memory at any T."""
@@ -19,26 +23,61 @@ BATCH_FRAMES = 2000
 
 @dataclass(frozen=True)
 class Point:
-    """One number of time steps.
+    """One number of time steps, or none: event-driven.
 
     Attributes
     ----------
-    time_steps : int
+    time_steps : int or None
+        None without a clock.
     accuracy : float
         Share of samples classified rightly.
     samples : int
     spikes : dict of str to float
         Mean number of spikes a sample, for every layer whose neurons spike.
+    synops : dict of str to float
+        Mean number of synaptic operations a sample, for every layer with trained weights: pairs of a spike and a
+        neuron within the kernel's reach.
+    readout : numpy.ndarray
+        (N, classes): spike counts or voltages. Not in the JSON.
+    spike_difference : float or None
+        From the event-driven run: sum |s0 - s| / sum s0 over the output spike counts, s0 the event-driven ones.
     """
 
-    time_steps: int
+    time_steps: int | None
     accuracy: float
     samples: int
     spikes: dict[str, float]
+    synops: dict[str, float]
+    readout: np.ndarray = field(repr=False)
+    spike_difference: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return asdict(self)
+        return {name: value for name, value in self.__dict__.items() if name != "readout"}
+
+
+def spike_difference(reference: np.ndarray, other: np.ndarray) -> float:
+    """Spike difference SD(s0, s) = sum |s0 - s| / sum s0 of the paper.
+
+    Parameters
+    ----------
+    reference, other : numpy.ndarray
+        Output spike counts s0 and s, (N, classes).
+
+    Returns
+    -------
+    float
+        0 if neither fired; infinite if only `other` did.
+
+    Examples
+    --------
+    >>> spike_difference(np.array([4, 0]), np.array([3, 1]))
+    0.5
+    """
+    difference, total = np.abs(reference - other).sum(), reference.sum()
+    if total == 0:
+        return 0.0 if difference == 0 else float("inf")
+    return float(difference / total)
 
 
 def open_test_split(run: Run, root: str | None = None) -> Dataset:
@@ -70,10 +109,126 @@ def run_network(run: Run, inputs: torch.Tensor, spikes: bool = False) -> tuple[t
         return run.network(inputs.float(), spikes=recorded), recorded or []
 
 
+@contextmanager
+def _counted_synops(run: Run, totals: list[float]) -> Iterator[None]:
+    """Add the synaptic operations of every forward pass to `totals`, one for each layer with trained weights."""
+
+    def counter(number: int) -> Any:
+        def count(synapse: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            charge = inputs[0].sum(-1)
+            if charge.dim() == 2:
+                totals[number] += float(charge.double().sum()) * synapse.out_channels
+                return
+            charge = charge.sum(0).double()
+            kernel, stride, padding = synapse.weight.shape[2:4], synapse.stride[:2], synapse.padding[:2]
+            dilation = synapse.dilation[:2]
+            windows = torch.nn.functional.unfold(
+                charge[:, None], kernel, dilation=dilation, padding=padding, stride=stride
+            )
+            totals[number] += float(windows.sum()) * synapse.out_channels / synapse.groups
+
+        return count
+
+    hooks = [
+        block.synapse.register_forward_pre_hook(counter(number)) for number, block in enumerate(run.network.weighted)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def to_events(dataset: Dataset, chosen: Sequence[int] | None = None) -> Events:
+    """Recordings as input of the event-driven simulator.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Event recordings.
+    chosen : sequence of int, optional
+        Which; default: all.
+
+    Raises
+    ------
+    RunError
+        Still images, which have no events.
+    """
+    if dataset.static:
+        raise RunError(f"{dataset.name}: still images have no events: use a data set of event recordings")
+    recordings = [dataset.events[i] for i in (range(len(dataset)) if chosen is None else chosen)]
+    joined = np.concatenate(recordings)
+    sample = np.repeat(np.arange(len(recordings)), [len(recording) for recording in recordings])
+    columns = (joined[name].astype(np.int64) for name in ("t", "p", "y", "x"))
+    return Events(sample, *columns, samples=len(recordings))
+
+
+def evaluate_events(
+    run: Run, dataset: Dataset | None = None, *, quantised: bool = True, progress: bool = True
+) -> Point:
+    """The trained network without a clock: every event runs through it at once, in order of time.
+
+    Parameters
+    ----------
+    run : Run
+    dataset : Dataset, optional
+        Default: the test split of the data that the run was trained on.
+    quantised : bool
+        The chip's integers, with the state width of the profile; or the trained weights before rounding.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Point
+    """
+    from mtt_lava.deploy import to_network
+
+    dataset = dataset or open_test_split(run)
+    network = to_network(run)
+    more: dict[str, Any] = {}
+    if not quantised:
+        # Layers of pools with neurons have no trained weights; theirs stay.
+        trained = dict(zip(run.network.names, run.network.blocks, strict=True))
+        layers = [(layer, trained[layer.name]) for layer in network.spiking]
+        scales = [layer.weight_scale or 1.0 for layer, _ in layers]
+        more["weights"] = [
+            block.synapse.weight.detach().numpy().reshape(layer.weight.shape)  # type: ignore[union-attr]
+            if block in run.network.weighted
+            else layer.weight / scale  # type: ignore[operator]
+            for (layer, block), scale in zip(layers, scales, strict=True)
+        ]
+        more["thresholds"] = [layer.neuron.threshold / scale for (layer, _), scale in zip(layers, scales, strict=True)]  # type: ignore[union-attr]
+    elif hw_profiles.load(run.settings.profile).facts.clocked.value is False:
+        more["profile"] = run.settings.profile
+    result: EventSimulation = simulate_events(
+        network, to_events(dataset), reset=network.reset, progress=progress, **more
+    )
+    numbers = {layer.name: i for i, layer in enumerate(network.spiking)}
+
+    def mean(counts: np.ndarray, name: str) -> float:
+        return float(counts[:, numbers[name]].mean())
+
+    return Point(
+        None,
+        float((result.readout.argmax(1) == dataset.labels).mean()),
+        len(dataset),
+        {name: mean(result.spikes_per_layer, name) for name in run.network.spiking_names},
+        {name: mean(result.synops_per_layer, name) for name in run.network.weighted_names},
+        result.readout,
+        0.0 if network.readout == "count" else None,
+    )
+
+
 def evaluate(
-    run: Run, time_steps: Sequence[int], dataset: Dataset | None = None, *, progress: bool = True
+    run: Run,
+    time_steps: Sequence[int],
+    dataset: Dataset | None = None,
+    *,
+    event_driven: bool = False,
+    progress: bool = True,
 ) -> list[Point]:
-    """Accuracy and mean spike counts at each number of time steps.
+    """Accuracy and mean spike counts at each number of time steps, and without a clock.
 
     Parameters
     ----------
@@ -82,6 +237,8 @@ def evaluate(
         Numbers of time steps to run at.
     dataset : Dataset, optional
         Default: the test split of the data that the run was trained on.
+    event_driven : bool
+        Also run it without a clock (`evaluate_events`): the last point, from which the others have a spike difference.
     progress : bool
         Show a progress bar.
 
@@ -96,29 +253,58 @@ def evaluate(
     """
     dataset = dataset or open_test_split(run)
     names = run.network.spiking_names
+    weighted = run.network.weighted_names
     points = []
     total = sum(len(dataset) for _ in time_steps)
     with tqdm(total=total, desc="evaluate", unit="sample", disable=not progress, delay=3) as bar:
         for t in time_steps:
             counts, labels = frames(dataset, t)
-            right, sums = 0, [0.0] * len(names)
+            sums, synops, readouts = [0.0] * len(names), [0.0] * len(weighted), []
             batch = max(1, BATCH_FRAMES // t)
             for start in range(0, len(labels), batch):
                 inputs = torch.from_numpy(counts[start : start + batch].astype(np.float32))
-                readout, spikes = run_network(run, inputs, spikes=True)
-                right += int((readout.argmax(1).numpy() == labels[start : start + batch]).sum())
+                with _counted_synops(run, synops):
+                    readout, spikes = run_network(run, inputs, spikes=True)
+                readouts.append(readout.numpy())
                 sums = [total + float(layer.sum()) for total, layer in zip(sums, spikes, strict=True)]
                 bar.update(len(inputs))
-            mean = {name: total / len(labels) for name, total in zip(names, sums, strict=True)}
-            points.append(Point(t, right / len(labels), len(labels), mean))
+            answer = np.concatenate(readouts)
+            points.append(
+                Point(
+                    t,
+                    float((answer.argmax(1) == labels).mean()),
+                    len(labels),
+                    {name: total / len(labels) for name, total in zip(names, sums, strict=True)},
+                    {name: total / len(labels) for name, total in zip(weighted, synops, strict=True)},
+                    answer,
+                )
+            )
+    if event_driven:
+        reference = evaluate_events(run, dataset, progress=progress)
+        if reference.spike_difference is not None:
+            points = [replace(p, spike_difference=spike_difference(reference.readout, p.readout)) for p in points]
+        points.append(reference)
     return points
 
 
 def table(points: Sequence[Point]) -> str:
     """Points as a table for people."""
     names = list(points[0].spikes)
-    head = ["T", "accuracy", *names]
-    rows = [[str(p.time_steps), f"{p.accuracy:.1%}", *(f"{p.spikes[n]:.1f}" for n in names)] for p in points]
+    head = ["T", "accuracy", *names, "synops"]
+    rows = [
+        [
+            "event" if p.time_steps is None else str(p.time_steps),
+            f"{p.accuracy:.1%}",
+            *(f"{p.spikes[n]:.1f}" for n in names),
+            f"{sum(p.synops.values()):,.0f}",
+        ]
+        for p in points
+    ]
+    if any(p.spike_difference is not None for p in points):
+        head.append("SD")
+        for row, p in zip(rows, points, strict=True):
+            row.append("" if p.spike_difference is None else f"{p.spike_difference:.1%}")
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
-    return "\n".join([*lines, f"({points[0].samples} samples; columns after accuracy: mean spikes a sample)"])
+    note = f"({points[0].samples} samples; columns after accuracy: mean spikes a sample, synaptic operations a sample"
+    return "\n".join([*lines, note + (", spike difference from event)" if "SD" in head else ")")])

@@ -224,13 +224,13 @@ class _DenseSynapse(slayer.synapse.Dense):
 class _Quantiser:
     """A synapse's `pre_hook_fx`: the weights a chip can hold, in SLAYER's units, or (descaled) in the chip's."""
 
-    def __init__(self, weight_scale: float, weight_bits: int) -> None:
-        self.weight_scale = weight_scale
+    def __init__(self, weight_scale: float, weight_bits: int, weight_step: int = 2) -> None:
+        self.weight_scale, self.weight_step = weight_scale, weight_step
         self.low, self.high = -(1 << (weight_bits - 1)), (1 << (weight_bits - 1)) - 1
 
     def __call__(self, weight: torch.Tensor, descale: bool = False) -> torch.Tensor:
-        # Of the chip's nine bits the lowest is lost where signs are mixed: even integers.
-        integers = 2 * (weight.detach() * (self.weight_scale / 2)).round().clamp(self.low, self.high)
+        step = self.weight_step
+        integers = step * (weight.detach() * (self.weight_scale / step)).round().clamp(self.low, self.high)
         if descale:
             return integers
         wanted = weight * (self.weight_scale / WEIGHT_UNIT)
@@ -267,6 +267,8 @@ class SpikingNetwork(torch.nn.Module):
     form, input_form : str
         Form of the temporal transformations between stages, and of the one before the first; see
         `mtt_lava.temporal.matrix`.
+    reset : {"zero", "subtract"}
+        Of all neurons, see `mtt_lava.neuron.Neuron`.
 
     Attributes
     ----------
@@ -276,6 +278,8 @@ class SpikingNetwork(torch.nn.Module):
         For every block the number of its stage.
     weight_bits : int or None
         Width of the weights once quantised.
+    weight_step : int
+        They are multiples of it.
     """
 
     def __init__(
@@ -286,12 +290,15 @@ class SpikingNetwork(torch.nn.Module):
         input_max: int | None = None,
         form: str = "group",
         input_form: str = "group",
+        reset: str = "zero",
     ) -> None:
         super().__init__()
         self.model = model
+        self.reset = reset
         self.form, self.input_form = form, input_form
         self.input_max = input_max
         self.weight_bits: int | None = None
+        self.weight_step = 2
         shapes = model.shapes()
         blocks: list[torch.nn.Module] = []
         self.stages: list[int] = []
@@ -300,7 +307,7 @@ class SpikingNetwork(torch.nn.Module):
             if not isinstance(layer, Pool):
                 stage += 1
             self.stages.append(max(stage, 0))
-            blocks.append(_block(layer, before, shape, model.neuron, pool_neurons, norm))
+            blocks.append(_block(layer, before, shape, model.neuron, pool_neurons, norm, reset))
         if model.readout == "voltage":
             # A leaking readout would weigh late time steps more than early ones, and each T differently.
             blocks[-1].neuron = Neuron(1.0, 1.0, 0.0)
@@ -317,6 +324,11 @@ class SpikingNetwork(torch.nn.Module):
         """A name for every block: its type and its number among the blocks of that type."""
         types = [layer.type for layer in self.model.layers]
         return [f"{kind}{types[: i + 1].count(kind)}" for i, kind in enumerate(types)]
+
+    @property
+    def weighted_names(self) -> list[str]:
+        """Names of the blocks that have trained weights."""
+        return [name for name, block in zip(self.names, self.blocks, strict=True) if _trained(block)]
 
     @property
     def spiking_names(self) -> list[str]:
@@ -398,7 +410,7 @@ class SpikingNetwork(torch.nn.Module):
                 weight.data.mul_(norm.gain.view(-1, *(1,) * (weight.dim() - 1)))
                 block.neuron.norm = Bias(norm.bias) if biases else None
 
-    def quantise(self, weight_scales: Sequence[float], weight_bits: int) -> None:
+    def quantise(self, weight_scales: Sequence[float], weight_bits: int, weight_step: int = 2) -> None:
         """Let every forward run in the chip's integers; gradients go straight through.
 
         Parameters
@@ -407,10 +419,12 @@ class SpikingNetwork(torch.nn.Module):
             For every layer with weights: chip integers a unit of weight (`netx_export.quantise.weight_scale`).
         weight_bits : int
             Width of the weights, sign included.
+        weight_step : int
+            Weights are multiples of it: of Loihi's nine bits the lowest is lost where signs are mixed.
         """
-        self.weight_bits = weight_bits
+        self.weight_bits, self.weight_step = weight_bits, weight_step
         for block, scale in zip(self.weighted, weight_scales, strict=True):
-            block.synapse.pre_hook_fx = _Quantiser(scale, weight_bits)
+            block.synapse.pre_hook_fx = _Quantiser(scale, weight_bits, weight_step)
             block.neuron.threshold_mantissa = round(scale)
             block.neuron.exact = True
             if isinstance(block.neuron.norm, Bias):
@@ -441,6 +455,7 @@ def _block(
     neuron: NeuronSpec,
     pool_neurons: bool,
     norm: str | None,
+    reset: str,
 ) -> torch.nn.Module:
     """The SLAYER block of one layer, with our neuron and synapse in it."""
     if isinstance(layer, Pool):
@@ -448,7 +463,7 @@ def _block(
         if not pool_neurons:
             return pool
         # Threshold between no spike and one; the gradient is that of min(sum, 1).
-        params = {"threshold": 0.5, "current_decay": 1.0, "voltage_decay": 0.0}
+        params: dict[str, Any] = {"threshold": 0.5, "current_decay": 1.0, "voltage_decay": 0.0}
         block = slayer.block.cuba.Pool(dict(params), pool.kernel, pool.stride, delay_shift=False)
         block.synapse = pool
         block.neuron = Neuron(**params, surrogate="rectangular")
@@ -470,6 +485,6 @@ def _block(
         )
         block = slayer.block.cuba.Conv(dict(params), *shape_args, delay_shift=False)
         block.synapse = _ConvSynapse(*shape_args)
-    block.neuron = Neuron(**params, surrogate=neuron.surrogate, width=neuron.width)
+    block.neuron = Neuron(**params, surrogate=neuron.surrogate, width=neuron.width, reset=reset)
     block.neuron.norm = _norm(norm, shape[0])
     return block

@@ -85,6 +85,44 @@ class _Fire(torch.autograd.Function):
         return result, None, None, None, None, None
 
 
+class _FireSubtract(torch.autograd.Function):
+    """As `_Fire`, but a neuron fires as many spikes in a time step as thresholds are in its voltage, and loses those;
+    what is left never falls below the negative threshold. The clocked picture of a neuron that emits one event at
+    a time as soon as v >= threshold (Speck; the paper's appendix on event-driven chips)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: torch.Tensor, threshold: float, kept: float, exact: bool, width: float
+    ) -> torch.Tensor:
+        voltage, spikes = torch.empty_like(current), torch.empty_like(current)
+        v = torch.zeros_like(current[0])
+        for t, now in enumerate(current):
+            v = torch.add(_decayed(v, kept, exact), now, out=voltage[t])
+            # Integers below 2**24, or float32 as it comes: the quotient of a whole multiple is exact.
+            n = torch.div(v, threshold, out=spikes[t]).floor_().clamp_(min=0)
+            v = (v - threshold * n).clamp_(min=-threshold)
+        ctx.save_for_backward(voltage)
+        ctx.threshold, ctx.kept, ctx.width = threshold, kept, width
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = gradients
+        (voltage,) = ctx.saved_tensors
+        # d(spikes) / d(v / threshold): 1 above the threshold, where it is a staircase of that mean slope; the flank of
+        # a triangle below it. Through the reset the same slope takes from v what it gave to the spikes, so that a
+        # charge counts once, whatever the number of time steps.
+        slope = ((voltage - ctx.threshold) / ctx.width).add_(1).clamp_(0, 1)
+        free = voltage > -ctx.threshold
+        result = torch.empty_like(gradient)
+        after = torch.zeros_like(gradient[0])
+        for t in range(len(result) - 1, -1, -1):
+            torch.mul(gradient[t], slope[t] / ctx.threshold, out=result[t])
+            result[t].add_(after * (1 - slope[t]) * free[t])
+            after = result[t] * ctx.kept
+        return result, None, None, None, None
+
+
 class Neuron(slayer.neuron.cuba.Neuron):
     """CUBA neurons of one layer.
 
@@ -96,6 +134,9 @@ class Neuron(slayer.neuron.cuba.Neuron):
         Surrogate gradient of a spike, see `SURROGATES`.
     width : float
         Its half width w, in thresholds.
+    reset : {"zero", "subtract"}
+        Hard reset after one spike a time step at most; or soft reset: as many spikes as thresholds (v >= threshold),
+        each of which is subtracted, and v clamped at -threshold. Its surrogate is always triangular.
 
     Attributes
     ----------
@@ -110,12 +151,14 @@ class Neuron(slayer.neuron.cuba.Neuron):
         voltage_decay: float = 0.0,
         surrogate: str = "triangular",
         width: float = 1.0,
+        reset: str = "zero",
     ) -> None:
         super().__init__(threshold, current_decay, voltage_decay)
         if surrogate not in SURROGATES:
             raise ValueError(f"unknown surrogate gradient {surrogate!r}: use one of {', '.join(SURROGATES)}")
         self.surrogate = surrogate
         self.width = width
+        self.reset = reset
         self.exact = False
 
     @property
@@ -143,7 +186,12 @@ class Neuron(slayer.neuron.cuba.Neuron):
         return 1 - round(self.voltage_decay.item()) / STATE_UNIT
 
     def forward(self, synaptic: torch.Tensor) -> torch.Tensor:
-        """Spikes (0 or 1) of synaptic input (N, C, H, W, T) or (N, C, T)."""
+        """Spikes (0 or 1; soft reset: how many) of synaptic input (N, C, H, W, T) or (N, C, T)."""
+        if self.reset == "subtract":
+            spikes = _FireSubtract.apply(
+                self._current(synaptic), self._threshold, self._voltage_kept, self.exact, self.width * self._threshold
+            )
+            return spikes.movedim(0, -1)
         spikes = _Fire.apply(
             self._current(synaptic),
             self._threshold,

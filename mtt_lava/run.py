@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import hw_profiles
-from mtt_lava.model import Model, SpikingNetwork, load_model
+from mtt_lava.model import Model, NeuronSpec, SpikingNetwork, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.files import replacing
 
@@ -103,6 +103,9 @@ class Settings(pydantic.BaseModel):
             A model, profile or field that cannot be.
         """
         model = model if isinstance(model, Model) else load_model(model)
+        if hw_profiles.load(values.get("profile") or cls.model_fields["profile"].default).facts.clocked.value is False:
+            # No clock, no "voltage after the last time step": what a chip like that sends are spikes.
+            model = model.model_copy(update={"readout": "count"})
         try:
             settings = cls(model=model, **{k: v for k, v in values.items() if v is not None})
         except pydantic.ValidationError as error:
@@ -118,10 +121,17 @@ class Settings(pydantic.BaseModel):
         if self.biases != "none" and self.norm != "batch":
             raise RunError(f"training settings: biases {self.biases!r} come from norm 'batch'; norm is {self.norm!r}")
         facts = self.chip.facts
-        if facts.reset.value != "zero":
+        if facts.reset.value is None:
+            raise RunError(f"profile {self.profile}: does not say how its neurons reset: state fact reset")
+        if facts.clocked.value is False and self.model.readout != "count":
             raise RunError(
-                f"profile {self.profile}: its neurons reset by {facts.reset.value}; only reset to zero is trained: "
-                f"use loihi1 or loihi2"
+                f"profile {self.profile}: a chip without a clock answers with spikes only: use readout 'count', not "
+                f"{self.model.readout!r} (Settings.make and mtt train do so)"
+            )
+        if facts.reset.value == "subtract" and self.model.neuron != NeuronSpec(width=self.model.neuron.width):
+            raise RunError(
+                f"profile {self.profile}: its neurons integrate and fire: the model's neuron must have "
+                f"current_decay 1, voltage_decay 0 and the triangular surrogate"
             )
         if self.biases != "none" and facts.bias_allowed.value is False:
             raise RunError(f"profile {self.profile} has no biases: train with biases 'none'")
@@ -133,7 +143,12 @@ class Settings(pydantic.BaseModel):
 
     @property
     def input_max(self) -> int | None:
-        """Largest input value that the chip's spikes can carry; None where they can carry any of ours."""
+        """Largest input value that the chip's spikes can carry; None where they can carry any of ours.
+
+        Without time steps a pixel's events arrive one by one, however many there are.
+        """
+        if self.chip.facts.clocked.value is False:
+            return None
         bits = self.chip.facts.payload_bits.value
         return None if bits is None or bits >= 24 else (1 << bits) - 1
 
@@ -145,6 +160,11 @@ class Settings(pydantic.BaseModel):
         if low is None or high is None or step is None:
             raise RunError(f"profile {self.profile}: does not say weight_min, weight_max and weight_step: state them")
         return ((high - low) // step).bit_length()
+
+    @property
+    def weight_step(self) -> int:
+        """The chip's weights are multiples of it; see `weight_bits`."""
+        return self.chip.facts.weight_step.value or 1
 
     def sampler(self, stages: int) -> Sampler:
         """The temporal configurations of training."""
@@ -164,7 +184,9 @@ class Settings(pydantic.BaseModel):
         """The untrained network; the seed fixes its weights."""
         torch.manual_seed(self.seed)
         pool_neurons = not self.chip.facts.pool_without_neuron.value
-        return SpikingNetwork(self.model, pool_neurons, self.norm, self.input_max, self.form, self.input_form)
+        reset = self.chip.facts.reset.value
+        assert reset is not None
+        return SpikingNetwork(self.model, pool_neurons, self.norm, self.input_max, self.form, self.input_form, reset)
 
 
 class Run:
@@ -214,7 +236,8 @@ def save_state(
 ) -> None:
     """Write a network's tensors (and more) as safetensors, with what is needed to rebuild it."""
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
-    info = {"weight_scales": network.weight_scales, "weight_bits": network.weight_bits, **(info or {})}
+    quantised = {name: getattr(network, name) for name in ("weight_scales", "weight_bits", "weight_step")}
+    info = quantised | (info or {})
     with replacing(path) as temporary:
         save_file(tensors | more, temporary, {"info": json.dumps(info)})
 
@@ -237,7 +260,7 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
         raise RunError(f"{path}: damaged, or not written by mtt train: {error}") from None
     if info["weight_scales"]:
         network.fold_norms(biases != "none")
-        network.quantise(info["weight_scales"], info["weight_bits"])
+        network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"])
     state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     try:
         network.load_state_dict(state)

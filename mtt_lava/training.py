@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tqdm import tqdm
 from mtt_lava.data import Dataset, frames, open_dataset
 from mtt_lava.run import Run, RunError, Settings, load_settings, load_state, save_settings, save_state
 from netx_export.files import replacing
+from netx_export.network import THRESHOLD_MAX
 from netx_export.quantise import weight_scale
 
 LOGIT_SCALE = 10.0
@@ -176,11 +178,13 @@ class _Trainer:
         self.calibrate()
         self.network.fold_norms(self.settings.biases != "none")
         bits, names = self.settings.weight_bits, dict(zip(self.network.blocks, self.network.names, strict=True))
+        step = self.settings.weight_step
+        limits = {"weight_step": step, "threshold_max": self.settings.chip.facts.threshold_max.value or THRESHOLD_MAX}
         scales = [
-            weight_scale(block.synapse.weight.detach().cpu().numpy(), 1.0, bits, names[block])
+            weight_scale(block.synapse.weight.detach().cpu().numpy(), 1.0, bits, names[block], **limits)
             for block in self.network.weighted
         ]
-        self.network.quantise(scales, bits)
+        self.network.quantise(scales, bits, step)
         self.optimiser = self._new_optimiser()
 
     def checkpoint(self) -> None:
@@ -209,17 +213,24 @@ class _Trainer:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
         self.lines = (self.folder / "metrics.jsonl").read_text().splitlines(keepends=True)[: self.done]
 
-    def run(self) -> Run:
-        """All epochs that are left."""
-        total = self.settings.epochs * self.steps
+    def start_from(self, base: Path) -> None:
+        """Take over what `train_base` left."""
+        assert self.folder is not None
+        for name in ("metrics.jsonl", "checkpoint.safetensors"):
+            with replacing(self.folder / name) as temporary:
+                shutil.copyfile(base / name, temporary)
+        self.restore()
+
+    def epochs_until(self, end: int) -> None:
+        """All epochs that are left before `end`."""
         with tqdm(
-            total=total,
+            total=end * self.steps,
             initial=self.done * self.steps,
             desc=f"{self.settings.method} {self.settings.model.name}",
             unit="batch",
             disable=not self.progress,
         ) as bar:
-            while self.done < self.settings.epochs:
+            while self.done < end:
                 start = time.perf_counter()
                 if self.done == self.first_phase and not self.quantised:
                     self.lower()
@@ -231,6 +242,10 @@ class _Trainer:
                     json.dumps({"epoch": self.done, "phase": phase, **metrics, "seconds": seconds}) + "\n"
                 )
                 self.checkpoint()
+
+    def run(self) -> Run:
+        """All epochs that are left, and the end."""
+        self.epochs_until(self.settings.epochs)
         result = Run(self.settings, self.network.cpu(), self.folder)
         if self.folder is not None:
             result.save(self.folder)
@@ -244,6 +259,7 @@ def train(
     dataset: Dataset | None = None,
     *,
     resume: bool = False,
+    base: str | Path | None = None,
     progress: bool = True,
 ) -> Run:
     """Train a network.
@@ -258,6 +274,8 @@ def train(
         Training data of your own (`mtt_lava.data.from_events`, ``from_images``); default: what the settings name.
     resume : bool
         Go on where the run in `out` was stopped; its result is that of an unbroken run.
+    base : path, optional
+        Folder of `train_base`: its network is taken over, and only the second phase trained.
     progress : bool
         Show a progress bar.
 
@@ -298,4 +316,33 @@ def train(
             trainer.restore()
         else:
             save_settings(settings, folder)
+            if base is not None:
+                trainer.start_from(Path(base))
     return trainer.run()
+
+
+def train_base(settings: Settings, out: str | Path, dataset: Dataset | None = None, *, progress: bool = True) -> None:
+    """Train the first phase only, as a common start for several methods (`train` with ``base``).
+
+    Goes on where it was stopped; returns at once where it has ended.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the runs to come, with the method of the first phase.
+    out, dataset, progress
+        See `train`.
+
+    Raises
+    ------
+    RunError
+        A folder that holds something else.
+    """
+    folder = Path(out)
+    if (folder / "settings.json").exists() and load_settings(folder) != settings:
+        raise RunError(f"{folder}: holds a base of other settings: choose another folder")
+    trainer = _Trainer(settings, folder, dataset, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_settings(settings, folder)
+    trainer.restore()
+    trainer.epochs_until(trainer.first_phase)

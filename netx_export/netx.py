@@ -216,7 +216,8 @@ def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = 
     Parameters
     ----------
     network : Network
-        Conv, dense and flatten layers; every conv and dense layer with neurons.
+        Conv, dense and flatten layers; every conv and dense layer with neurons. A network that resets by subtraction
+        is for event-driven chips: Lava cannot run it, its pools are written as they are, and its weights may be odd.
     path : path-like
         Written whole or not at all.
     allow_wrap : bool
@@ -236,6 +237,8 @@ def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = 
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["readout"] = network.readout
+        if network.reset != "zero":
+            file.attrs["reset"] = network.reset
         file.attrs["info"] = info
         entry = file.create_group("layer/0")
         _write_type(entry, "input")
@@ -254,6 +257,11 @@ def _write_layer(entry: h5py.Group, layer: Layer) -> None:
         entry.attrs["weight_scale"] = float(layer.weight_scale)
     recurrent = layer.recurrent if isinstance(layer, Dense) else None
     _write_type(entry, layer.kind if recurrent is None else "dense_rec")
+    if isinstance(layer, Pool):
+        entry.create_dataset("shape", data=np.array(layer.shape, dtype=np.int64))
+        for field, pair in (("kernelSize", layer.kernel), ("stride", layer.stride), ("padding", layer.padding)):
+            entry.create_dataset(field, data=np.array(pair, dtype=np.int64))
+        return
     if isinstance(layer, Flatten):
         entry.create_dataset("shape", data=np.array([*layer.shape, 1, 1], dtype=np.int64))
         return
@@ -309,7 +317,10 @@ def _check_writable(network: Network, allow_wrap: bool) -> None:
     behind_neurons = False
     for layer in network:
         try:
-            if isinstance(layer, Flatten):
+            if network.reset == "subtract":
+                _check_event_driven(layer)
+                behind_neurons |= layer.neuron is not None
+            elif isinstance(layer, Flatten):
                 _check_flatten(layer, last=layer is network.layers[-1])
             elif isinstance(layer, (Conv, Dense)):
                 _check_synapses(layer)
@@ -326,6 +337,18 @@ def _check_writable(network: Network, allow_wrap: bool) -> None:
             raise NetworkError(f"{network.source}: layer {_label(network, layer)}: {error}") from None
     if not behind_neurons:
         raise NetworkError(f"{network.source}: no layer has neurons, so nothing would run; add a conv or dense layer")
+
+
+def _check_event_driven(layer: Layer) -> None:
+    """What the format can hold of a network for chips without a clock; what a chip can, its profile says."""
+    if isinstance(layer, (Flatten, Pool)):
+        return
+    if not isinstance(layer, (Conv, Dense)) or (isinstance(layer, Dense) and layer.recurrent is not None):
+        raise NetworkError("reset 'subtract' knows conv, dense, pool and flatten layers without recurrence")
+    _check_neuron(layer)
+    assert layer.weight is not None
+    if layer.weight.min() < WEIGHT_MIN or layer.weight.max() > -WEIGHT_MIN - 1:
+        raise NetworkError(f"weights {layer.weight.min()}..{layer.weight.max()} are not in {WEIGHT_MIN}..255 (9 bits)")
 
 
 def _check_flatten(layer: Flatten, last: bool) -> None:
@@ -467,7 +490,7 @@ def _first_line(error: BaseException) -> str:
 def _read(file: h5py.File, source: str, in_shape: Shape | None, changes: list[str]) -> Network:
     import h5py
 
-    readout, info = _read_attributes(file, source)
+    readout, reset, info = _read_attributes(file, source)
     groups = file.get("layer")
     if not isinstance(groups, h5py.Group) or len(groups) == 0:
         raise NetworkError(f"{source}: no group 'layer' with the layers in it, so not a NetX file")
@@ -475,6 +498,7 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, changes: list[st
     if missing:
         raise NetworkError(f"{source}: group layer/{missing[0]} is missing; layers are numbered 0..{len(groups) - 1}")
     entries = [_Entry(groups[str(i)], source, i, changes) for i in range(len(groups))]
+    loaded = reset == "zero"  # else no weight passes through lava-dl's loader
 
     shape = None if in_shape is None else tuple(int(n) for n in in_shape)
     if entries[0].text("type") == "input":
@@ -485,7 +509,7 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, changes: list[st
         if layers and isinstance(layers[-1], Average):
             raise entry.error("type", "nothing can follow an average layer, whose means are fractions")
         try:
-            layers.append(_read_layer(entry, before, first=not layers))
+            layers.append(_read_layer(entry, before, first=not layers, loaded=loaded))
         except NetworkError as error:
             text = str(error)
             raise NetworkError(text if text.startswith(source) else f"{source}: layer/{entry.number}: {text}") from None
@@ -495,12 +519,12 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, changes: list[st
         last = next((layer.neuron for layer in reversed(layers) if layer.neuron is not None), None)
         readout = "voltage" if last is not None and np.min(last.threshold) >= THRESHOLD_NEVER else "count"
     number = len(groups) - len(layers)
-    return Network(tuple(layers), readout=readout, info=info, source=source, first_number=number)
+    return Network(tuple(layers), readout, reset, info, source, number)
 
 
-def _read_attributes(file: h5py.File, source: str) -> tuple[str | None, dict[str, Any]]:
+def _read_attributes(file: h5py.File, source: str) -> tuple[str | None, str, dict[str, Any]]:
     if _attribute(file, "format") != FORMAT:
-        return None, {}
+        return None, "zero", {}
     version = _attribute(file, "format_version")
     if not isinstance(version, np.integer) or version < 1:
         raise NetworkError(f"{source}: attribute format_version is {version!r}, not a positive integer")
@@ -515,7 +539,8 @@ def _read_attributes(file: h5py.File, source: str) -> tuple[str | None, dict[str
         info = None
     if not isinstance(info, dict):
         raise NetworkError(f"{source}: attribute info is not a JSON object")
-    return str(readout), info
+    reset = _attribute(file, "reset")
+    return str(readout), "zero" if reset is None else str(reset), info
 
 
 def _attribute(item: h5py.File | h5py.Group, name: str) -> Any:
@@ -622,7 +647,7 @@ def _read_input(entry: _Entry, in_shape: Shape | None) -> Shape | None:
     return shape
 
 
-def _read_layer(entry: _Entry, before: Shape | None, first: bool) -> Layer:
+def _read_layer(entry: _Entry, before: Shape | None, first: bool, loaded: bool) -> Layer:
     kind = entry.text("type")
     name = _attribute(entry.group, "name")
     scale = _attribute(entry.group, "weight_scale")
@@ -633,11 +658,11 @@ def _read_layer(entry: _Entry, before: Shape | None, first: bool) -> Layer:
         "weight_scale": None if scale is None else float(scale),
     }
     if kind in ("dense", "dense_rec"):
-        return _read_dense(entry, kind, before, first, common)
+        return _read_dense(entry, kind, before, first, loaded, common)
     if kind == "conv":
         return _read_conv(entry, before, common)
     if kind == "pool":
-        return _read_pool(entry, before, common)
+        return _read_pool(entry, before, common) if loaded else _read_bare_pool(entry, before, common)
     if kind == "average":
         return _read_average(entry, before, common)
     if kind == "flatten":
@@ -707,13 +732,23 @@ def _read_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> C
     )
 
 
+def _read_bare_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Pool:
+    """A sum pool that passes on what comes in, as chips without a clock have it."""
+    if before is None or len(before) != 3:
+        raise entry.error("type", f"a pool takes (C, H, W), not {before or 'an input of unknown shape'}")
+    kernel, stride, padding = entry.pair("kernelSize", 1), entry.pair("stride", 1), entry.pair("padding", 0)
+    return Pool(in_shape=before, shape=entry.shape(), kernel=kernel, stride=stride, padding=padding, **common)
+
+
 def _read_average(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Average:
     if before is None:
         raise entry.error("type", "the file does not state the shape of its input; give in_shape")
     return Average(in_shape=before, shape=(math.prod(entry.shape()),), **common)
 
 
-def _read_dense(entry: _Entry, kind: str, before: Shape | None, first: bool, common: dict[str, Any]) -> Dense:
+def _read_dense(
+    entry: _Entry, kind: str, before: Shape | None, first: bool, loaded: bool, common: dict[str, Any]
+) -> Dense:
     outputs = math.prod(entry.shape())
     weight = _matrix(entry, _weight_field(entry), outputs)
     inputs = weight.shape[1]
@@ -727,18 +762,20 @@ def _read_dense(entry: _Entry, kind: str, before: Shape | None, first: bool, com
     if recurrent is not None and delay is not None:
         raise entry.error("delay", "delays in a recurrent layer cannot be represented (lava-dl loses its exponent)")
     bias = _read_bias(entry, (outputs,))
-    try:
-        loaded = loaded_dense_weight(weight, recurrent)
-    except NetworkError as error:
-        raise entry.error("weight", str(error)) from None
-    if _changed((weight, recurrent), loaded):
-        entry.warn("weight", "lava-dl's loader changes these weights; read as it runs them")
+    if loaded:
+        wanted = weight, recurrent
+        try:
+            weight, recurrent = loaded_dense_weight(weight, recurrent)
+        except NetworkError as error:
+            raise entry.error("weight", str(error)) from None
+        if _changed(wanted, (weight, recurrent)):
+            entry.warn("weight", "lava-dl's loader changes these weights; read as it runs them")
     if "neuron" in entry:
         neuron = _read_neuron(entry, (outputs,), bias)
     else:  # what NetX puts there: u integrates without a leak, v follows u, and nothing ever spikes
         neuron = Neuron(THRESHOLD_NEVER, current_decay=0, voltage_decay=DECAY_UNITY, bias=bias)
     return Dense(
-        in_shape=before, shape=(outputs,), weight=loaded[0], recurrent=loaded[1], delay=delay, neuron=neuron, **common
+        in_shape=before, shape=(outputs,), weight=weight, recurrent=recurrent, delay=delay, neuron=neuron, **common
     )
 
 

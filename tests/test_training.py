@@ -186,7 +186,7 @@ def test_calibration_uses_the_training_t_only():
         ({"t_min": 9}, "time steps 9..4 are no range: need 1 <= t_min <= t_max"),
         ({"configurations": 2}, "configurations is 2: with sandwich it must be at least 3"),
         ({"biases": "kept"}, "biases 'kept' come from norm 'batch'; norm is 'scale'"),
-        ({"profile": "speck2e"}, "profile speck2e: its neurons reset by subtract"),
+        ({"profile": "speck2e", "norm": "batch", "biases": "scaled"}, "profile speck2e has no biases"),
         ({"profile": "loihi9"}, "loihi9"),
         ({"colour": 3}, "colour: Extra inputs are not permitted"),
     ],

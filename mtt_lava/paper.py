@@ -1,0 +1,215 @@
+"""The paper's headline result on real N-MNIST: the same weights with a clock, at any number of time steps, and without.
+
+Five folds over all recordings, so that every accuracy is over all of them. In each fold one base network is trained
+with a norm at T time steps; from it SDT, NMT and MTT fine-tune, free of norms and biases and in the chip's integers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtt_lava.bench import machine
+from mtt_lava.data import Dataset, open_dataset
+from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
+from mtt_lava.pictures import paper_figure, save_figure
+from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
+from mtt_lava.training import train, train_base
+from netx_export.files import replacing
+
+METHODS = ("sdt", "nmt", "mtt")
+
+
+def folds(data: str, root: str | None, count: int) -> list[tuple[Dataset, Dataset]]:
+    """All recordings of a data set, cut `count` times into training and test data, classes spread evenly.
+
+    Parameters
+    ----------
+    data : str
+        Name of a data set.
+    root : str, optional
+        Its folder.
+    count : int
+        Number of folds, at least 2.
+
+    Returns
+    -------
+    list of (Dataset, Dataset)
+        Train and test; every recording is in the test data of one fold.
+    """
+    parts = [open_dataset(data, split=split, root=root) for split in ("train", "test")]
+    events = [recording for part in parts for recording in part.events]
+    labels = np.concatenate([part.labels for part in parts])
+    if not 2 <= count <= len(labels):
+        raise RunError(f"folds is {count}; give 2..{len(labels)}")
+    fold = np.zeros(len(labels), int)
+    fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % count
+
+    def cut(chosen: np.ndarray, split: str, number: int) -> Dataset:
+        what = "|".join([*(part.fingerprint for part in parts), f"fold {number} of {count}", split])
+        return replace(
+            parts[0],
+            split=split,
+            events=[events[i] for i in np.flatnonzero(chosen)],
+            labels=labels[chosen],
+            fingerprint=hashlib.sha256(what.encode()).hexdigest(),
+        )
+
+    return [(cut(fold != k, "train", k), cut(fold == k, "test", k)) for k in range(count)]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What `paper` found.
+
+    Attributes
+    ----------
+    settings : Settings
+        Of MTT in the first fold.
+    points : dict of str to list of list of Point
+        For every method, for every fold: clocked at each T, then event-driven with the chip's integers, then
+        event-driven with the weights before rounding.
+    picture : pathlib.Path
+    """
+
+    settings: Settings
+    points: dict[str, list[list[Point]]]
+    picture: Path
+
+    @property
+    def columns(self) -> list[str]:
+        """What the points are, in order."""
+        steps = [str(p.time_steps) for p in next(iter(self.points.values()))[0][:-2]]
+        return [*(f"T={t}" for t in steps), "event", "event, float"]
+
+    def accuracies(self, method: str) -> np.ndarray:
+        """(folds, points)."""
+        return np.array([[point.accuracy for point in fold] for fold in self.points[method]])
+
+    def pooled(self, method: str) -> np.ndarray:
+        """Accuracy over all recordings, one a point."""
+        right = np.array([[point.accuracy * point.samples for point in fold] for fold in self.points[method]])
+        return right.sum(0) / sum(fold[0].samples for fold in self.points[method])
+
+    def mean(self, method: str, what: str, index: int) -> dict[str, float]:
+        """Spikes or synaptic operations of every layer, averaged over folds."""
+        each = [getattr(fold[index], what) for fold in self.points[method]]
+        return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        methods = {
+            method: {
+                "accuracy": dict(zip(self.columns, self.pooled(method).tolist(), strict=True)),
+                "folds": [[point.to_dict() for point in fold] for fold in self.points[method]],
+            }
+            for method in self.points
+        }
+        return {"machine": machine(), "settings": self.settings.model_dump(mode="json"), "methods": methods}
+
+    def __str__(self) -> str:
+        at = self.columns.index(f"T={self.settings.time_steps}")
+        event = len(self.columns) - 2
+        hidden = [name for name in self.points["mtt"][0][0].spikes][-2] if "mtt" in self.points else None
+        head = ["method", *self.columns, f"SD T={self.settings.time_steps}", "synops, event"]
+        head += [f"{hidden} spikes T={self.settings.time_steps}", "event"] if hidden else []
+        rows = []
+        for method in self.points:
+            differences = [fold[at].spike_difference for fold in self.points[method]]
+            row = [method, *(f"{100 * a:.2f}" for a in self.pooled(method))]
+            row.append(f"{100 * float(np.mean([d for d in differences if d is not None])):.1f}%")
+            row.append(f"{sum(self.mean(method, 'synops', event).values()):,.0f}")
+            if hidden:
+                row += [f"{self.mean(method, 'spikes', index)[hidden]:.0f}" for index in (at, event)]
+            rows.append(row)
+            spread = [f"+-{100 * s:.2f}" for s in self.accuracies(method).std(0)]
+            rows.append(["", *spread, *[""] * (len(head) - 1 - len(spread))])
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+        samples = sum(fold[0].samples for fold in next(iter(self.points.values())))
+        lines.append(
+            f"accuracy in % over {samples} recordings of {self.settings.data} in {len(self.points['mtt'])} folds (+- "
+            f"standard deviation of folds); {self.settings.model.name}, {self.settings.profile}; event: 8-bit weights, "
+            f"16-bit states, no clock; event, float: before rounding; {machine()}"
+            if "mtt" in self.points
+            else f"accuracy in % over {samples} recordings; {machine()}"
+        )
+        return "\n".join([*lines, f"picture: {self.picture}"])
+
+
+def paper(
+    settings: Settings,
+    out: Path,
+    methods: Sequence[str] = METHODS,
+    at: Sequence[int] = (1, 2, 4, 6, 8, 10, 20, 50, 100),
+    count: int = 5,
+    *,
+    progress: bool = True,
+) -> Paper:
+    """Train and evaluate every method in every fold; what `out` holds already is not done again.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of all runs; the method is set for each.
+    out : pathlib.Path
+        Folder of a run folder a fold and method, ``<fold>/<method>``, and of the picture.
+    methods : sequence of str
+    at : sequence of int
+        Numbers of time steps; T of training is added.
+    count : int
+        Number of folds.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Paper
+    """
+    steps = sorted({*at, settings.time_steps})
+    points: dict[str, list[list[Point]]] = {method: [] for method in methods}
+    for number, (training, test) in enumerate(folds(settings.data, settings.root, count)):
+        base = out / str(number) / "base"
+        for method in methods:
+            folder = out / str(number) / method
+            wanted = settings.model_copy(update={"method": method})
+            if not (folder / "settings.json").exists():
+                train_base(settings.model_copy(update={"method": "sdt"}), base, training, progress=progress)
+            run = _trained(wanted, folder, training, base, progress)
+            points[method].append(_points(run, steps, test, folder / "points.npz", progress))
+    result = Paper(settings.model_copy(update={"method": "mtt"}), points, out / "paper.png")
+    curves = {method: result.accuracies(method) for method in methods}
+    save_figure(paper_figure(curves, steps, settings), result.picture)
+    return result
+
+
+def _trained(settings: Settings, folder: Path, training: Dataset, base: Path, progress: bool) -> Run:
+    if not (folder / "settings.json").exists():
+        return train(settings, folder, training, base=base, progress=progress)
+    if load_settings(folder) != settings:
+        raise RunError(f"{folder}: its run has other settings: choose another folder")
+    if (folder / "weights.safetensors").exists():
+        return load_run(folder)
+    return train(settings, folder, training, resume=True, progress=progress)
+
+
+def _points(run: Run, steps: list[int], test: Dataset, path: Path, progress: bool) -> list[Point]:
+    """Evaluate, or read what was evaluated before."""
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            stored = json.loads(str(file["points"]))
+            if [point["time_steps"] for point in stored] == [*steps, None, None]:
+                return [Point(**point, readout=file[str(i)]) for i, point in enumerate(stored)]
+    points = evaluate(run, steps, test, event_driven=True, progress=progress)
+    points.append(evaluate_events(run, test, quantised=False, progress=progress))
+    points[-1] = replace(points[-1], spike_difference=spike_difference(points[-2].readout, points[-1].readout))
+    with replacing(path) as temporary, temporary.open("wb") as handle:
+        text = json.dumps([point.to_dict() for point in points])
+        np.savez(handle, points=text, **{str(i): point.readout for i, point in enumerate(points)})  # type: ignore[arg-type]
+    return points

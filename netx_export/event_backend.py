@@ -1,0 +1,564 @@
+"""Event-driven simulation: no clock, no time steps; every event runs through the network as soon as it arrives.
+
+Rules, the same for every chip without a clock:
+
+- Input events come in order of time, ties in the order given; what one of them causes runs to its end before the next.
+- In a layer, an event updates the neurons within its kernel's reach in ascending order of (channel, row, column), each
+  once: v += weight. A neuron that reaches its threshold emits at once and resets: ``subtract`` takes the threshold
+  from v for every event emitted, as long as v >= threshold, and v never falls below the negative threshold;
+  ``zero`` spikes where v > threshold (or >=, where the profile says so) and sets v to 0.
+- A pool without neurons passes every event on.
+- Leak, where a time constant is given: v falls exponentially in the time that passed since its last update.
+- Refractory time: what reaches a neuron within that time after its spike is lost, and it emits one event at a time.
+- Latency: what a layer emits leaves it that much later (the second mode); a layer's events keep their order, so that
+  a time-ordered queue and a run layer by layer are the same for a chain of layers.
+
+A layer's neurons depend on nothing but the ordered events of the layer before. So the simulator runs a bounded chunk
+of events through one layer after the other, with that layer's weights and states in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+import hw_profiles
+from netx_export.files import replacing
+from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
+from netx_export.netx import read
+
+COLUMNS = ("sample", "t", "c", "y", "x")
+"""What an event is: sample, time in microseconds, channel, row and column."""
+CHUNK = 1 << 15
+"""Events that a layer is given at a time."""
+LOWEST = -(1 << 30)
+"""Where integer states without a clamp stay: no sum of 32 bits can then wrap."""
+DTYPES = ("int32", "int16", "float32")
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Input events of N recordings.
+
+    Parameters
+    ----------
+    sample, t, c, y, x : numpy.ndarray
+        Integers, one an event, sorted by sample, then t (microseconds). For a flat input of F features, c is the
+        feature, and y and x are 0.
+    samples : int, optional
+        N; recordings may be empty. Default: the largest sample and one.
+    """
+
+    sample: np.ndarray
+    t: np.ndarray
+    c: np.ndarray
+    y: np.ndarray
+    x: np.ndarray
+    samples: int | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of recordings."""
+        return (int(self.sample[-1]) + 1 if len(self.sample) else 0) if self.samples is None else self.samples
+
+
+def load_events(path: str | os.PathLike[str]) -> Events:
+    """Read events from a NumPy .npz file with the arrays sample, t, c, y, x, and optionally the number ``samples``.
+
+    Raises
+    ------
+    NetworkError
+        No such file, or not one of these.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in COLUMNS if name not in file]
+            if missing:
+                raise NetworkError(f"{path}: has no array {missing[0]!r}; give {', '.join(COLUMNS)}")
+            columns = [file[name] for name in COLUMNS]
+            samples = int(file["samples"]) if "samples" in file else None
+    except OSError as error:
+        raise NetworkError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except NetworkError:
+        raise
+    except Exception as error:  # whatever NumPy and zipfile say of damaged, truncated and foreign files
+        raise NetworkError(
+            f"{path}: is not a whole .npz file of integer arrays ({type(error).__name__}); write one with numpy.savez"
+        ) from None
+    return Events(*columns, samples=samples)
+
+
+@dataclass(frozen=True, eq=False)
+class EventSimulation:
+    """What a network answered.
+
+    Parameters
+    ----------
+    counts : numpy.ndarray
+        (N, outputs) int64: output events.
+    readout : numpy.ndarray
+        (N, outputs): counts, or (readout ``"voltage"``) v of the last layer's neurons after the last event.
+    spikes_per_layer, synops_per_layer : numpy.ndarray
+        (N, layers with neurons) int64: events emitted, and pairs of an event and a neuron within its kernel's reach.
+    first_spike : numpy.ndarray
+        (N, outputs) int64: time of each output's first event in microseconds; -1 without one.
+    events : Events or None
+        The output events, if recorded.
+    """
+
+    counts: np.ndarray
+    readout: np.ndarray
+    spikes_per_layer: np.ndarray
+    synops_per_layer: np.ndarray
+    first_spike: np.ndarray
+    events: Events | None = None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to a NumPy .npz file, whole or not at all; recorded events as ``events.<column>``."""
+        arrays = {name: value for name, value in self.__dict__.items() if name != "events"}
+        if self.events is not None:
+            arrays |= {f"events.{name}": getattr(self.events, name) for name in COLUMNS}
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+
+def simulate(
+    network: Network | str | os.PathLike[str],
+    events: Events,
+    *,
+    reset: str | None = None,
+    profile: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+    weights: Sequence[np.ndarray] | None = None,
+    thresholds: Sequence[float] | None = None,
+    time_constant: float | Sequence[float] = 0.0,
+    refractory: int = 0,
+    latency: int | Sequence[int] = 0,
+    record: Sequence[str] = (),
+    threads: int | None = None,
+    progress: bool = True,
+) -> EventSimulation:
+    """Run a network event by event; see the module for the rules.
+
+    Parameters
+    ----------
+    network : Network or path
+        Conv, dense, pool and flatten layers without biases, delays and recurrence; or its NetX HDF5 file.
+    events : Events
+    reset : {"zero", "subtract"}, optional
+        Default: the profile's; without a profile, the network's.
+    profile : str or path, optional
+        Hardware profile: reset, whether v = threshold spikes already, and 16-bit saturating states.
+    dtype : {"int32", "int16", "float32"}, optional
+        Of the states. Integers are exact: int16 saturates, as Speck's do, and int32 stays above -2**30. float32 is
+        exact below 2**24. Default: int32, what the profile says, or float32 where there are float weights or a leak.
+    weights, thresholds : sequence, optional
+        Instead of those of the layers with neurons, in order: weights before quantisation.
+    time_constant : float or sequence of float
+        Of the leak, in microseconds, of all or each of the layers with neurons; 0: none.
+    refractory : int
+        Microseconds.
+    latency : int or sequence of int
+        Microseconds, of all or each of the layers with neurons.
+    record : sequence of str
+        ``"events"``: keep the output events.
+    threads : int, optional
+        CPU threads; default: one a core that this process may use.
+    progress : bool
+        Show a bar on stderr, after three seconds.
+
+    Returns
+    -------
+    EventSimulation
+
+    Raises
+    ------
+    NetworkError
+        The file, the events or an option is not what it must be.
+    """
+    if not isinstance(network, Network):
+        network = read(network)
+    for what in record:
+        if what != "events":
+            raise NetworkError(f"record {what!r} is unknown; backend 'event' records: events")
+    rules = _rules(network, reset, profile, dtype, weights is not None or _any(time_constant))
+    plans = list(_plans(network, rules, weights, thresholds, time_constant, refractory, latency))
+    starts, index, times = _check_events(network, events)
+    n = len(starts) - 1
+    out_shape = network.shape
+    size, order = math.prod(out_shape), _order(out_shape)
+    result = EventSimulation(
+        np.zeros((n, size), np.int64),
+        np.zeros((n, size), np.float32 if rules.dtype == "float32" else np.int64),
+        np.zeros((n, len(network.spiking)), np.int64),
+        np.zeros((n, len(network.spiking)), np.int64),
+        np.full((n, size), -1, np.int64),
+    )
+    recorded: list[tuple[np.ndarray, np.ndarray]] = [_NOTHING] * n
+
+    def run(sample: int) -> None:
+        chain = [_State(plan) for plan in plans]
+        parts = []
+        for at in range(starts[sample], starts[sample + 1], CHUNK):
+            stop = min(at + CHUNK, starts[sample + 1])
+            for where, when in _through(chain, index[at:stop], times[at:stop], stop - at):
+                outputs = order[where]
+                np.add.at(result.counts[sample], outputs, 1)
+                first, place = np.unique(outputs, return_index=True)
+                seen = result.first_spike[sample]
+                new = seen[first] < 0
+                seen[first[new]] = when[place[new]]
+                if record:
+                    parts.append((outputs, when.copy()))
+        states = [state for state in chain if state.plan.layer.neuron is not None]
+        for layer, state in enumerate(states):
+            result.spikes_per_layer[sample, layer], result.synops_per_layer[sample, layer] = state.tally
+        if network.readout == "voltage":
+            result.readout[sample, _order(states[-1].plan.layer.shape)] = states[-1].v
+        else:
+            result.readout[sample] = result.counts[sample]
+        if parts:
+            recorded[sample] = (np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
+
+    _spread(run, n, threads or len(os.sched_getaffinity(0)), progress)
+    if not record:
+        return result
+    sample = np.repeat(np.arange(n), [len(where) for where, _ in recorded])
+    where = np.concatenate([where for where, _ in recorded] or [_NOTHING[0]])
+    when = np.concatenate([when for _, when in recorded] or [_NOTHING[1]])
+    c, y, x = np.unravel_index(where, out_shape) if len(out_shape) == 3 else (where, 0 * where, 0 * where)
+    return replace(result, events=Events(sample, when, c, y, x, n))
+
+
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def _spread(run: Any, n: int, threads: int, progress: bool) -> None:
+    """`run` for every sample, on so many threads."""
+    from tqdm import tqdm
+
+    with (
+        tqdm(total=n, desc="event", unit="sample", disable=not progress, delay=3) as bar,
+        ThreadPoolExecutor(max(1, min(threads, n))) as pool,
+    ):
+        waiting = [pool.submit(run, sample) for sample in range(n)]
+        try:
+            for done in as_completed(waiting):
+                done.result()
+                bar.update()
+        except BaseException:
+            for one in waiting:
+                one.cancel()
+            raise
+
+
+# ------------------------------------------------------------------------------------------------ rules and input
+
+
+@dataclass(frozen=True)
+class _Rules:
+    reset: str
+    strict: bool
+    dtype: str
+
+
+def _any(value: float | Sequence[float]) -> bool:
+    return bool(np.any(np.asarray(value) != 0))
+
+
+def _rules(network: Network, reset: str | None, profile: Any, dtype: str | None, floats: bool) -> _Rules:
+    strict: bool | None = None
+    if profile is not None:
+        facts = hw_profiles.load(profile).facts
+        resets = facts.resets.value or ((facts.reset.value,) if facts.reset.value else ())
+        if reset is not None and resets and reset not in resets:
+            raise NetworkError(f"reset {reset!r}: profile {profile} can reset by {', '.join(resets)} only")
+        reset = reset or facts.reset.value
+        strict = facts.threshold_strict.value
+        if facts.state_bits.value == 16 and not floats:
+            dtype = dtype or "int16"
+    reset = reset or network.reset
+    if reset not in ("zero", "subtract"):
+        raise NetworkError(f"reset {reset!r} is unknown; there is: zero, subtract")
+    dtype = dtype or ("float32" if floats else "int32")
+    if dtype not in DTYPES:
+        raise NetworkError(f"dtype {dtype!r} is unknown; there is: {', '.join(DTYPES)}")
+    if floats and dtype != "float32":
+        raise NetworkError(f"dtype {dtype!r}: float weights and leaks need float32 states")
+    return _Rules(reset, (reset == "zero") if strict is None else strict and reset == "zero", dtype)
+
+
+def _check_events(network: Network, events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each recording starts, and every event's index (H, W, C) and time; or one line for what is wrong."""
+    shape = network.in_shape if len(network.in_shape) == 3 else (network.in_shape[0], 1, 1)
+    columns = [np.asarray(getattr(events, name)) for name in COLUMNS]
+    for name, column in zip(COLUMNS, columns, strict=True):
+        if column.dtype.kind not in "iu" or column.ndim != 1:
+            raise NetworkError(f"events: {name} is {column.dtype} of shape {column.shape}; give a flat integer array")
+        if len(column) != len(columns[0]):
+            raise NetworkError(f"events: {name} has {len(column)} entries, sample has {len(columns[0])}; give as many")
+    sample, t, *place = columns
+    n = events.n
+    for name, column, most in (("sample", sample, n), *zip("cyx", place, shape, strict=True)):
+        if len(column) and (column.min() < 0 or column.max() >= most):
+            at = int(np.argmax((column < 0) | (column >= most)))
+            raise NetworkError(f"events: {name} is {column[at]} at event {at}; {network.source} takes 0..{most - 1}")
+    if len(t) and int(t.min()) < 0:
+        at = int(np.argmax(t < 0))
+        raise NetworkError(f"events: t is {t[at]} at event {at}; give microseconds from 0 on")
+    sample, t = sample.astype(np.int64), t.astype(np.int64)
+    back = (np.diff(sample) < 0) | ((np.diff(sample) == 0) & (np.diff(t) < 0))
+    if back.any():
+        at = int(np.argmax(back)) + 1
+        raise NetworkError(
+            f"events: not in order at event {at} (sample {sample[at]}, t {t[at]} after sample {sample[at - 1]}, "
+            f"t {t[at - 1]}); sort by sample, then t: numpy.lexsort((t, sample))"
+        )
+    c, y, x = (column.astype(np.int32) for column in place)
+    index = (y * shape[2] + x) * shape[0] + c
+    return np.searchsorted(sample, np.arange(n + 1)), index, t
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+
+def _order(shape: Shape) -> np.ndarray:
+    """For each index (H, W, C) the index in (C, H, W); for (F,) the same."""
+    order = np.arange(math.prod(shape), dtype=np.int64)
+    return order if len(shape) == 1 else np.ascontiguousarray(order.reshape(shape).transpose(1, 2, 0)).ravel()
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A layer as the compiled loops take it."""
+
+    layer: Layer
+    tables: tuple[Any, ...]
+    neurons: tuple[Any, ...] = ()
+    room: int = 0
+    key: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    times: tuple[float, int, int] = (0.0, 0, 0)
+
+
+def _plans(
+    network: Network,
+    rules: _Rules,
+    weights: Sequence[np.ndarray] | None,
+    thresholds: Sequence[float] | None,
+    time_constant: float | Sequence[float],
+    refractory: int,
+    latency: int | Sequence[int],
+) -> Iterator[_Plan]:
+    spiking = network.spiking
+    if not spiking:
+        raise NetworkError(f"{network.source}: no layer has neurons, so there is nothing to run")
+    each: dict[str, list[Any]] = {}
+    for name, value in (
+        ("weights", weights),
+        ("thresholds", thresholds),
+        ("time_constant", time_constant),
+        ("latency", latency),
+    ):
+        alike = value is None or isinstance(value, int | float)
+        each[name] = [value] * len(spiking) if alike else list(value)  # type: ignore[arg-type]
+        if len(each[name]) != len(spiking):
+            raise NetworkError(f"{name}: {len(each[name])} values for {len(spiking)} layers with neurons; give as many")
+        if name in ("time_constant", "latency") and min(each[name]) < 0:
+            raise NetworkError(f"{name} is {min(each[name])}; give microseconds from 0 on")
+    if refractory < 0:
+        raise NetworkError(f"refractory is {refractory}; give microseconds from 0 on")
+    order, number = _order(network.in_shape), 0
+    for layer in network:
+        if isinstance(layer, Flatten):
+            continue  # events keep their index, and `order` still says which (C, H, W) it is
+        if isinstance(layer, Pool):
+            yield _Plan(layer, _windows(layer, layer.kernel, (1, 1)))
+        else:
+            values = {name: each[name][number] for name in each}
+            number += layer.neuron is not None
+            yield _plan(network, layer, rules, order, refractory, **values)
+        order = _order(layer.shape)
+
+
+def _plan(
+    network: Network,
+    layer: Layer,
+    rules: _Rules,
+    order: np.ndarray,
+    refractory: int,
+    weights: np.ndarray | None,
+    thresholds: float | None,
+    time_constant: float,
+    latency: int,
+) -> _Plan:
+    def refused(what: str) -> NetworkError:
+        return NetworkError(f"{network.source}: layer {layer.name or layer.kind}: {what}")
+
+    neuron = layer.neuron
+    if not isinstance(layer, (Conv, Dense)) or neuron is None or layer.weight is None:
+        raise refused(f"a {layer.kind} layer{'' if neuron else ' without neurons'} has no event-driven form")
+    if neuron.bias is not None and np.any(neuron.bias != 0):
+        raise refused("has biases, and without a clock there is no step to add them in: train with --biases none")
+    if isinstance(layer, Dense) and (layer.recurrent is not None or (layer.delay is not None and layer.delay.any())):
+        raise refused("has recurrence or delays, which are counted in time steps: use --backend fast")
+    if np.any(np.asarray(neuron.current_decay) != DECAY_UNITY):
+        raise refused("its current decays from step to step, which needs a clock: use --backend fast, or decay 4096")
+    if np.any(np.asarray(neuron.voltage_decay) != 0) and not time_constant:
+        raise refused("its voltage decays a share each time step: give a time_constant in microseconds instead")
+    if weights is not None and weights.shape != layer.weight.shape:
+        raise refused(f"weights of shape {weights.shape} instead of {layer.weight.shape}")
+    dtype = np.dtype(rules.dtype)
+    weight = np.asarray(layer.weight if weights is None else weights)
+    if dtype.kind == "i" and weight.size and np.abs(weight.astype(np.int64)).max() > np.iinfo(np.int16).max:
+        raise refused(f"weight {np.abs(weight).max()} is more than 16 bits hold")
+    if isinstance(layer, Conv):
+        tables = _conv_tables(layer, weight.astype(dtype))
+    else:
+        rows = np.ascontiguousarray(weight.T[order]).astype(dtype)
+        inputs, outputs = rows.shape
+        one = np.ones(1, np.int32)
+        tables = (inputs, np.array([0, 1], np.int32), 0 * one, 0 * one, outputs * one, np.zeros(inputs, np.int32))
+        tables += (rows.ravel(), outputs)
+    out_order = _order(layer.shape)
+    threshold = np.asarray(neuron.threshold if thresholds is None else thresholds)
+    if threshold.shape == layer.shape[:1] and len(layer.shape) == 3:
+        threshold = threshold.reshape(-1, 1, 1)
+    full = np.broadcast_to(threshold, layer.shape).ravel()[out_order]
+    least = full.min()
+    if rules.reset == "subtract" and least <= 0:
+        raise refused(f"threshold {least} is not above 0: with reset 'subtract' it would spike for ever")
+    never = np.iinfo(np.int32).max - 1 if dtype.kind == "i" else np.inf
+    if network.readout == "voltage" and layer is network.spiking[-1]:
+        full = np.full(full.shape, never)  # a voltage readout never spikes
+    elif dtype == np.int16 and full.max() > np.iinfo(np.int16).max - 1:
+        raise refused(f"threshold {full.max()} does not fit 16-bit states: use int32 states, or smaller weights")
+    wide = np.dtype(np.int32) if dtype.kind == "i" else dtype
+    full = full.astype(wide)
+    limit = full
+    if rules.strict:
+        limit = full + 1 if dtype.kind == "i" else np.nextafter(full, np.float32(np.inf))
+    high = {"int16": 32767, "int32": 1 << 30, "float32": np.inf}[rules.dtype]
+    lowest = {"int16": -32768, "int32": LOWEST, "float32": -np.inf}[rules.dtype]
+    low = -full if rules.reset == "subtract" else np.full(full.shape, lowest)
+    if rules.reset == "subtract" and network.readout == "voltage" and layer is network.spiking[-1]:
+        low = np.full(full.shape, lowest)
+    uniform = bool((full == full[0]).all())
+    largest = max(float(weight.max(initial=0)), 0.0)
+    most = 1 if rules.reset == "zero" or refractory else int(2 + largest // max(float(least), 1e-9))
+    room = min(most * int(max(tables[4].max(initial=0), 1)) * int(np.diff(tables[1]).max(initial=1)), 1 << 26)
+    neurons = (full, limit, low.astype(wide), wide.type(high), uniform, rules.reset == "subtract")
+    return _Plan(
+        layer, tables, neurons, room, out_order.astype(np.int32), (float(time_constant), refractory, int(latency))
+    )
+
+
+def _windows(layer: Conv | Pool, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """For every input index (H, W, C) of a pool, the outputs (H, W, C) that it belongs to: reach, target."""
+    channels, height, width = layer.in_shape
+    _, rows, columns = layer.shape
+    reach, target = [0], []
+    for y, x in product(range(height), range(width)):
+        hits = [
+            (r, s)
+            for r in _reached(y, kernel[0], layer.stride[0], layer.padding[0], dilation[0], rows)
+            for s in _reached(x, kernel[1], layer.stride[1], layer.padding[1], dilation[1], columns)
+        ]
+        for c in range(channels):
+            target += [(r * columns + s) * channels + c for (r, _), (s, _) in hits]
+            reach.append(len(target))
+    return np.array(reach, np.int32), np.array(target, np.int32)
+
+
+def _reached(at: int, kernel: int, stride: int, padding: int, dilation: int, size: int) -> list[tuple[int, int]]:
+    """Outputs along one axis that an input reaches, ascending, and the tap of the kernel it meets there."""
+    found = []
+    for tap in range(kernel - 1, -1, -1):
+        out, rest = divmod(at + padding - tap * dilation, stride)
+        if rest == 0 and 0 <= out < size:
+            found.append((out, tap))
+    return found
+
+
+def _conv_tables(layer: Conv, weight: np.ndarray) -> tuple[Any, ...]:
+    """Where an event adds which weights.
+
+    Weights lie as (in channel, kernel row, kernel column reversed, out channel of its group): with stride 1 and one
+    group the outputs that an event reaches in one row are neighbours, and so are their weights: one slice a kernel row.
+    """
+    channels, height, width = layer.in_shape
+    outputs, rows, columns = layer.shape
+    fan = outputs // layer.groups
+    size = channels // layer.groups
+    kernel_rows, kernel_columns = weight.shape[2:]
+    by_group = weight.reshape(layer.groups, fan, size, kernel_rows, kernel_columns)
+    laid = np.ascontiguousarray(by_group.transpose(0, 2, 3, 4, 1)[..., ::-1, :])
+    joined = layer.groups == 1 and layer.stride[1] == 1 and layer.dilation[1] == 1
+    reach, target, kernel, length = [0], [], [], []
+    for y, x in product(range(height), range(width)):
+        for r, i in _reached(y, kernel_rows, layer.stride[0], layer.padding[0], layer.dilation[0], rows):
+            hits = _reached(x, kernel_columns, layer.stride[1], layer.padding[1], layer.dilation[1], columns)
+            runs = [(hits[0], len(hits))] if joined and hits else [(hit, 1) for hit in hits]
+            for (s, j), count in runs:
+                target.append((r * columns + s) * outputs)
+                kernel.append((i * kernel_columns + (kernel_columns - 1 - j)) * fan)
+                length.append(count * fan)
+        reach.append(len(target))
+    first = np.arange(channels, dtype=np.int32) // size * fan
+    arrays = [np.array(a, np.int32) for a in (reach, target, kernel, length)]
+    return (channels, *arrays, first, laid.ravel(), kernel_rows * kernel_columns * fan)
+
+
+class _State:
+    """A layer's neurons while a recording runs, and the buffer of what they emit."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self.plan = plan
+        self.tally = np.zeros(2, np.int64)
+        if plan.layer.neuron is None:
+            return
+        size = math.prod(plan.layer.shape)
+        weight = plan.tables[6]
+        self.v = np.zeros(size, weight.dtype)
+        leaks, refractory, _ = plan.times
+        self.last = np.zeros(size if leaks else 0, np.int64)
+        self.ready = np.full(size if refractory else 0, -1, np.int64)
+        if leaks and not refractory:
+            self.ready = np.full(size, -1, np.int64)
+        self.hit, self.times = np.zeros(size + 1, np.int32), np.zeros(size, np.int32)
+        places = CHUNK + plan.room
+        self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
+
+    def run(self, where: np.ndarray, t: np.ndarray, begin: int, count: int) -> tuple[int, int]:
+        from netx_export.event_kernels import pass_on, run_layer
+
+        plan = self.plan
+        if plan.layer.neuron is None:
+            reach, target = plan.tables
+            places = count * int(np.diff(reach).max(initial=0))
+            self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
+            return count, pass_on(where, t, count, reach, target, self.where, self.t)
+        leak, refractory, latency = plan.times
+        out = (self.hit, self.times, self.where, self.t, self.tally)
+        times = (plan.key, self.last, self.ready, leak, refractory, latency)
+        return run_layer(where, t, begin, count, plan.room, *plan.tables, self.v, *plan.neurons, *times, *out)
+
+
+def _through(
+    chain: list[_State], where: np.ndarray, t: np.ndarray, count: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Run events through the layers of `chain`; what leaves the last one, in parts."""
+    if not chain:
+        yield where[:count], t[:count]
+        return
+    state, position = chain[0], 0
+    while position < count:
+        position, total = state.run(where, t, position, count)
+        if total:
+            yield from _through(chain[1:], state.where, state.t, total)
