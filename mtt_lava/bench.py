@@ -50,7 +50,7 @@ class Comparison:
     @property
     def time_steps(self) -> list[int]:
         """Evaluated at these."""
-        return [point.time_steps for point in self._any]
+        return [point.time_steps for point in self._any if point.time_steps is not None]
 
     @property
     def _any(self) -> list[Point]:

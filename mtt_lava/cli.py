@@ -145,7 +145,10 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--time-steps", type=_steps, metavar="T,T,...", help="default: T of training")
     parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
     parser.add_argument(
-        "--backend", metavar="NAME", help="run the exported network on fast or lava and compare every spike"
+        "--backend",
+        metavar="NAME",
+        help="fast or lava: run the exported network there and compare every spike; event: also run it without a "
+        "clock, and show the spike difference of each T from that",
     )
     parser.add_argument("--samples", type=int, metavar="N", help="with --backend: only the first N test samples")
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
@@ -158,8 +161,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     run = load_run(args.run)
     dataset = open_test_split(run, args.root)
     steps = args.time_steps or [run.settings.time_steps]
-    if args.backend is None:
-        points = evaluate(run, steps, dataset)
+    if args.backend in (None, "event"):
+        points = evaluate(run, steps, dataset, event_driven=args.backend == "event")
         print(table(points))
         result = [point.to_dict() for point in points]
     else:
@@ -181,13 +184,27 @@ def _add_simulate(commands: Any) -> None:
         "simulate",
         _simulate,
         "Run a NetX file on integer input.",
-        "mtt simulate digits.net input.npy --backend lava --output output.npz",
+        "mtt simulate digits.net input.npy --backend lava --output output.npz; "
+        "mtt simulate digits.net events.npz --backend event --output output.npz",
     )
     parser.add_argument("network", metavar="NET", help="NetX file")
-    parser.add_argument("input", metavar="INPUT.npy", help="integers, (N, C, H, W, T) or (N, F, T)")
-    parser.add_argument("--backend", default="lava", metavar="NAME", help="simulator: fast or lava (default lava)")
-    parser.add_argument("--output", required=True, metavar="OUT.npz", help="takes spikes and readout")
-    parser.add_argument("--record", default="", metavar="u,v,spikes", help="also record these for every layer")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help=".npy of integers, (N, C, H, W, T) or (N, F, T); event: .npz with integer arrays sample, t (us), c, y, x",
+    )
+    parser.add_argument("--backend", default="lava", metavar="NAME", help="fast, lava or event (default lava)")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="OUT.npz",
+        help="takes spikes and readout; event: counts, readout, first spikes",
+    )
+    parser.add_argument(
+        "--record", default="", metavar="u,v,spikes", help="also record these for every layer; event: events"
+    )
+    parser.add_argument("--reset", choices=("subtract", "zero"), help="event: reset (default: that of profile or file)")
+    parser.add_argument("--profile", metavar="NAME", help="event: hardware profile whose neurons and states to use")
     parser.add_argument("--time-limit", type=float, metavar="S", help="lava: seconds the run may take")
     parser.add_argument("--stock", action="store_true", default=None, help="lava: its own convolutions, slower")
     spread = parser.add_mutually_exclusive_group()
@@ -196,15 +213,37 @@ def _add_simulate(commands: Any) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> int:
+    from netx_export import NetworkError
     from netx_export.simulation import load_inputs, simulate
 
     record = [part for part in args.record.split(",") if part]
+    if args.backend == "event":
+        return _simulate_events(args, record)
+    for name in ("reset", "profile"):
+        if getattr(args, name) is not None:
+            raise NetworkError(f"--{name} is for backend 'event'; backend {args.backend!r} runs the file's own neurons")
     inputs = load_inputs(args.input)
     options = {name: getattr(args, name) for name in ("time_limit", "stock", "workers", "scheduler")}
     given = {name: value for name, value in options.items() if value is not None}
     result = simulate(args.network, inputs, backend=args.backend, record=record, **given)
     result.save(args.output)
     print(f"{args.output}: {len(inputs)} samples, {int(result.spikes.sum()):,} output spikes")
+    return 0
+
+
+def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
+    from netx_export import NetworkError, event_backend
+
+    for name in ("time_limit", "stock", "workers", "scheduler"):
+        if getattr(args, name) is not None:
+            raise NetworkError(f"--{name.replace('_', '-')} is not for backend 'event', which uses all cores by itself")
+    events = event_backend.load_events(args.input)
+    result = event_backend.simulate(args.network, events, reset=args.reset, profile=args.profile, record=record)
+    result.save(args.output)
+    synops = int(result.synops_per_layer.sum())
+    print(
+        f"{args.output}: {events.n} samples, {int(result.counts.sum()):,} output events, {synops:,} synaptic operations"
+    )
     return 0
 
 
@@ -300,6 +339,8 @@ def _add_bench(commands: Any) -> None:
         "mtt bench simulate --json simulate.json",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    _add_bench_paper(benches)
+    _add_bench_events(benches)
 
 
 def _bench_methods(args: argparse.Namespace) -> int:
@@ -308,6 +349,56 @@ def _bench_methods(args: argparse.Namespace) -> int:
     chosen = args.methods.split(",")
     settings = [_settings(args, method=method, seed=seed) for method in chosen for seed in args.seeds]
     result = methods(settings, args.at, Path(args.out))
+    print(result)
+    if args.json:
+        _write_json(args.json, result.to_dict())
+    return 0
+
+
+def _add_bench_paper(benches: Any) -> None:
+    parser = _command(
+        benches,
+        "paper",
+        _bench_paper,
+        "The paper's headline result: SDT, NMT and MTT from one base network, clocked at every T and without a clock, "
+        "in folds over all recordings. Goes on where it was stopped.",
+        "mtt bench paper --data nmnist --root DIR --out runs/paper",
+    )
+    parser.add_argument("--model", default="nmnist-3c1fc", metavar="MODEL", help="default nmnist-3c1fc")
+    parser.add_argument("--methods", default="sdt,nmt,mtt", metavar="M,M,...", help="default sdt,nmt,mtt")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
+    parser.add_argument("--seed", type=int, metavar="S", help="fixes the result (default 0)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders and the picture")
+    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    _add_training(parser)
+    parser.set_defaults(profile="speck2e", epochs=100, fine_tune=0.6, learning_rate=6e-3, fine_tune_rate=4e-3)
+
+
+def _bench_paper(args: argparse.Namespace) -> int:
+    from mtt_lava.paper import paper
+
+    result = paper(_settings(args), Path(args.out), args.methods.split(","), count=args.folds)
+    print(result)
+    if args.json:
+        _write_json(args.json, result.to_dict())
+    return 0
+
+
+def _add_bench_events(benches: Any) -> None:
+    parser = _command(
+        benches,
+        "events",
+        _bench_events,
+        "Speed of the event-driven simulator: synaptic operations per second, beside a bare vector add.",
+        "mtt bench events --json events.json",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+
+
+def _bench_events(args: argparse.Namespace) -> int:
+    from mtt_lava.bench_events import events
+
+    result = events()
     print(result)
     if args.json:
         _write_json(args.json, result.to_dict())

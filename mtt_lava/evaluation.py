@@ -159,8 +159,8 @@ def to_events(dataset: Dataset, chosen: Sequence[int] | None = None) -> Events:
     recordings = [dataset.events[i] for i in (range(len(dataset)) if chosen is None else chosen)]
     joined = np.concatenate(recordings)
     sample = np.repeat(np.arange(len(recordings)), [len(recording) for recording in recordings])
-    columns = (joined[name].astype(np.int64) for name in ("t", "p", "y", "x"))
-    return Events(sample, *columns, samples=len(recordings))
+    t, p, y, x = (joined[name].astype(np.int64) for name in ("t", "p", "y", "x"))
+    return Events(sample, t, p, y, x, len(recordings))
 
 
 def evaluate_events(

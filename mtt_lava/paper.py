@@ -116,29 +116,27 @@ class Paper:
     def __str__(self) -> str:
         at = self.columns.index(f"T={self.settings.time_steps}")
         event = len(self.columns) - 2
-        hidden = [name for name in self.points["mtt"][0][0].spikes][-2] if "mtt" in self.points else None
+        hidden = list(next(iter(self.points.values()))[0][0].spikes)[-2]
         head = ["method", *self.columns, f"SD T={self.settings.time_steps}", "synops, event"]
-        head += [f"{hidden} spikes T={self.settings.time_steps}", "event"] if hidden else []
+        head += [f"{hidden} spikes T={self.settings.time_steps}", "event"]
         rows = []
         for method in self.points:
             differences = [fold[at].spike_difference for fold in self.points[method]]
             row = [method, *(f"{100 * a:.2f}" for a in self.pooled(method))]
             row.append(f"{100 * float(np.mean([d for d in differences if d is not None])):.1f}%")
             row.append(f"{sum(self.mean(method, 'synops', event).values()):,.0f}")
-            if hidden:
-                row += [f"{self.mean(method, 'spikes', index)[hidden]:.0f}" for index in (at, event)]
+            row += [f"{self.mean(method, 'spikes', index)[hidden]:.0f}" for index in (at, event)]
             rows.append(row)
             spread = [f"+-{100 * s:.2f}" for s in self.accuracies(method).std(0)]
             rows.append(["", *spread, *[""] * (len(head) - 1 - len(spread))])
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
         samples = sum(fold[0].samples for fold in next(iter(self.points.values())))
+        count = len(next(iter(self.points.values())))
         lines.append(
-            f"accuracy in % over {samples} recordings of {self.settings.data} in {len(self.points['mtt'])} folds (+- "
-            f"standard deviation of folds); {self.settings.model.name}, {self.settings.profile}; event: 8-bit weights, "
-            f"16-bit states, no clock; event, float: before rounding; {machine()}"
-            if "mtt" in self.points
-            else f"accuracy in % over {samples} recordings; {machine()}"
+            f"accuracy in % over {samples} recordings of {self.settings.data} in {count} folds (+- standard deviation "
+            f"of folds); {self.settings.model.name}, {self.settings.profile}; event: no clock, 8-bit weights, 16-bit "
+            f"states; event, float: before rounding; {machine()}"
         )
         return "\n".join([*lines, f"picture: {self.picture}"])
 
@@ -211,5 +209,5 @@ def _points(run: Run, steps: list[int], test: Dataset, path: Path, progress: boo
     points[-1] = replace(points[-1], spike_difference=spike_difference(points[-2].readout, points[-1].readout))
     with replacing(path) as temporary, temporary.open("wb") as handle:
         text = json.dumps([point.to_dict() for point in points])
-        np.savez(handle, points=text, **{str(i): point.readout for i, point in enumerate(points)})  # type: ignore[arg-type]
+        np.savez(handle, points=text, **{str(i): point.readout for i, point in enumerate(points)})
     return points

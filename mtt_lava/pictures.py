@@ -54,6 +54,44 @@ def accuracy_figure(
     return figure
 
 
+def paper_figure(accuracies: Mapping[str, np.ndarray], time_steps: Sequence[int], settings: Any) -> Any:
+    """Accuracy against T, and without a clock at the right edge.
+
+    Parameters
+    ----------
+    accuracies : mapping of str to numpy.ndarray
+        For every method (folds, points): at each of `time_steps`, then event-driven; more columns are not drawn.
+    time_steps : sequence of int
+    settings : mtt_lava.run.Settings
+        Of the runs.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.subplots()
+    edge = 2.5 * time_steps[-1]
+    for method, values in accuracies.items():
+        clocked, event, colour = values[:, : len(time_steps)], values[:, len(time_steps)], COLOURS.get(method)
+        axes.plot(time_steps, clocked.mean(0), "o-", color=colour, label=method.upper())
+        axes.fill_between(time_steps, clocked.min(0), clocked.max(0), color=colour, alpha=0.2, linewidth=0)
+        ends = [[event.mean() - event.min()], [event.max() - event.mean()]]
+        axes.errorbar([edge], [event.mean()], yerr=ends, fmt="D", color=colour, capsize=4)
+    axes.axvline(settings.time_steps, color="0.6", linestyle=":", label=f"trained at T = {settings.time_steps}")
+    axes.set_xscale("log")
+    axes.set_xticks([*time_steps, edge], [*map(str, time_steps), "event-\ndriven"])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.02)
+    title = f"{settings.model.name} on {settings.data}, {settings.profile}; range over folds"
+    axes.set(xlabel="time steps T at inference", ylabel="test accuracy", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure
+
+
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure, whole or not at all; the ending names the format (.png, .svg)."""
     with replacing(path) as temporary:

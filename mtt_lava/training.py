@@ -10,10 +10,12 @@ on exactly as it would have.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,7 @@ class _Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dataset = dataset or open_dataset(settings.data, split="train", root=settings.root)
         _check_biases(settings.biases, dataset)
+        self.static = dataset.static
         counts, labels = frames(dataset, 1 if dataset.static else settings.time_steps)
         if settings.model.input != counts.shape[1:-1]:
             raise RunError(
@@ -131,6 +134,17 @@ class _Trainer:
             x = augment(x, generator)
         return x.to(self.device).movedim(0, -1), self.labels[chosen].to(self.device)
 
+    def _span(self, time_steps: Sequence[int]) -> float:
+        """What the readout is divided by: its time steps, or for soft reset those that its charge is worth.
+
+        Neurons that lose no charge to a reset pass on what comes in, in however many time steps. Summing frames keeps
+        it, copying them multiplies it: so a configuration's readout is averaged over T times what its copies add.
+        """
+        if self.network.reset == "zero":
+            return time_steps[-1]
+        ups = (max(1.0, after / before) for before, after in itertools.pairwise(time_steps))
+        return (time_steps[0] if self.static else self.settings.time_steps) * math.prod(ups)
+
     def epoch(self, bar: Any) -> dict[str, float]:
         """One pass over the training data: Algorithm 1."""
         self.network.train()
@@ -146,7 +160,9 @@ class _Trainer:
             self.optimiser.zero_grad()
             configurations = self.sampler.draw(step)
             for time_steps in configurations:
-                logits = self.network(x, time_steps) * (LOGIT_SCALE / self.network.readout_unit / time_steps[-1])
+                logits = self.network(x, time_steps) * (
+                    LOGIT_SCALE / self.network.readout_unit / self._span(time_steps)
+                )
                 loss = F.cross_entropy(logits, labels)
                 # Backward at once frees the graph: the peak memory is that of one configuration.
                 (loss / len(configurations)).backward()

@@ -92,7 +92,8 @@ def load_events(path: str | os.PathLike[str]) -> Events:
         raise NetworkError(
             f"{path}: is not a whole .npz file of integer arrays ({type(error).__name__}); write one with numpy.savez"
         ) from None
-    return Events(*columns, samples=samples)
+    sample, t, c, y, x = columns
+    return Events(sample, t, c, y, x, samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,20 +184,66 @@ def simulate(
     NetworkError
         The file, the events or an option is not what it must be.
     """
-    if not isinstance(network, Network):
-        network = read(network)
-    for what in record:
-        if what != "events":
-            raise NetworkError(f"record {what!r} is unknown; backend 'event' records: events")
-    rules = _rules(network, reset, profile, dtype, weights is not None or _any(time_constant))
-    plans = list(_plans(network, rules, weights, thresholds, time_constant, refractory, latency))
+    simulator = Simulator(
+        network,
+        reset=reset,
+        profile=profile,
+        dtype=dtype,
+        weights=weights,
+        thresholds=thresholds,
+        time_constant=time_constant,
+        refractory=refractory,
+        latency=latency,
+    )
+    return simulator.run(events, record=record, threads=threads, progress=progress)
+
+
+class Simulator:
+    """A network made ready to run, once for many runs; parameters as those of `simulate`."""
+
+    def __init__(
+        self,
+        network: Network | str | os.PathLike[str],
+        *,
+        reset: str | None = None,
+        profile: str | os.PathLike[str] | None = None,
+        dtype: str | None = None,
+        weights: Sequence[np.ndarray] | None = None,
+        thresholds: Sequence[float] | None = None,
+        time_constant: float | Sequence[float] = 0.0,
+        refractory: int = 0,
+        latency: int | Sequence[int] = 0,
+    ) -> None:
+        self.network = network if isinstance(network, Network) else read(network)
+        self._rules = _rules(self.network, reset, profile, dtype, weights is not None or _any(time_constant))
+        self._plans = list(_plans(self.network, self._rules, weights, thresholds, time_constant, refractory, latency))
+
+    def run(
+        self, events: Events, *, record: Sequence[str] = (), threads: int | None = None, progress: bool = True
+    ) -> EventSimulation:
+        """Run events; see `simulate`."""
+        for what in record:
+            if what != "events":
+                raise NetworkError(f"record {what!r} is unknown; backend 'event' records: events")
+        return _run(self.network, self._plans, self._rules.dtype, events, bool(record), threads, progress)
+
+
+def _run(
+    network: Network,
+    plans: list[_Plan],
+    dtype: str,
+    events: Events,
+    record: bool,
+    threads: int | None,
+    progress: bool,
+) -> EventSimulation:
     starts, index, times = _check_events(network, events)
     n = len(starts) - 1
     out_shape = network.shape
     size, order = math.prod(out_shape), _order(out_shape)
     result = EventSimulation(
         np.zeros((n, size), np.int64),
-        np.zeros((n, size), np.float32 if rules.dtype == "float32" else np.int64),
+        np.zeros((n, size), np.float32 if dtype == "float32" else np.int64),
         np.zeros((n, len(network.spiking)), np.int64),
         np.zeros((n, len(network.spiking)), np.int64),
         np.full((n, size), -1, np.int64),
@@ -379,7 +426,7 @@ def _plans(
         if isinstance(layer, Flatten):
             continue  # events keep their index, and `order` still says which (C, H, W) it is
         if isinstance(layer, Pool):
-            yield _Plan(layer, _windows(layer, layer.kernel, (1, 1)))
+            yield _Plan(layer, _windows(layer))
         else:
             values = {name: each[name][number] for name in each}
             number += layer.neuron is not None
@@ -459,20 +506,22 @@ def _plan(
     )
 
 
-def _windows(layer: Conv | Pool, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _windows(layer: Pool) -> tuple[np.ndarray, np.ndarray]:
     """For every input index (H, W, C) of a pool, the outputs (H, W, C) that it belongs to: reach, target."""
     channels, height, width = layer.in_shape
     _, rows, columns = layer.shape
-    reach, target = [0], []
-    for y, x in product(range(height), range(width)):
-        hits = [
-            (r, s)
-            for r in _reached(y, kernel[0], layer.stride[0], layer.padding[0], dilation[0], rows)
-            for s in _reached(x, kernel[1], layer.stride[1], layer.padding[1], dilation[1], columns)
-        ]
-        for c in range(channels):
-            target += [(r * columns + s) * channels + c for (r, _), (s, _) in hits]
-            reach.append(len(target))
+    reach: list[int] = [0]
+    target: list[int] = []
+    across = [
+        [s for s, _ in _reached(x, layer.kernel[1], layer.stride[1], layer.padding[1], 1, columns)]
+        for x in range(width)
+    ]
+    for y in range(height):
+        down = [r for r, _ in _reached(y, layer.kernel[0], layer.stride[0], layer.padding[0], 1, rows)]
+        for x in range(width):
+            pixels = [(r * columns + s) * channels for r in down for s in across[x]]
+            reach += [reach[-1] + (c + 1) * len(pixels) for c in range(channels)]
+            target += [pixel + c for c in range(channels) for pixel in pixels]
     return np.array(reach, np.int32), np.array(target, np.int32)
 
 
@@ -547,7 +596,9 @@ class _State:
         leak, refractory, latency = plan.times
         out = (self.hit, self.times, self.where, self.t, self.tally)
         times = (plan.key, self.last, self.ready, leak, refractory, latency)
-        return run_layer(where, t, begin, count, plan.room, *plan.tables, self.v, *plan.neurons, *times, *out)
+        arguments = (where, t, begin, count, plan.room, *plan.tables, self.v, *plan.neurons, *times, *out)
+        position, total = run_layer(*arguments)
+        return position, total
 
 
 def _through(

@@ -95,7 +95,7 @@ def run_layer(  # type: ignore[no-untyped-def]
     total : int
         Events that were emitted.
     """
-    total, synops = 0, 0
+    total, synops = 0, np.int64(0)
     slow = time_constant > 0 or refractory > 0
     zero = weight[0] * 0
     limit_0, low_0 = limit[0], low[0]
