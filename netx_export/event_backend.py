@@ -66,7 +66,7 @@ class Events:
     @property
     def n(self) -> int:
         """Number of recordings."""
-        return (int(self.sample[-1]) + 1 if len(self.sample) else 0) if self.samples is None else self.samples
+        return (int(np.max(self.sample)) + 1 if len(self.sample) else 0) if self.samples is None else self.samples
 
 
 def load_events(path: str | os.PathLike[str]) -> Events:
