@@ -43,7 +43,7 @@ class NeuronLike(Protocol):
 
 
 class LayerLike(Protocol):
-    """A layer of integers; ``kind`` is "conv", "dense", "pool" or "flatten", and says what else it has.
+    """A layer of integers; ``kind`` is "conv", "dense", "pool", "flatten" or "average", and says what else.
 
     conv: weight (out channels, in channels / groups, height, width), stride, padding, dilation, groups;
     dense: weight (outputs, inputs), recurrent (outputs, outputs), delay (outputs, inputs);
@@ -287,7 +287,11 @@ class Case:
 def structure(case: Case) -> Iterator[Finding]:
     """Layers are of known kinds, and have neurons where the chip needs them."""
     for layer in case.layers:
-        if layer.kind not in ("conv", "dense", "pool", "flatten"):
+        if layer.kind == "average":
+            yield Finding(
+                "note", "mean over outputs", None, None, "is taken off the chip, from its output spikes", layer.name
+            )
+        elif layer.kind not in ("conv", "dense", "pool", "flatten"):
             yield Finding("not checked", f"layer of kind {layer.kind!r}", None, None, "the rules know none", layer.name)
         elif layer.kind == "pool":
             yield from case.allowed(
@@ -408,6 +412,16 @@ def payload(case: Case) -> Iterator[Finding]:
     bits = int(case.input_payload).bit_length()
     remedy = "clip the input to what a spike carries, or bin it into more time steps"
     yield from case.at_most("payload_bits", "input payload bits", bits, remedy, case.layers[0].name)
+
+
+def reset(case: Case) -> Iterator[Finding]:
+    """Neurons reset after a spike as the chip's can."""
+    wanted = getattr(case.network, "reset", "zero")
+    possible = case.fact("resets")
+    if possible.value is not None and wanted not in possible.value:
+        remedy = f"train with --profile {case.profile.name}, whose neurons are then trained"
+        source, limit = ", ".join(possible.source), " or ".join(possible.value)
+        yield Finding("violation", "reset by", wanted, limit, remedy, "", "is not", source, possible.status)
 
 
 def reset_interval(case: Case) -> Iterator[Finding]:
@@ -735,6 +749,7 @@ COMMON: tuple[Rule, ...] = (
     delay,
     recurrence,
     payload,
+    reset,
     reset_interval,
 )
 RULES: dict[str, tuple[Rule, ...]] = {

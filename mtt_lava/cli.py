@@ -150,7 +150,8 @@ def _add_evaluate(commands: Any) -> None:
         help="fast or lava: run the exported network there and compare every spike; event: also run it without a "
         "clock, and show the spike difference of each T from that",
     )
-    parser.add_argument("--samples", type=int, metavar="N", help="with --backend: only the first N test samples")
+    parser.add_argument("--samples", type=int, metavar="N", help="fast, lava: only the first N test samples")
+    parser.add_argument("--workers", type=int, metavar="N", help="fast, lava: spread the samples over N processes")
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
 
 
@@ -166,7 +167,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(table(points))
         result = [point.to_dict() for point in points]
     else:
-        proofs = prove(run, steps, args.backend, args.samples, dataset)
+        proofs = prove(run, steps, args.backend, args.samples, dataset, workers=args.workers)
         for proof in proofs:
             print(f"{args.backend}: {proof}")
         result = [proof.to_dict() for proof in proofs]

@@ -212,6 +212,7 @@ def prove(
     samples: int | None = None,
     dataset: Dataset | None = None,
     *,
+    workers: int | None = None,
     progress: bool = True,
 ) -> list[Proof]:
     """Run the exported network on a backend and compare every spike of every layer with the trained one's.
@@ -226,6 +227,8 @@ def prove(
         Only the first so many samples.
     dataset : Dataset, optional
         Default: the test split of the data that the run was trained on.
+    workers : int, optional
+        Spread the samples over so many processes.
     progress : bool
         Show a progress bar.
 
@@ -242,7 +245,9 @@ def prove(
             counts, labels = np.minimum(counts[:samples], run.settings.input_max or counts.max()), labels[:samples]
             path = Path(folder) / f"{t}.net"
             network, _ = export(run, path, time_steps=t)
-            result = simulation.simulate(path, counts, backend=backend, record=("spikes",), progress=progress)
+            result = simulation.simulate(
+                path, counts, backend=backend, workers=workers, record=("spikes",), progress=progress
+            )
             readout, spikes = run_network(run, torch.from_numpy(counts), spikes=True)
             # Layers are numbered from 1 in our files; the input entry is 0.
             numbers = [number for number, layer in enumerate(network, start=1) if layer.neuron is not None]

@@ -91,6 +91,11 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input") -> 
     ------
     NetworkError
     """
+    if network.reset != "zero":
+        raise NetworkError(
+            f"{network.source}: its neurons reset by subtraction, for chips without a clock, and Lava's reset to zero: "
+            f"give events to --backend event"
+        )
     axes = (*"CHW",) if len(network.in_shape) == 3 else (*"F",)
     wanted = ", ".join(["N", *(f"{axis}={size}" for axis, size in zip(axes, network.in_shape, strict=True)), "T"])
     if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "iub":

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hw_profiles import ProfileError, Report, check, load
 from hw_profiles.rules import RULES, core_layers, loihi1_axon_bits, worst_case_input
-from netx_export.network import Conv, Dense, Flatten, Layer, Network, Neuron, Pool, conv_shape
+from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, Neuron, Pool, conv_shape
 
 
 def neuron(threshold: int = 100, **changes: Any) -> Neuron:
@@ -392,6 +392,8 @@ def test_structure() -> None:
         kind = "merge"
 
     merge = Merge(in_shape=(2,), shape=(2,), name="add")
+    mean = Average(in_shape=(2,), shape=(1,), name="mean")
+    assert "off the chip" in said(run("loihi2", dense(2, 2), mean), "structure", "note")[0]
     assert "add: layer of kind 'merge'" in said(run("loihi2", dense(2, 2), merge), "structure", "not checked")[0]
 
 
@@ -399,6 +401,18 @@ def test_recurrence() -> None:
     """Loihi feeds back, Speck does not."""
     assert said(run("loihi1", recurrent(2)), "recurrence") == []
     assert "the chip only feeds forward" in said(run("speck2e", recurrent(2)), "recurrence")[0]
+
+
+def test_reset_is_one_the_chip_has() -> None:
+    """Loihi's neurons reset to zero, Speck's by subtraction or to zero."""
+    for reset, profile, fits in (
+        ("zero", "loihi1", True),
+        ("subtract", "loihi1", False),
+        ("zero", "speck2e", True),
+        ("subtract", "speck2e", True),
+    ):
+        network = dataclasses.replace(chain(dense(2, 2)), reset=reset)
+        assert (said(check(network, load(profile)), "reset") == []) == fits
 
 
 def test_bias_on_clockless_chip_says_what_to_do() -> None:

@@ -17,6 +17,7 @@ from mtt_lava.cli import main
 from netx_export import event_backend, netx
 from netx_export.event_backend import COLUMNS, Events, load_events, simulate
 from netx_export.network import Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool, conv_shape
+from netx_export.simulation import simulate as clocked
 
 # ------------------------------------------------------------------------------------------------ reference
 
@@ -362,3 +363,6 @@ def test_networks_without_a_clock_are_written_and_read(tmp_path: Path) -> None:
     assert read.reset == "subtract"
     assert isinstance(read.layers[1], Pool)
     np.testing.assert_array_equal(read.layers[0].weight, conv.weight)
+    for backend in ("fast", "lava"):
+        with pytest.raises(NetworkError, match="give events to --backend event"):
+            clocked(tmp_path / "a.net", np.zeros((1, 1, 4, 4, 2), int), backend=backend)

@@ -172,3 +172,51 @@ def test_a_quantised_bias_is_what_the_chip_adds():
     np.testing.assert_array_equal(added[0, :, 0].detach() * WEIGHT_UNIT, [25, -13])
     added.sum().backward()
     torch.testing.assert_close(bias.value.grad, torch.full((2,), 3 * 0.5 * 100 / WEIGHT_UNIT))
+
+
+@settings(deadline=None)
+@given(threshold=st.integers(1, 300), t=st.integers(1, 20), seed=st.integers(0, 999))
+def test_soft_reset_fires_as_many_spikes_as_thresholds(threshold: int, t: int, seed: int):
+    """Integers: v += x; one spike a threshold from v >= threshold on, each subtracted; never below -threshold."""
+    x = torch.randint(-400, 401, (2, 5, t), generator=torch.Generator().manual_seed(seed))
+    v, wanted = np.zeros((2, 5), int), np.zeros((2, 5, t), int)
+    for step in range(t):
+        v = v + x[..., step].numpy()
+        while (v >= threshold).any():
+            wanted[..., step] += v >= threshold
+            v = v - threshold * (v >= threshold)
+        v = np.maximum(v, -threshold)
+    neuron = Neuron(threshold / WEIGHT_UNIT, reset="subtract")
+    neuron.exact = True
+    np.testing.assert_array_equal(neuron(x / WEIGHT_UNIT).numpy(), wanted)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_soft_reset_is_backpropagation_through_time(decay: float, width: float):
+    """The gradient is plain autograd's with the slope of the staircase, through reset and clamp."""
+
+    class Staircase(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, v):
+            ctx.save_for_backward(v)
+            return v.floor().clamp(min=0)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (v,) = ctx.saved_tensors
+            return gradient * ((v - 1) / width + 1).clamp(0, 1)
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((3, 4, 8), generator=generator).requires_grad_()
+    other = x.detach().clone().requires_grad_()
+    weight = torch.randn((3, 4, 8), generator=generator)
+    (Neuron(1.0, 1.0, decay, width=width, reset="subtract")(x) * weight).sum().backward()
+    v, spikes = torch.zeros(3, 4), []
+    for step in range(8):
+        v = v * (1 - decay) + other[..., step]
+        n = Staircase.apply(v)
+        spikes.append(n)
+        v = (v - n).clamp(min=-1)
+    (torch.stack(spikes, -1) * weight).sum().backward()
+    torch.testing.assert_close(x.grad, other.grad)

@@ -1,0 +1,157 @@
+"""From training with soft reset to the chip without a clock: the same weights, both ways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_training import bars, make
+
+from mtt_lava import Run, evaluate, export, to_network, train
+from mtt_lava.cli import main
+from mtt_lava.data import from_images
+from mtt_lava.evaluation import evaluate_events, spike_difference, table, to_events
+from mtt_lava.paper import folds, paper
+from mtt_lava.run import RunError, load_run
+from mtt_lava.training import train_base
+from netx_export import event_backend, netx
+
+
+@pytest.fixture(scope="module")
+def speck(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run for Speck that has learned the bars."""
+    settings = make(profile="speck2e", epochs=30)
+    return train(settings, tmp_path_factory.mktemp("runs") / "speck", bars(120), progress=False)
+
+
+def test_the_profile_selects_neuron_weights_and_readout(speck: Run) -> None:
+    """Soft reset, counted output spikes, bare pools, weights in -128..127 that use their eight bits."""
+    network = to_network(speck)
+    assert (network.reset, network.readout, speck.settings.input_max) == ("subtract", "count", None)
+    assert [layer.kind for layer in network] == ["conv", "pool", "flatten", "dense"]
+    for layer in network.spiking:
+        assert layer.weight is not None
+        assert layer.weight.min() >= -128
+        assert layer.weight.max() <= 127
+        assert max(-layer.weight.min(), layer.weight.max()) >= 100
+        assert np.any(layer.weight % 2)
+
+
+def test_without_a_clock_it_answers_as_trained(speck: Run) -> None:
+    """Accuracy event by event, with 8-bit weights and 16-bit states, and with weights before rounding."""
+    test = bars(60, "test")
+    assert evaluate(speck, [4], test, progress=False)[0].accuracy >= 0.95
+    assert evaluate_events(speck, test, progress=False).accuracy >= 0.95
+    assert evaluate_events(speck, test, quantised=False, progress=False).accuracy >= 0.95
+
+
+def test_the_clocked_network_approaches_the_event_driven_one(speck: Run) -> None:
+    """The spike difference falls as T grows; operations of the first layer are the same, each event once."""
+    *clocked, event = evaluate(speck, [1, 4, 16, 256], bars(60, "test"), event_driven=True, progress=False)
+    differences = [point.spike_difference for point in clocked]
+    assert differences == sorted(differences, reverse=True)
+    assert differences[-1] < 0.5 * differences[1]
+    assert event.time_steps is None
+    assert {point.synops["conv1"] for point in clocked} == {event.synops["conv1"]}
+    lines = table([*clocked, event]).splitlines()
+    assert lines[5].split()[0] == "event"
+    assert lines[0].split()[-1] == "SD"
+
+
+def test_the_exported_file_runs_as_the_run(speck: Run, tmp_path: Path) -> None:
+    """The .net file and the run give the same counts; the chip's check passes."""
+    test = bars(12, "test")
+    _, report = export(speck, tmp_path / "a.net")
+    assert report.fits
+    result = event_backend.simulate(tmp_path / "a.net", to_events(test), profile="speck2e", progress=False)
+    np.testing.assert_array_equal(result.readout, evaluate_events(speck, test, progress=False).readout)
+    assert netx.read(tmp_path / "a.net").info["profile"] == "speck2e"
+
+
+def test_synaptic_operations_are_counted_alike(speck: Run) -> None:
+    """One frame with one event: the clocked count of the first layer is the number of neurons in the kernel's reach."""
+    events = to_events(bars(12, "test"))
+    first = to_network(speck).layers[0]
+    only = event_backend.Network((first,), reset="subtract")
+    result = event_backend.simulate(only, events, progress=False)
+    point = evaluate(speck, [3], bars(12, "test"), progress=False)[0]
+    assert point.synops["conv1"] == result.synops_per_layer[:, 0].mean()
+
+
+def test_spike_difference_is_the_papers() -> None:
+    """sum |s0 - s| / sum s0; nothing against nothing is 0, something against nothing infinite."""
+    zero = np.zeros((2, 3))
+    assert spike_difference(np.array([[4, 0], [1, 5]]), np.array([[3, 1], [1, 5]])) == 0.2
+    assert spike_difference(zero, zero) == 0
+    assert spike_difference(zero, zero + 1) == float("inf")
+
+
+def test_still_images_have_no_events() -> None:
+    """Refused with the reason."""
+    images = from_images(np.zeros((3, 1, 8, 8), np.uint8), [0, 1, 2], classes=3)
+    with pytest.raises(RunError, match="still images have no events"):
+        to_events(images)
+
+
+def test_a_base_and_its_fine_tuning_are_one_run(tmp_path: Path) -> None:
+    """First phase alone, then the second from it, give the weights of an unbroken run; twice is once."""
+    settings, data = make(profile="speck2e", method="sdt"), bars()
+    for _ in range(2):
+        train_base(settings, tmp_path / "base", data, progress=False)
+    apart = train(settings, tmp_path / "run", data, base=tmp_path / "base", progress=False)
+    whole = train(settings, None, data, progress=False)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, apart.network.state_dict()[name]), name
+
+
+def test_folds_hold_every_recording_once() -> None:
+    """Test parts are disjoint and together everything, classes evenly; training data is the rest."""
+    cut = folds("digits-dvs", None, 5)
+    sizes = [len(test) for _, test in cut]
+    assert sum(sizes) == 1797
+    assert max(sizes) - min(sizes) <= 1
+    totals = sum(np.bincount(test.labels, minlength=10) for _, test in cut)
+    for training, test in cut:
+        assert len(training) + len(test) == 1797
+        assert np.abs(np.bincount(test.labels, minlength=10) - totals / 5).max() <= 1
+    assert len({test.fingerprint for _, test in cut}) == 5
+    with pytest.raises(RunError, match="folds is 1"):
+        folds("digits-dvs", None, 1)
+
+
+def test_bench_paper_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table over all folds; a second call trains nothing and says the same."""
+    import mtt_lava.paper as module
+
+    cut = [(bars(30), bars(9, "test"))] * 2
+    monkeypatch.setattr(module, "folds", lambda *_: cut)
+    settings = make(profile="speck2e", epochs=4)
+    first = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1, 8), 2, progress=False)
+    monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("trained again"))
+    again = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1, 8), 2, progress=False)
+    assert str(first) == str(again)
+    assert first.columns == ["T=1", "T=4", "T=8", "event", "event, float"]
+    assert json.dumps(first.to_dict()) == json.dumps(again.to_dict())
+    assert (tmp_path / "out" / "paper.png").stat().st_size > 10_000
+
+
+def test_evaluate_event_shows_both(speck: Run, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """`mtt evaluate --backend event` puts clocked and event-driven side by side, and into the JSON."""
+    import mtt_lava.evaluation as module
+
+    monkeypatch.setattr(module, "open_test_split", lambda *_: bars(12, "test"))
+    assert speck.folder is not None
+    assert load_run(speck.folder).network.reset == "subtract"
+    out = tmp_path / "points.json"
+    arguments = ["evaluate", str(speck.folder), "--time-steps", "1,4", "--backend", "event", "--json", str(out)]
+    assert main(arguments) == 0
+    assert "event" in capsys.readouterr().out
+    points = json.loads(out.read_text())["time_steps"]
+    assert [point["time_steps"] for point in points] == [1, 4, None]
+    assert points[0]["spike_difference"] >= 0
