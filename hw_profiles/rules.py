@@ -418,7 +418,9 @@ def reset(case: Case) -> Iterator[Finding]:
     """Neurons reset after a spike as the chip's can."""
     wanted = getattr(case.network, "reset", "zero")
     possible = case.fact("resets")
-    if possible.value is not None and wanted not in possible.value:
+    if possible.value is None:
+        yield case.unknown("resets", f"reset by {wanted}", None)
+    elif wanted not in possible.value:
         remedy = f"train with --profile {case.profile.name}, whose neurons are then trained"
         source, limit = ", ".join(possible.source), " or ".join(possible.value)
         yield Finding("violation", "reset by", wanted, limit, remedy, "", "is not", source, possible.status)
