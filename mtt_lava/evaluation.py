@@ -48,7 +48,7 @@ class Point:
     samples: int
     spikes: dict[str, float]
     synops: dict[str, float]
-    readout: np.ndarray = field(repr=False)
+    readout: np.ndarray = field(repr=False, compare=False)
     spike_difference: float | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_evaluate_prints_a_table_and_writes_json(run_folder: Path, tmp_path: Pat
     """One row a T with accuracy and spikes; the JSON says the same."""
     assert main(["evaluate", str(run_folder), "--time-steps", "1,4", "--json", str(tmp_path / "a.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["T", "accuracy", "conv1", "pool1", "conv2", "pool2", "conv3"]
+    assert lines[0].split() == ["T", "accuracy", "conv1", "pool1", "conv2", "pool2", "conv3", "synops"]
     content = json.loads((tmp_path / "a.json").read_text())
     assert [point["time_steps"] for point in content["time_steps"]] == [1, 4]
     assert lines[2].split()[1] == f"{content['time_steps'][1]['accuracy']:.1%}"
@@ -188,7 +188,7 @@ def test_user_errors(net: Path, run_folder: Path, tmp_path: Path, capsys: pytest
     refused(capsys, [*train[:3], "mnist-dvs", *train[4:]], "no data set 'mnist-dvs'", "digits-dvs, nmnist")
     refused(capsys, [*train, "--epochs", "0"], "epochs", "greater than or equal to 2")
     refused(capsys, [*train, "--epochs", "many"], "--epochs", "'many'")
-    refused(capsys, [*train, "--profile", "speck2e"], "speck2e", "reset by subtract")
+    refused(capsys, [*train, "--profile", "speck2e", "--norm", "batch", "--biases", "scaled"], "speck2e has no biases")
     refused(capsys, [*train, "--resume"], "no run to resume")
     assert not (tmp_path / "run").exists()
     refused(capsys, ["evaluate", str(tmp_path)], "not a run folder")
