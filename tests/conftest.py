@@ -1,8 +1,12 @@
 """What all tests share."""
 
 import os
+import signal
 
 from hypothesis import settings
+
+# A shell that starts a job in the background has it ignore Ctrl-C, which tests send on purpose.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before torch is imported: small networks gain nothing from threads, and lose where a core has other work too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
