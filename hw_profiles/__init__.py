@@ -1,4 +1,4 @@
-"""What neuromorphic chips and boards can do, with sources, and whether a network fits them.
+"""What neuromorphic chips and boards can do, with sources; whether a network fits them, where, and at what cost.
 
 >>> from hw_profiles import check, load
 >>> loihi2 = load("loihi2")
@@ -11,12 +11,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hw_profiles.placement import Placement, place
     from hw_profiles.profile import Fact, Profile, ProfileError, describe, json_schema, load, names
     from hw_profiles.rules import Finding, Report, check
+
+_HOME = {
+    "Fact": "profile",
+    "Finding": "rules",
+    "Placement": "placement",
+    "Profile": "profile",
+    "ProfileError": "profile",
+    "Report": "rules",
+    "check": "rules",
+    "describe": "profile",
+    "json_schema": "profile",
+    "load": "profile",
+    "names": "profile",
+    "place": "placement",
+}
 
 __all__ = [
     "Fact",
     "Finding",
+    "Placement",
     "Profile",
     "ProfileError",
     "Report",
@@ -25,13 +42,14 @@ __all__ = [
     "json_schema",
     "load",
     "names",
+    "place",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # pydantic and numpy are imported at first use: the command line answers --help without them.
-    if name not in __all__:
+    if name not in _HOME:
         raise AttributeError(f"module 'hw_profiles' has no attribute {name!r}")
-    from hw_profiles import profile, rules
+    from importlib import import_module
 
-    return getattr(rules if name in ("Finding", "Report", "check") else profile, name)
+    return getattr(import_module(f"hw_profiles.{_HOME[name]}"), name)

@@ -146,11 +146,17 @@ class Facts(BaseModel):
     refractory_max: Integer = _fact("longest refractory period")
 
     chips: Integer = _fact("chips on the board")
+    tiles_east_west: Integer = _fact("width of a chip's mesh of tiles")
+    tiles_north_south: Integer = _fact("height of a chip's mesh of tiles")
+    cores_per_tile: Integer = _fact("cores of a tile")
     processors_per_chip: Integer = _fact("embedded processors of a chip")
     cores_per_chip: Integer = _fact("neuro cores of a chip")
     neurons_per_core: Integer = _fact("neurons of a core")
     memory_per_core: Integer = _fact("memory of a core, for everything")
     synapse_memory_per_core: Integer = _fact("memory of a core for synapses")
+    synapse_layout: Fact[Literal["chunks"]] = _fact(
+        "how a core stores synapses; chunks: those of an axon in chunks of at most 64, in words of 64 bits"
+    )
     synapses_per_chip: Integer = _fact("synapses of a chip")
     input_axons_per_core: Integer = _fact("input axons of a core")
     output_axons_per_core: Integer = _fact("output axons of a core")

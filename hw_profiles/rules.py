@@ -1,8 +1,8 @@
 """Whether a network fits a chip: named rules, one small function each, all of their findings at once.
 
 A rule compares what a layer needs with one fact of the profile. A limit that is unknown is reported as
-"not checked"; one that is an estimate or disputed gives a warning. How layers are placed on cores is not
-computed here: the rules check what must hold for any placement.
+"not checked"; one that is an estimate or disputed gives a warning. Layers are placed on cores (`placement`), and
+what no core can hold is a violation.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, Protocol, cast
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
+from hw_profiles.placement import RESOURCES, NetworkLike, Placement, core_layers, place
 from hw_profiles.profile import Fact, Profile, ProfileError
 
 DECAY_UNITY = 4096
@@ -24,51 +26,6 @@ BOARD = ("cores_per_chip", "chips")
 """A core's limit times these is the board's."""
 
 Severity = Literal["violation", "warning", "not checked", "note"]
-Shape = tuple[int, ...]
-
-
-class NeuronLike(Protocol):
-    """Neurons of a layer; integers as the chip has them, arrays where not the same for all."""
-
-    @property
-    def threshold(self) -> int | np.ndarray: ...
-    @property
-    def current_decay(self) -> int | np.ndarray: ...
-    @property
-    def voltage_decay(self) -> int | np.ndarray: ...
-    @property
-    def bias(self) -> np.ndarray | None: ...
-    @property
-    def bias_exponent(self) -> int: ...
-
-
-class LayerLike(Protocol):
-    """A layer of integers; ``kind`` is "conv", "dense", "pool", "flatten" or "average", and says what else.
-
-    conv: weight (out channels, in channels / groups, height, width), stride, padding, dilation, groups;
-    dense: weight (outputs, inputs), recurrent (outputs, outputs), delay (outputs, inputs);
-    pool: kernel, stride, padding.
-    """
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def in_shape(self) -> Shape: ...
-    @property
-    def shape(self) -> Shape: ...
-    @property
-    def weight(self) -> np.ndarray | None: ...
-    @property
-    def neuron(self) -> NeuronLike | None: ...
-
-
-class NetworkLike(Protocol):
-    """A chain of layers."""
-
-    @property
-    def layers(self) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -129,11 +86,14 @@ class Report:
         Their names.
     findings : tuple of Finding
         All findings, violations first.
+    placement : Placement
+        Which core each neuron goes to.
     """
 
     network: str
     profile: str
     findings: tuple[Finding, ...]
+    placement: Placement
 
     @property
     def fits(self) -> bool:
@@ -156,7 +116,7 @@ class Report:
             head = f"{self.network} fits {self.profile}"
             head += "" if self.complete else f" as far as checked ({len(self.of('not checked'))} not checked)"
         width = max((len(f.severity) for f in self.findings), default=0)
-        return "\n".join([head, *(f"  {f.severity.ljust(width)}  {f}" for f in self.findings)])
+        return "\n".join([head, *(f"  {f.severity.ljust(width)}  {f}" for f in self.findings), str(self.placement)])
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON values."""
@@ -166,6 +126,7 @@ class Report:
             "fits": self.fits,
             "complete": self.complete,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "placement": self.placement.to_dict(),
         }
 
 
@@ -190,6 +151,11 @@ class Case:
     def spiking(self) -> list[Any]:
         """The layers with neurons."""
         return [layer for layer in self.layers if layer.neuron is not None]
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Which core each neuron goes to."""
+        return place(self.network, self.profile)
 
     @property
     def weighted(self) -> list[Any]:
@@ -329,6 +295,16 @@ def weights(case: Case) -> Iterator[Finding]:
                 )
 
 
+def weight_exponent(case: Case) -> Iterator[Finding]:
+    """The power of two that a layer's weights have in common is within range (NetX files have none: 0)."""
+    for layer in case.weighted:
+        exponent = int(getattr(layer, "weight_exponent", 0))
+        if exponent:
+            remedy = "rescale weights and threshold together"
+            yield from case.at_most("weight_exponent_max", "weight exponent", exponent, remedy, layer.name)
+            yield from case.at_least("weight_exponent_min", "weight exponent", exponent, remedy, layer.name)
+
+
 def threshold(case: Case) -> Iterator[Finding]:
     """The threshold fits its mantissa."""
     for layer in case.spiking:
@@ -352,6 +328,16 @@ def decays(case: Case) -> Iterator[Finding]:
                 remedy = f"train with a {text} within the chip's range"
             yield from case.at_most(f"{name}_max", text, int(np.max(used)), remedy, layer.name)
             yield from case.at_least(f"{name}_min", text, int(np.min(used)), remedy, layer.name)
+
+
+def refractory(case: Case) -> Iterator[Finding]:
+    """Refractory periods are within range (1, no pause, needs nothing)."""
+    for layer in case.spiking:
+        steps = getattr(layer.neuron, "refractory", 1)
+        if np.any(np.asarray(steps) != 1):
+            remedy = "train with a refractory period within the chip's range"
+            yield from case.at_most("refractory_max", "refractory period", int(np.max(steps)), remedy, layer.name)
+            yield from case.at_least("refractory_min", "refractory period", int(np.min(steps)), remedy, layer.name)
 
 
 def bias(case: Case) -> Iterator[Finding]:
@@ -382,10 +368,11 @@ def bias(case: Case) -> Iterator[Finding]:
 def delay(case: Case) -> Iterator[Finding]:
     """Synaptic delays are within range."""
     for layer in case.layers:
-        delays = getattr(layer, "delay", None)
-        if delays is None or not np.any(delays):
-            continue
-        yield from case.at_most("delay_max", "delay", int(np.max(delays)), "train with shorter delays", layer.name)
+        for name in ("delay", "recurrent_delay"):
+            delays = getattr(layer, name, None)
+            if delays is not None and np.any(delays):
+                quantity, remedy = name.replace("_", " "), "train with shorter delays"
+                yield from case.at_most("delay_max", quantity, int(np.max(delays)), remedy, layer.name)
 
 
 def recurrence(case: Case) -> Iterator[Finding]:
@@ -412,6 +399,18 @@ def payload(case: Case) -> Iterator[Finding]:
     bits = int(case.input_payload).bit_length()
     remedy = "clip the input to what a spike carries, or bin it into more time steps"
     yield from case.at_most("payload_bits", "input payload bits", bits, remedy, case.layers[0].name)
+
+
+def placement(case: Case) -> Iterator[Finding]:
+    """Every neuron has its core."""
+    if case.placement.reason:
+        yield Finding("not checked", "placement on cores", None, None, case.placement.reason)
+    # What a single neuron exceeds, the rule of that resource says.
+    limits = {name: case.value(fact) for name, fact in RESOURCES[case.profile.family].items()}
+    for demand in case.placement.demands:
+        over = any(isinstance(limit, int) and demand.least[name] > limit for name, limit in limits.items())
+        if case.profile.family == "loihi" and not demand.parts and not over:
+            yield Finding("violation", "placement on cores", None, None, "no way to split it fits", demand.name)
 
 
 def reset(case: Case) -> Iterator[Finding]:
@@ -493,133 +492,113 @@ def worst_case_input(weight: np.ndarray | None) -> int:
 
 
 def neurons(case: Case) -> Iterator[Finding]:
-    """All neurons together fit all cores together."""
+    """All neurons together fit all cores together; a layer of more than a core has room for is split."""
     used = sum(math.prod(layer.shape) for layer in case.spiking)
-    yield from case.at_most(
-        ("neurons_per_core", *BOARD), "neurons", used, "use fewer channels, larger strides, or a larger board"
-    )
+    remedy = "use fewer channels, larger strides, or a larger board"
+    yield from case.at_most(("neurons_per_core", *BOARD), "neurons", used, remedy)
+    yield from _split(case, "neurons")
 
 
 def synapse_memory(case: Case) -> Iterator[Finding]:
-    """A lower bound of the synapses' memory fits all cores together.
-
-    Every weight that is not zero is stored at least once (a convolution's are shared), at full width, with its
-    delay where the layer has delays; lists, indices and copies on several cores come on top.
-    """
-    bits = case.value("weight_bits")
-    count = memory = 0
-    for layer in case.weighted:
-        delays, longest = getattr(layer, "delay", None), case.value("delay_max")
-        delay_bits = int(longest or 0).bit_length() if delays is not None and np.any(delays) else 0
-        both = (layer.weight, getattr(layer, "recurrent", None))
-        stored = sum(int(np.count_nonzero(weight)) for weight in both if weight is not None)
-        count += stored
-        memory += stored * ((bits or 0) + delay_bits)
-    if bits is None:
+    """A core has memory for the synapses of at least one neuron; shared weights count once a core."""
+    if case.value("weight_bits") is None:
         yield case.unknown("weight_bits", "synapse memory", None)
     else:
-        remedy = "use fewer weights, or a larger board"
-        yield from case.at_most(
-            ("synapse_memory_per_core", *BOARD), "synapse memory (lower bound), bits", memory, remedy
-        )
+        yield from _shared(case, "synapse memory")
+
+
+def input_axons(case: Case) -> Iterator[Finding]:
+    """A core has input axons for what its neurons see: one a pixel (convolution) or one a neuron (dense)."""
+    yield from _shared(case, "input axons")
+
+
+def output_axons(case: Case) -> Iterator[Finding]:
+    """A core has output axons for the cores its neurons feed; a shared (population) axon takes two."""
+    yield from _shared(case, "output axons")
+
+
+_FEWER = {
+    "synapse memory": "use fewer inputs a neuron: fewer channels, a smaller kernel, a pool before it",
+    "input axons": "use a smaller input: larger strides or a pool before it",
+    "output axons": "make the layer after it smaller",
+}
+
+
+def _shared(case: Case, resource: str) -> Iterator[Finding]:
+    """A resource that the layers on a core share: a single neuron must not exceed it."""
+    fact, demands = RESOURCES["loihi"][resource], case.placement.demands
+    if case.value(fact) is None and demands:
+        yield case.unknown(fact, resource, max(demand.whole[resource] for demand in demands))
+        return
+    for demand in demands:
+        quantity = f"{resource} of a single neuron"
+        yield from case.at_most(fact, quantity, demand.least[resource], _FEWER[resource], demand.name)
+    yield from _split(case, resource)
+
+
+def _split(case: Case, resource: str) -> Iterator[Finding]:
+    """Notes of the layers that are split because of this resource, the one of which a core has the least for them."""
+    limits = {name: case.value(fact) for name, fact in RESOURCES["loihi"].items()}
+    for demand in case.placement.demands:
+        shares = {name: demand.whole[name] / limit for name, limit in limits.items() if limit}
+        if demand.parts > 1 and shares and max(shares, key=lambda name: shares[name]) == resource:
+            fact = case.fact(RESOURCES["loihi"][resource])
+            used, remedy = demand.whole[resource], f"split over {demand.parts:,} cores"
+            source = ", ".join(fact.source)
+            yield Finding("note", resource, used, fact.value, remedy, demand.name, ">", source, fact.status)
+
+
+def cores(case: Case) -> Iterator[Finding]:
+    """The board has a core for every part of every layer."""
+    used, remedy = len(case.placement.cores), "use fewer channels, larger strides, or a larger board"
+    for finding in case.at_most(BOARD, "cores", used, remedy):
+        # An estimated limit of a core must not make the board too small for sure.
+        if finding.severity == "violation" and (sure := _without_estimates(case)) is not None:
+            warning = next(sure.at_most(BOARD, "cores", len(sure.placement.cores), remedy), None)
+            if warning is None or warning.severity == "warning":
+                finding = dataclasses.replace(finding, severity="warning", remedy=f"{remedy} (a limit is an estimate)")
+        yield finding
+
+
+def _without_estimates(case: Case) -> Case | None:
+    """The case on a chip whose cores have no limit where the profile only estimates one."""
+    estimates = [f for f in RESOURCES["loihi"].values() if case.fact(f).status == "estimate"]
+    if not estimates:
+        return None
+    unknown = {f: case.fact(f).model_copy(update={"value": None, "status": "unknown"}) for f in estimates}
+    facts = case.profile.facts.model_copy(update=unknown)
+    return dataclasses.replace(case, profile=case.profile.model_copy(update={"facts": facts}))
+
+
+def synapses(case: Case) -> Iterator[Finding]:
+    """Stored weights, each counted once, are within what the chips hold (where that is known)."""
     if case.value("synapses_per_chip") is not None:
+        both = [w for layer in case.weighted for w in (layer.weight, getattr(layer, "recurrent", None))]
+        count = sum(int(np.count_nonzero(weight)) for weight in both if weight is not None)
         remedy = "use fewer weights, or a larger board"
         yield from case.at_most(("synapses_per_chip", "chips"), "stored synapses", count, remedy)
 
 
-def placement(case: Case) -> Iterator[Finding]:
-    """Whether the layers can be divided among the cores is another matter than whether their totals fit."""
-    remedy = "only the totals are; axons and memory core by core depend on where each layer goes"
-    if case.profile.family == "speck":
-        remedy = "whether all layers find different cores with enough memory is not computed"
-    yield Finding("not checked", "placement on cores", None, None, remedy)
+def threshold_profiles(case: Case) -> Iterator[Finding]:
+    """A core has registers for the different thresholds on it."""
+    yield from _different(case, "threshold_profiles_per_core", "different thresholds on a core", "thresholds")
 
 
-def loihi1_axon_bits(
-    synapses: int, weight_bits: int = 8, delay_bits: int = 0, tag_bits: int = 0, index_bits: int = 0
-) -> int:
-    """Synaptic memory of one input axon on Loihi 1.
+def synapse_formats(case: Case) -> Iterator[Finding]:
+    """A core has registers for the different formats of synapse lists on it."""
+    yield from _different(case, "synapse_formats_per_core", "different synapse formats on a core", "formats")
 
-    Parameters
-    ----------
-    synapses : int
-        Synapses the axon has on the core.
-    weight_bits, delay_bits, tag_bits : int
-        Stored bits of a synapse: weights take 0, 1, 2, 3, 4, 5, 6 or 8.
-    index_bits : int
-        0 for a dense list; 6..12 for a sparse one.
 
-    Returns
-    -------
-    int
-        Bits. Synapses come in chunks of at most 64, each with a header of 10 bits, in words of 64 bits.
-
-    Notes
-    -----
-    Source: nengo-loihi, ``SynapseConfig.bits_per_axon``.
-    """
-    full, rest = divmod(synapses, 64)
-    bits = weight_bits + delay_bits + tag_bits + index_bits
-
-    def chunk(n: int) -> int:
-        return 64 * -(-(n * bits + 10) // 64) if n else 0
-
-    return full * chunk(64) + chunk(rest)
+def _different(case: Case, fact: str, quantity: str, what: str) -> Iterator[Finding]:
+    if case.value(fact) is None:
+        return  # no limit known on any chip but Loihi 1
+    for core in case.placement.cores:
+        count = len(frozenset().union(*(getattr(part, what) for part in core.parts)))
+        remedy = "give a layer's neurons fewer different ones"
+        yield from case.at_most(fact, quantity, count, remedy, ", ".join(core.layers))
 
 
 # Speck -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CoreLayer:
-    """What one Speck core does: a convolution with neurons, before the sum pool that may follow.
-
-    A dense layer is a convolution whose kernel covers its input.
-    """
-
-    layer: Any
-    in_shape: tuple[int, int, int]
-    shape: tuple[int, int, int]
-    """Shape of the neurons."""
-    kernel: tuple[int, int]
-
-    @property
-    def kernel_words(self) -> int:
-        """Kernel memory, c * 2^(ceil(log2(kx * ky)) + ceil(log2 f))."""
-        return self.in_shape[0] << (_log2(math.prod(self.kernel)) + _log2(self.shape[0]))
-
-    @property
-    def neuron_words(self) -> int:
-        """Neuron memory, f * 2^(ceil(log2 fy) + ceil(log2 fx))."""
-        return self.shape[0] << (_log2(self.shape[1]) + _log2(self.shape[2]))
-
-    @property
-    def bias_words(self) -> int:
-        """Bias memory: one a channel, or none."""
-        bias = self.layer.neuron.bias
-        return self.shape[0] if bias is not None and np.any(bias) else 0
-
-
-def _log2(n: int) -> int:
-    """ceil(log2 n), exactly."""
-    return (n - 1).bit_length()
-
-
-def core_layers(layers: Sequence[Any]) -> list[CoreLayer]:
-    """What each core does; a pool takes no core, it belongs to the core or input before it."""
-    cores: list[CoreLayer] = []
-    image: Shape = ()
-    for layer in layers:
-        if layer.kind == "flatten":
-            image = layer.in_shape
-        elif layer.kind == "conv" and layer.neuron is not None:
-            cores.append(CoreLayer(layer, layer.in_shape, layer.shape, tuple(layer.weight.shape[2:])))
-        elif layer.kind == "dense" and layer.neuron is not None:
-            shape = cast(tuple[int, int, int], image or (*layer.in_shape, 1, 1))
-            cores.append(CoreLayer(layer, shape, (layer.shape[0], 1, 1), shape[1:]))
-        if layer.kind != "flatten":
-            image = ()
-    return cores
 
 
 SMALLER = {
@@ -635,7 +614,7 @@ def core_memory(case: Case) -> Iterator[Finding]:
     sizes = {name: case.value(name) for name in SMALLER}
     for core in core_layers(case.layers):
         layer = core.layer.name
-        words = {"kernel_memory": core.kernel_words, "neuron_memory": core.neuron_words, "bias_memory": core.bias_words}
+        words = {RESOURCES["speck"][name]: used for name, used in core.used.items()}
         too_big = False
         for name, used in words.items():
             quantity = name.replace("_", " ")
@@ -650,6 +629,17 @@ def core_memory(case: Case) -> Iterator[Finding]:
         if known and not too_big and not np.logical_and.reduce(fits).any():
             need = ", ".join(f"{name.replace('_', ' ')} {words[name]:,}" for name in known)
             yield case.broken(known[0], need, None, "any one core", SMALLER[known[0]], layer, "do not fit on")
+
+
+def assignment(case: Case) -> Iterator[Finding]:
+    """All layers find different cores (each that fits on any at all; what fits on none `core_memory` says)."""
+    for layers, numbers in case.placement.rivals:
+        if len(layers) > (case.value("cores_per_chip") or 0):
+            continue  # `core_count` says it
+        remedy = f"only cores {', '.join(map(str, numbers))} have the memory: make one of the layers smaller"
+        fact = case.fact("kernel_memory")
+        source, quantity = ", ".join(fact.source), f"layers {', '.join(layers)} compete for cores:"
+        yield Finding("violation", quantity, len(layers), len(numbers), remedy, "", ">", source, fact.status)
 
 
 def core_count(case: Case) -> Iterator[Finding]:
@@ -745,18 +735,32 @@ Rule = Callable[[Case], Iterator[Finding]]
 COMMON: tuple[Rule, ...] = (
     structure,
     weights,
+    weight_exponent,
     threshold,
     decays,
+    refractory,
     bias,
     delay,
     recurrence,
     payload,
     reset,
     reset_interval,
+    placement,
 )
 RULES: dict[str, tuple[Rule, ...]] = {
-    "loihi": (*COMMON, fan_in, neurons, synapse_memory, placement),
-    "speck": (*COMMON, single_events, core_count, core_memory, feature_maps, kernels, pools, outputs, placement),
+    "loihi": (
+        *COMMON,
+        fan_in,
+        neurons,
+        synapse_memory,
+        input_axons,
+        output_axons,
+        cores,
+        synapses,
+        threshold_profiles,
+        synapse_formats,
+    ),
+    "speck": (*COMMON, single_events, core_count, core_memory, assignment, feature_maps, kernels, pools, outputs),
 }
 """The rules of each family."""
 
@@ -796,4 +800,4 @@ def check(
         dataclasses.replace(finding, rule=rule.__name__) for rule in RULES[profile.family] for finding in rule(case)
     ]
     findings.sort(key=lambda finding: _ORDER.index(finding.severity))
-    return Report(str(getattr(network, "source", "network")), profile.name, tuple(findings))
+    return Report(str(getattr(network, "source", "network")), profile.name, tuple(findings), case.placement)

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw_profiles import ProfileError, Report, check, load
-from hw_profiles.rules import RULES, core_layers, loihi1_axon_bits, worst_case_input
+from hw_profiles.placement import core_layers, loihi1_axon_bits
+from hw_profiles.rules import RULES, worst_case_input
 from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, Neuron, Pool, conv_shape
 
 
@@ -79,14 +80,19 @@ def n_mnist(pool_neurons: bool) -> Network:
 # Whole networks --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["loihi1", "kapoho-bay", "loihi2", "hala-point"])
-def test_n_mnist_network_fits_loihi(name: str) -> None:
-    """The paper's N-MNIST network fits every Loihi; that nobody placed it on cores is said."""
+@pytest.mark.parametrize(
+    ("name", "unchecked"),
+    [("loihi1", []), ("kapoho-bay", [])]
+    + [(name, ["input_axons", "output_axons"]) for name in ("loihi2", "hala-point")],
+)
+def test_n_mnist_network_fits_loihi(name: str, unchecked: list[str]) -> None:
+    """The paper's N-MNIST network fits every Loihi; what nobody published of Loihi 2 is said."""
     report = check(n_mnist(pool_neurons=True), load(name), time_steps=16, input_payload=1)
     assert report.fits
-    assert not report.complete
-    assert [finding.rule for finding in report.of("not checked")] == ["placement"]
-    assert str(report).startswith(f"network fits {name} as far as checked (1 not checked)\n")
+    assert report.placement.complete
+    assert [finding.rule for finding in report.of("not checked")] == unchecked
+    more = " as far as checked (2 not checked)" if unchecked else ""
+    assert str(report).startswith(f"network fits {name}{more}\n")
 
 
 def test_an_unknown_input_is_not_called_binary() -> None:
@@ -103,6 +109,7 @@ def test_n_mnist_network_fits_speck(name: str) -> None:
     report = check(n_mnist(pool_neurons=False), load(name))
     assert report.fits
     assert report.of("warning") == ()
+    assert [core.layers for core in report.placement.cores] == [("fc",), ("conv3",), ("conv1",), ("conv2",)]
 
 
 def test_speck_memory_of_n_mnist_network_by_hand() -> None:
@@ -265,6 +272,11 @@ AT_LIMIT: list[Case] = [
     ("fan_in", "loihi2", lambda n: hidden(summing_to(n)), 131_070, 131_072),
     ("neurons", "loihi1", lambda n: conv((1, 1, n), 1, (1, 1)), 128 * 1024, 128 * 1024 + 1),
     ("neurons", "kapoho-bay", lambda n: conv((1, 1, n), 1, (1, 1)), 256 * 1024, 256 * 1024 + 1),
+    # A dense layer's inputs are input axons, a convolution's are pixels; 3 x 3 lists of 12,942 synapses take 9 *
+    # (202 chunks of 576 bits + 128 bits for the last 14).
+    ("input_axons", "loihi1", lambda n: dense(n, 1), 4096, 4097),
+    ("input_axons", "loihi1", lambda n: conv((1, 64, n), 1, (64, n)), 64, 65),
+    ("synapse_memory", "loihi1", lambda n: conv((n, 3, 3), 1, (3, 3)), 12_942, 12_943),
     ("core_count", "speck2e", lambda n: [dense(2, 2, name=f"fc{i}") for i in range(n)], 9, 10),
     # 1x1 kernels of one channel: kernel words = channels out, rounded up.
     ("core_memory", "speck2e", lambda n: dense(n, 64), 1024, 1025),
@@ -302,56 +314,125 @@ def test_rule_at_limit_and_beyond(rule: str, profile: str, make: Callable[[int],
         assert not wrong or not report.fits
 
 
-def synapses(count: int) -> Dense:
-    """A dense layer of exactly `count` non-zero weights, without the memory of as many numbers."""
-    weight = np.broadcast_to(np.int64(2), (count // 4096, 4096)) if count % 4096 == 0 else None
-    if weight is None:
-        weight = np.zeros((count // 4096 + 1, 4096), np.int8)
-        weight.reshape(-1)[:count] = 2
-    return dense(4096, len(weight), weight=weight)
+def changed(folder: Path, extends: str, **facts: int) -> str:
+    """A profile with other numbers."""
+    known = load(extends).facts
+    lines = [f'title = "changed"\nextends = "{extends}"\n[facts]']
+    for name, value in facts.items():
+        unit, status = getattr(known, name).unit, "documented"
+        lines.append(f'{name} = {{ value = {value}, unit = "{unit}", source = ["none"], status = "{status}" }}')
+    path = folder / "changed.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
 
 
-def test_synapse_memory_at_limit_and_beyond(tmp_path: Path) -> None:
-    """Every weight is stored at least once: 8 bits each, and 6 more for a delay."""
-    path = tmp_path / "small.toml"
-    path.write_text(
-        'title = "one core of Loihi 1"\nextends = "loihi1"\n[facts]\n'
-        'cores_per_chip = { value = 1, unit = "core", source = ["NL"], status = "documented" }\n'
-    )
-    small = str(path)
-    assert said(run(small, synapses(131_072)), "synapse_memory") == []
-    (message,) = said(run(small, synapses(131_073)), "synapse_memory")
-    assert "synapse memory (lower bound), bits 1,048,584 > 1,048,576" in message
-    plain = synapses(4096 * 18)
-    delayed = dataclasses.replace(plain, delay=np.broadcast_to(np.int64(3), plain.weight.shape))
-    assert said(run(small, delayed), "synapse_memory") == []
-    plain = synapses(4096 * 19)
-    delayed = dataclasses.replace(plain, delay=np.broadcast_to(np.int64(3), plain.weight.shape))
-    assert len(said(run(small, delayed), "synapse_memory")) == 1
+def test_a_layer_is_split_by_what_runs_out_first_and_the_note_says_so() -> None:
+    """1,536 neurons go on two cores of 1,024; 31 dense outputs of 4,096 inputs on two cores for their memory."""
+    (note,) = said(run("loihi1", conv((1, 1, 1536), 1, (1, 1), name="conv3")), "neurons", "note")
+    assert note == "conv3: neurons 1,536 > 1,024: split over 2 cores [NL, documented]"
+    # 4096 axons of ceil((30 * 8 + 10) / 64) = 4 words are the 1,048,576 bits; one more output takes a fifth word.
+    assert run("loihi1", dense(4096, 30)).placement.cores[0].used["synapse memory"] == 1_048_576
+    (note,) = said(run("loihi1", dense(4096, 31)), "synapse_memory", "note")
+    assert note.startswith("fc: synapse memory 1,310,720 > 1,048,576: split over 2 cores")
+
+
+def test_more_cores_than_the_board_has(tmp_path: Path) -> None:
+    """What a core's memory splits further than there are cores does not fit."""
+    small = changed(tmp_path, "loihi1", cores_per_chip=1)
+    assert run(small, dense(4096, 30)).fits
+    (message,) = said(run(small, dense(4096, 31)), "cores")
+    assert message.startswith("cores 2 > 1: use fewer channels")
 
 
 def test_synapses_per_chip_at_limit_and_beyond(tmp_path: Path) -> None:
     """Where a chip's synapses are known, stored weights count against them, recurrent ones too."""
-    path = tmp_path / "small.toml"
-    path.write_text(
-        'title = "few"\nextends = "loihi2"\n[facts]\n'
-        'synapses_per_chip = { value = 8, unit = "synapse", source = ["IB"], status = "documented" }\n'
-    )
-    assert said(run(str(path), recurrent(2)), "synapse_memory") == []
-    assert len(said(run(str(path), dense(3, 3)), "synapse_memory")) == 1
+    few = changed(tmp_path, "loihi2", synapses_per_chip=8)
+    assert said(run(few, recurrent(2)), "synapses") == []
+    assert len(said(run(few, dense(3, 3)), "synapses")) == 1
 
 
 def test_estimated_limit_warns(tmp_path: Path) -> None:
-    """Loihi 2's synapse memory is an estimate: passing it warns and does not fail."""
-    path = tmp_path / "small.toml"
-    path.write_text(
-        'title = "one core"\nextends = "loihi2"\n[facts]\n'
-        'cores_per_chip = { value = 1, unit = "core", source = ["IB"], status = "documented" }\n'
-    )
-    report = run(str(path), synapses(131_073))
+    """Loihi 2's synapse memory is an estimate: cores needed only because of it warn and do not fail."""
+    small = changed(tmp_path, "loihi2", cores_per_chip=1)
+    assert run(small, dense(4096, 32)).of("warning") == ()
+    report = run(small, dense(4096, 33))
     assert report.fits
-    (message,) = said(report, "synapse_memory", "warning")
-    assert "the limit is an estimate" in message
+    (message,) = said(report, "cores", "warning")
+    assert "a limit is an estimate" in message
+    assert not run(small, dense(4096, 8193)).fits  # its neurons alone need two cores
+
+
+def test_output_axons_at_limit_and_beyond(tmp_path: Path) -> None:
+    """A neuron needs an output axon for every core it feeds: three cores of one neuron each are too many for two."""
+    layers = [dense(2, 1, name="fc1"), dense(1, 2, name="fc2")]
+    small = changed(tmp_path, "loihi1", neurons_per_core=1, output_axons_per_core=2)
+    assert run(small, *layers).fits
+    layers[1] = dense(1, 3, name="fc2")
+    (message,) = said(run(small, *layers), "output_axons")
+    assert message.startswith("fc1: output axons of a single neuron 3 > 2: make the layer after it smaller")
+
+
+def test_unshared_thresholds_and_formats(tmp_path: Path) -> None:
+    """Eight thresholds a core, or sixteen, as sources go: nine warn, seventeen fail; formats alike."""
+
+    def with_thresholds(n: int) -> Dense:
+        return dense(2, n, neuron=neuron(np.arange(n)))  # type: ignore[arg-type]
+
+    assert run("loihi1", with_thresholds(8)).of("warning") == ()
+    assert len(said(run("loihi1", with_thresholds(9)), "threshold_profiles", "warning")) == 1
+    assert len(said(run("loihi1", with_thresholds(17)), "threshold_profiles")) == 1
+    layers = [dense(2, 2, name=f"fc{i}") for i in range(9)]
+    assert len(run("loihi1", *layers[:8]).placement.cores) == 1
+    assert len(run("loihi1", *layers).placement.cores) == 2  # packing keeps to the smaller number
+    none = changed(tmp_path, "loihi1", synapse_formats_per_core=0)
+    assert len(said(run(none, layers[0]), "synapse_formats")) == 1
+
+
+def test_layers_that_compete_for_a_core(tmp_path: Path) -> None:
+    """Three layers of 64 Ki words of kernels want the two cores that have them: the reason names all."""
+    big = [conv((64, 4, 4), 64, (3, 3), padding=(1, 1), name=f"conv{i}") for i in range(3)]
+    assert said(run("speck2e", *big[:2]), "assignment") == []
+    report = run("speck2e", *big)
+    (message,) = said(report, "assignment")
+    assert message.startswith("layers conv0, conv1, conv2 compete for cores: 3 > 2: only cores 5, 6 have the memory")
+    assert report.placement.rivals == ((("conv0", "conv1", "conv2"), (5, 6)),)
+
+
+def test_layers_without_neurons_are_not_placed() -> None:
+    """What has no neurons has no core; that nothing was placed is said."""
+    report = run("loihi1", dense(2, 2, neuron=None))
+    assert said(report, "placement", "not checked") == ["placement on cores: fc has no neurons"]
+    assert "not placed: fc has no neurons" in str(report)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pausing(Neuron):
+    """A neuron with a refractory period."""
+
+    refractory: int = 1
+
+
+@pytest.mark.parametrize(("steps", "severity"), [(63, None), (64, "warning"), (65, "violation"), (0, "violation")])
+def test_refractory_at_limit_and_beyond(steps: int, severity: str | None) -> None:
+    """Loihi 1 pauses for 1 to 63 steps, or 64 as another source has it."""
+    report = run("loihi1", dense(2, 2, neuron=Pausing(threshold=100, refractory=steps)))
+    assert [f.severity for f in report.findings if f.rule == "refractory"] == ([severity] if severity else [])
+
+
+def test_weight_exponent_at_limit_and_beyond() -> None:
+    """Loihi 1's weights have a power of two in common, -7 to 7."""
+
+    @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+    class Scaled(Dense):
+        weight_exponent: int = 0
+
+    def scaled(exponent: int) -> Dense:
+        weight = np.full((2, 2), 2)
+        return Scaled(in_shape=(2,), shape=(2,), weight=weight, neuron=neuron(), weight_exponent=exponent)
+
+    for limit, beyond in ((7, 8), (-7, -8)):
+        assert said(run("loihi1", scaled(limit)), "weight_exponent") == []
+        assert len(said(run("loihi1", scaled(beyond)), "weight_exponent")) == 1
 
 
 def test_disputed_limit_warns_between_the_sources() -> None:
@@ -364,21 +445,17 @@ def test_disputed_limit_warns_between_the_sources() -> None:
     assert "sources disagree on voltage_decay_max: 4,095 or 4,096" in message
 
 
-def test_disputed_number_of_chips_warns_from_the_smaller() -> None:
+def test_disputed_number_of_chips_warns_from_the_smaller(tmp_path: Path) -> None:
     """Kapoho Point has 8 chips or 4: neurons for more than 4 warn, for more than 8 fail."""
-
-    def layer(chips: int, more: int) -> Conv:
-        shape = (1, 1, chips * 128 * 8192 + more)
-        weight = np.full((1, 1, 1, 1), 2)
-        return Conv(in_shape=shape, shape=shape, name="conv", weight=weight, neuron=neuron())
-
-    fits, warns, still, fails = (run("kapoho-point", layer(*size)) for size in ((4, 0), (4, 1), (8, 0), (8, 1)))
+    small = changed(tmp_path, "kapoho-point", cores_per_chip=2, neurons_per_core=8)
+    sizes = (4 * 2 * 8, 4 * 2 * 8 + 1, 8 * 2 * 8, 8 * 2 * 8 + 1)
+    fits, warns, still, fails = (run(small, conv((1, 1, size), 1, (1, 1))) for size in sizes)
     assert fits.fits
     assert not fits.of("warning")
-    assert "neurons 4,194,305 > 4,194,304" in said(warns, "neurons", "warning")[0]
+    assert "neurons 65 > 64" in said(warns, "neurons", "warning")[0]
     assert still.fits
     assert still.of("warning")
-    assert "neurons 8,388,609 > 8,388,608" in said(fails, "neurons")[0]
+    assert "neurons 129 > 128" in said(fails, "neurons")[0]
 
 
 def test_structure() -> None:
@@ -513,13 +590,20 @@ def test_unknown_limits_are_not_checked(tmp_path: Path) -> None:
         path.write_text(f'title = "bare"\nfamily = "{family}"\n')
         network = [conv((1, 4, 4), 1, (1, 1), neuron=neuron(bias=np.ones(1, int))), pool((1, 4, 4))]
         network += [flatten((1, 2, 2)), dense(4, 2, recurrent=np.ones((2, 2), int), delay=np.ones((2, 4), int))]
+        if family == "loihi":
+            del network[1:3]
+            network[1] = dense(16, 2, recurrent=np.ones((2, 2), int), delay=np.ones((2, 16), int))
+            network.insert(1, flatten((1, 4, 4)))
         report = check(Network(layers=tuple(network)), load(path))
         assert report.fits
         assert not report.complete
         unchecked = {finding.rule for finding in report.of("not checked")}
         silent = {rule.__name__ for rule in RULES[family]} - unchecked
         # These speak only where the chip is known to need it, or the caller gives numbers.
-        assert silent <= {"payload", "reset_interval"}
+        assert silent <= {
+            *("payload", "reset_interval", "placement", "refractory", "weight_exponent", "structure"),
+            *("synapses", "threshold_profiles", "synapse_formats", "assignment"),
+        }
 
 
 def test_shape_on_speck_of_a_network_lowered_for_loihi() -> None:
