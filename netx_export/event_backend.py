@@ -112,6 +112,9 @@ class EventSimulation:
         (N, outputs) int64: time of each output's first event in microseconds; -1 without one.
     events : Events or None
         The output events, if recorded.
+    record : dict of str to numpy.ndarray
+        If recorded: ``spikes.<layer>``, how many events each neuron emitted, (N, C, H, W) or (N, F) int64, where <layer>
+        is the number of the layer's group in the file.
     """
 
     counts: np.ndarray
@@ -120,10 +123,12 @@ class EventSimulation:
     synops_per_layer: np.ndarray
     first_spike: np.ndarray
     events: Events | None = None
+    record: dict[str, np.ndarray] = field(default_factory=dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a NumPy .npz file, whole or not at all; recorded events as ``events.<column>``."""
-        arrays = {name: value for name, value in self.__dict__.items() if name != "events"}
+        arrays = {name: value for name, value in self.__dict__.items() if name not in ("events", "record")}
+        arrays |= self.record
         if self.events is not None:
             arrays |= {f"events.{name}": getattr(self.events, name) for name in COLUMNS}
         with replacing(path) as temporary, temporary.open("wb") as file:
@@ -169,7 +174,7 @@ def simulate(
     latency : int or sequence of int
         Microseconds, of all or each of the layers with neurons.
     record : sequence of str
-        ``"events"``: keep the output events.
+        ``"events"``: keep the output events; ``"spikes"``: count those of every neuron.
     threads : int, optional
         CPU threads; default: one a core that this process may use.
     progress : bool
@@ -223,9 +228,9 @@ class Simulator:
     ) -> EventSimulation:
         """Run events; see `simulate`."""
         for what in record:
-            if what != "events":
-                raise NetworkError(f"record {what!r} is unknown; backend 'event' records: events")
-        return _run(self.network, self._plans, self._rules.dtype, events, bool(record), threads, progress)
+            if what not in ("events", "spikes"):
+                raise NetworkError(f"record {what!r} is unknown; backend 'event' records: events, spikes")
+        return _run(self.network, self._plans, self._rules.dtype, events, record, threads, progress)
 
 
 def _run(
@@ -233,7 +238,7 @@ def _run(
     plans: list[_Plan],
     dtype: str,
     events: Events,
-    record: bool,
+    record: Sequence[str],
     threads: int | None,
     progress: bool,
 ) -> EventSimulation:
@@ -247,11 +252,16 @@ def _run(
         np.zeros((n, len(network.spiking)), np.int64),
         np.zeros((n, len(network.spiking)), np.int64),
         np.full((n, size), -1, np.int64),
+        record={
+            f"spikes.{number}": np.zeros((n, *layer.shape), np.int64)
+            for number, layer in zip(network.numbers, network, strict=True)
+            if "spikes" in record and layer.neuron is not None
+        },
     )
     recorded: list[tuple[np.ndarray, np.ndarray]] = [_NOTHING] * n
 
     def run(sample: int) -> None:
-        chain = [_State(plan) for plan in plans]
+        chain = [_State(plan, "spikes" in record) for plan in plans]
         parts = []
         for at in range(starts[sample], starts[sample + 1], CHUNK):
             stop = min(at + CHUNK, starts[sample + 1])
@@ -262,11 +272,13 @@ def _run(
                 seen = result.first_spike[sample]
                 new = seen[first] < 0
                 seen[first[new]] = when[place[new]]
-                if record:
+                if "events" in record:
                     parts.append((outputs, when.copy()))
         states = [state for state in chain if state.plan.layer.neuron is not None]
         for layer, state in enumerate(states):
             result.spikes_per_layer[sample, layer], result.synops_per_layer[sample, layer] = state.tally
+        for state, counts in zip(states, result.record.values(), strict=False):
+            counts[sample].reshape(-1)[_order(state.plan.layer.shape)] = state.counts
         if network.readout == "voltage":
             result.readout[sample, _order(states[-1].plan.layer.shape)] = states[-1].v
         else:
@@ -275,7 +287,7 @@ def _run(
             recorded[sample] = (np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
 
     _spread(run, n, threads or len(os.sched_getaffinity(0)), progress)
-    if not record:
+    if "events" not in record:
         return result
     sample = np.repeat(np.arange(n), [len(where) for where, _ in recorded])
     where = np.concatenate([where for where, _ in recorded] or [_NOTHING[0]])
@@ -567,14 +579,15 @@ def _conv_tables(layer: Conv, weight: np.ndarray) -> tuple[Any, ...]:
 class _State:
     """A layer's neurons while a recording runs, and the buffer of what they emit."""
 
-    def __init__(self, plan: _Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: _Plan, counting: bool) -> None:
+        self.plan, self.counting = plan, counting
         self.tally = np.zeros(2, np.int64)
         if plan.layer.neuron is None:
             return
         size = math.prod(plan.layer.shape)
         weight = plan.tables[6]
         self.v = np.zeros(size, weight.dtype)
+        self.counts = np.zeros(size if counting else 0, np.int64)
         leaks, refractory, _ = plan.times
         self.last = np.zeros(size if leaks else 0, np.int64)
         self.ready = np.full(size if refractory else 0, -1, np.int64)
@@ -598,6 +611,8 @@ class _State:
         times = (plan.key, self.last, self.ready, leak, refractory, latency)
         arguments = (where, t, begin, count, plan.room, *plan.tables, self.v, *plan.neurons, *times, *out)
         position, total = run_layer(*arguments)
+        if self.counting:
+            self.counts += np.bincount(self.where[:total], minlength=len(self.counts))
         return position, total
 
 
