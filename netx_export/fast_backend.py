@@ -208,6 +208,7 @@ def _maps(layer: Conv | Pool) -> tuple[Any, ...]:
     at = np.broadcast_to((i * kernel[1] + j) * channels * fan, inside.shape)[inside][by_pixel]
     # (height, width, group, input channel within it, output channel within it)
     spread = weight.reshape(groups, fan, channels // groups, *kernel).transpose(3, 4, 0, 2, 1)
+    none = np.zeros(0, np.int32)
     event = np.arange(channels * height * width)
     return (
         _int32(event // channels),
@@ -218,16 +219,17 @@ def _maps(layer: Conv | Pool) -> tuple[Any, ...]:
         _int32(spread.reshape(-1)),
         fan,
         np.repeat(np.arange(groups) * fan, channels // groups),
-        np.zeros(0, np.int32),
+        none,
         1,
-        np.zeros(0, np.int32),
+        none,
+        none,
         STATE_BITS if isinstance(layer, Conv) else 32,
     )
 
 
 def _matrix(layer: Layer, order: np.ndarray) -> tuple[Any, ...]:
     outputs = layer.shape[0]
-    delay = recurrent = np.zeros(0, np.int32)
+    delay = recurrent = recurrent_delay = np.zeros(0, np.int32)
     depth = 1
     if isinstance(layer, Dense):
         weight = layer.weight
@@ -236,6 +238,9 @@ def _matrix(layer: Layer, order: np.ndarray) -> tuple[Any, ...]:
             delay, depth = _int32(layer.delay[:, order].T.reshape(-1)), int(layer.delay.max()) + 1
         if layer.recurrent is not None:
             recurrent = _int32(layer.recurrent.T.reshape(-1))
+        if layer.recurrent_delay is not None:
+            recurrent_delay = _int32(layer.recurrent_delay.T.reshape(-1))
+            depth = max(depth, int(layer.recurrent_delay.max()) + 1)
     else:  # an average: each output is the sum of its inputs
         weight = np.repeat(np.eye(outputs, dtype=np.int32), len(order) // outputs, axis=1)
     index = np.arange(len(order))
@@ -251,6 +256,7 @@ def _matrix(layer: Layer, order: np.ndarray) -> tuple[Any, ...]:
         delay,
         depth,
         recurrent,
+        recurrent_delay,
         32,
     )
 

@@ -81,6 +81,7 @@ def run_layer(  # type: ignore[no-untyped-def]
     delay,
     depth,
     recurrent,
+    recurrent_delay,
     bits,
     spiking,
     instant,
@@ -108,12 +109,13 @@ def run_layer(  # type: ignore[no-untyped-def]
     words = (size + 7) // 8
     spikes = np.zeros(8 * words, np.uint8)
     eights = spikes.view(np.uint64)
-    graded, delayed, fed_back = len(value) > 0, len(delay) > 0, len(recurrent) > 0
+    graded, delayed = len(value) > 0, len(delay) > 0
+    fed_back, fed_back_late = len(recurrent) > 0, len(recurrent_delay) > 0
     total = 0
     for n in range(samples):
         u[:] = 0
         v[:] = 0
-        if delayed:
+        if depth > 1:
             ring[:] = 0
         for t in range(steps):
             step = n * steps + t
@@ -135,8 +137,12 @@ def run_layer(  # type: ignore[no-untyped-def]
             if fed_back and t > 0:
                 for e in range(out_start[step - 1], out_start[step]):
                     w = np.uint64(out_where[e] * size)
-                    for k in range(np.uint64(size)):
-                        act[k] += recurrent[w + k]
+                    if fed_back_late:
+                        for k in range(np.uint64(size)):
+                            ring[(t + recurrent_delay[w + k]) % depth, k] += recurrent[w + k]
+                    else:
+                        for k in range(np.uint64(size)):
+                            act[k] += recurrent[w + k]
             if not spiking:
                 for i in range(size):
                     if act[i] != 0:

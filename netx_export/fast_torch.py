@@ -133,25 +133,35 @@ def _synapses(layer: Layer, signal: torch.Tensor, dtype: torch.dtype) -> torch.T
             sums = _wrap(sums, STATE_BITS)  # Lava's conv process keeps its sums in 24 bits
         return sums.reshape(*signal.shape[:2], *layer.shape)
     assert isinstance(layer, Dense)
-    weight = torch.from_numpy(layer.weight).to(signal)
-    if layer.delay is None:
-        return (signal @ weight.T).long()
-    delay = torch.from_numpy(layer.delay).to(signal.device)
+    assert layer.weight is not None
     total = signal.new_zeros(*signal.shape[:2], *layer.shape)
     steps = signal.shape[1]
-    for late in delay.unique().tolist():
+    for late, weight in _by_delay(layer.weight, layer.delay, signal):
         if late < steps:
-            total[:, late:] += signal[:, : steps - late] @ (weight * (delay == late)).T
+            total[:, late:] += signal[:, : steps - late] @ weight
     return total.long()
 
 
+def _by_delay(weight: np.ndarray, delay: np.ndarray | None, like: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
+    """Each delay in time steps with its weights, (inputs, outputs), and 0 for those of other delays."""
+    weights = torch.from_numpy(weight.T).to(like)
+    if delay is None:
+        return [(0, weights)]
+    delays = torch.from_numpy(delay.T).to(like.device)
+    return [(late, weights * (delays == late)) for late in delays.unique().tolist()]
+
+
 def _neurons(layer: Layer, act: torch.Tensor, states: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Spikes, u and v (n, T, *layer.shape) of neurons fed `act`; u and v of the last step only without `states`."""
+    """Spikes, u and v (n, T, *layer.shape) of neurons fed `act`; u and v of the last step only without `states`.
+
+    What a recurrent layer feeds back is added to `act`.
+    """
     neuron = layer.neuron
     assert neuron is not None
     limit = 1 << (STATE_BITS - 1)
-    recurrent = layer.recurrent if isinstance(layer, Dense) else None
-    back = None if recurrent is None else torch.from_numpy(recurrent).to(act.device, torch.float64)
+    back: list[tuple[int, torch.Tensor]] = []
+    if isinstance(layer, Dense) and layer.recurrent is not None:
+        back = _by_delay(layer.recurrent, layer.recurrent_delay, torch.empty(0, dtype=torch.float64, device=act.device))
     current_keep, voltage_keep, threshold = (
         _per_neuron(layer, value, act.device)
         for value in (
@@ -168,16 +178,16 @@ def _neurons(layer: Layer, act: torch.Tensor, states: bool) -> tuple[torch.Tenso
     us = torch.zeros((len(act), kept, *layer.shape), dtype=torch.int32, device=act.device)
     vs = torch.zeros_like(us)
     for t in range(act.shape[1]):
-        now = act[:, t]
-        if back is not None:
-            now = now + (fired.to(back) @ back.T).long()
-        u = _wrap(_decayed(u, current_keep) + _wrap(_wrap(now, 32) << STATE_SHIFT, 32), 32)
+        u = _wrap(_decayed(u, current_keep) + _wrap(_wrap(act[:, t], 32) << STATE_SHIFT, 32), 32)
         # One turn round 24 bits only, and 2**23 itself stays.
         u = torch.where(u > limit, u - 2 * limit, torch.where(u <= -limit, u + 2 * limit, u))
         v = _wrap(_decayed(v, voltage_keep) + u + bias, 32).clamp(1 - limit, limit - 1)
         fired = v > threshold
         v = v.masked_fill(fired, 0)
         spikes[:, t] = fired
+        for late, weight in back:
+            if t + 1 + late < act.shape[1]:
+                act[:, t + 1 + late] += (fired.to(weight) @ weight).long()
         us[:, min(t, kept - 1)], vs[:, min(t, kept - 1)] = u, v
     return spikes, us, vs
 

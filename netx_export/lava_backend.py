@@ -71,7 +71,7 @@ def simulate(
         Lava failed, was killed or took too long. No process and no shared memory is left, here as in every other case.
     """
     path = Path(path).absolute()
-    network = read(path)
+    network = read(path, for_lava=True)
     check_inputs(network, inputs)
     check_record(record)
     samples, time_steps = inputs.shape[0], inputs.shape[-1]

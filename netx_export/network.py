@@ -11,7 +11,7 @@ The neuron of every layer follows, per time step, with integers and truncation t
     spike where v > threshold * 64, strictly; there v <- 0
 
 What a layer emits in a step reaches the next layer in the same step. A delay of d steps makes an input arrive
-d steps later; recurrent input is what the layer itself emitted one step before.
+d steps later; recurrent input is what the layer itself emitted one step before, or, delayed, d + 1 steps before.
 """
 
 from __future__ import annotations
@@ -150,12 +150,13 @@ class Conv(Layer):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dense(Layer):
-    """Fully connected; weight and delay (in time steps) (outputs, inputs), recurrent (outputs, outputs)."""
+    """Fully connected; weight and delay (in time steps) (outputs, inputs), recurrent ones (outputs, outputs)."""
 
     kind: ClassVar[str] = "dense"
 
     recurrent: np.ndarray | None = None
     delay: np.ndarray | None = None
+    recurrent_delay: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,11 +168,18 @@ class Dense(Layer):
         self._expect_shape((outputs,))
         if self.recurrent is not None and _integers(self, "recurrent", self.recurrent, 2).shape != (outputs, outputs):
             raise self._error(f"recurrent weights of shape {self.recurrent.shape} are not {(outputs, outputs)}")
-        if self.delay is not None:
-            if _integers(self, "delay", self.delay, 2).shape != (outputs, inputs):
-                raise self._error(f"delays of shape {self.delay.shape} are not {(outputs, inputs)}")
-            if self.delay.min() < 0:
-                raise self._error(f"delay {self.delay.min()} is negative")
+        if self.recurrent_delay is not None and self.recurrent is None:
+            raise self._error("has recurrent delays, but no recurrent weights")
+        for what, delay, weight in (
+            ("delay", self.delay, self.weight),
+            ("recurrent delay", self.recurrent_delay, self.recurrent),
+        ):
+            if delay is None or weight is None:
+                continue
+            if _integers(self, what, delay, 2).shape != weight.shape:
+                raise self._error(f"{what}s of shape {delay.shape} are not {weight.shape}")
+            if delay.min() < 0:
+                raise self._error(f"{what} {delay.min()} is negative")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -234,8 +242,9 @@ class Network:
         Where it comes from: model, profile, time_steps, ... (JSON values only).
     source : str
         What to call it in messages (a file name).
-    first_number : int
-        Number of the first layer's group in the file; files that state the shape of their input start it at 1.
+    groups : tuple of int
+        Number of each layer's group in the file, by default 1, 2, ...: files that we write state the shape of their
+        input in group 0.
     """
 
     layers: tuple[Layer, ...]
@@ -243,7 +252,7 @@ class Network:
     reset: str = "zero"
     info: dict[str, Any] = field(default_factory=dict)
     source: str = "network"
-    first_number: int = 1
+    groups: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -252,6 +261,8 @@ class Network:
             raise NetworkError(f"{self.source}: readout {self.readout!r} is neither 'count' nor 'voltage'")
         if self.reset not in ("zero", "subtract"):
             raise NetworkError(f"{self.source}: reset {self.reset!r} is neither 'zero' nor 'subtract'")
+        if len(self.groups) not in (0, len(self.layers)):
+            raise NetworkError(f"{self.source}: {len(self.groups)} numbers of groups for {len(self.layers)} layers")
         for before, layer in zip(self.layers, self.layers[1:], strict=False):
             if before.shape != layer.in_shape:
                 raise NetworkError(
@@ -275,9 +286,9 @@ class Network:
         return tuple(layer for layer in self.layers if layer.neuron is not None)
 
     @property
-    def numbers(self) -> range:
+    def numbers(self) -> tuple[int, ...]:
         """The number of each layer's group in the file, by which results call it."""
-        return range(self.first_number, self.first_number + len(self.layers))
+        return self.groups or tuple(range(1, len(self.layers) + 1))
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

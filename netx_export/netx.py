@@ -52,6 +52,8 @@ THRESHOLD_NEVER = 1 << (STATE_BITS - 1 - STATE_SHIFT)
 """The smallest threshold that a saturated v cannot pass; lava-dl gives it to a dense layer without a neuron."""
 READABLE = ("conv", "dense", "dense_rec", "flatten", "pool", "average")
 """Types of layers that can be read; lava-dl's loader refuses pool and average."""
+_LATE = "lava-dl flattens only where a dense layer comes next; read as it runs this"
+_REFUSED = ("convT", "unpool", "concat", "dense_comp")  # by lava-dl's loader too; other types it passes over
 _ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute within 64 KiB.
 
 
@@ -63,7 +65,7 @@ class NetxWarning(UserWarning):
 
 
 def loaded_dense_weight(
-    weight: np.ndarray, recurrent: np.ndarray | None = None
+    weight: np.ndarray, recurrent: np.ndarray | None = None, *, delayed: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Weights that a dense layer really has once lava-dl 0.6.0 has loaded them and Lava's fixed-point model runs them.
 
@@ -71,7 +73,7 @@ def loaded_dense_weight(
     fit into 8 and derives a number of weight bits. Lava's dense model clips to 8 bits once more, by a sign mode of its
     own, cuts the bits it believes unused and shifts the sum back. The two disagree about layers without a positive
     weight, and shift by negative amounts where weights of one sign need more than 8 bits: weights come out halved,
-    smaller by one, or zero.
+    smaller by one, or zero. Nothing shifts the sum back in a recurrent layer with delays, whose exponent NetX forgets.
 
     Parameters
     ----------
@@ -79,6 +81,8 @@ def loaded_dense_weight(
         Integers, (outputs, inputs).
     recurrent : numpy.ndarray, optional
         Integers, (outputs, outputs); NetX scales both together.
+    delayed : bool
+        Whether the layer has delays.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def loaded_dense_weight(
         parts = [np.clip(part, WEIGHT_MIN, WEIGHT_MAX) for part in parts]
         high, low = min(high, WEIGHT_MAX), max(low, WEIGHT_MIN)
     if high == low == 0:
-        raise NetworkError("all weights are 0, and lava-dl's loader fails on that (OverflowError)")
+        raise NetworkError("all weights are 0, or were cut to 0, and lava-dl's loader fails on that (OverflowError)")
 
     signed = low < 0 <= high
     if signed:
@@ -109,6 +113,7 @@ def loaded_dense_weight(
     used = int(np.bitwise_or.reduce(np.concatenate([np.abs(part).ravel() for part in parts])))
     unused_bits = min((used & -used).bit_length() - 1, 8)
     weight_bits = 8 - shift - (unused_bits - signed)
+    back = 0 if delayed and recurrent is not None else shift
 
     loaded = []
     for part in parts:
@@ -119,9 +124,9 @@ def loaded_dense_weight(
             loaded.append(np.zeros_like(part))
             continue
         stored = np.clip((-part if inhibitory else part) << shift, -256 if mixed else 0, 255) >> cut << cut
-        if np.any(stored & ((1 << shift) - 1)):
+        if np.any(stored & ((1 << back) - 1)):
             raise NetworkError("Lava clips the weights to fractions that no integer weights stand for")
-        loaded.append((-stored if inhibitory else stored) >> shift)
+        loaded.append((-stored if inhibitory else stored) >> back)
     return loaded[0], None if recurrent is None else loaded[1]
 
 
@@ -372,20 +377,25 @@ def _check_synapses(layer: Conv | Dense) -> None:
                     + ("merge groups, with zeros between them" if field == "groups" else "split the layer")
                 )
         return
-    if layer.delay is not None:
-        if layer.delay.max() > DELAY_MAX:
-            raise NetworkError(f"delay {layer.delay.max()} is more than {DELAY_MAX} steps, and lava-dl would clamp it")
-        if layer.recurrent is not None:
-            raise NetworkError("delays in a recurrent layer: lava-dl loses the weight exponent; leave the delays out")
+    if layer.delay is not None and layer.delay.max() > DELAY_MAX:
+        raise NetworkError(f"delay {layer.delay.max()} is more than {DELAY_MAX} steps, and lava-dl would clamp it")
     if layer.recurrent is not None:
         _check_weights("recurrent weight", layer.recurrent)
-    loaded = loaded_dense_weight(layer.weight, layer.recurrent)
+        if not np.array_equal(layer.delay, layer.recurrent_delay):  # type: ignore[arg-type]
+            raise NetworkError("recurrent delays are not the delays, and lava-dl gives both the same; leave them out")
+    delayed = layer.delay is not None
+    loaded = loaded_dense_weight(layer.weight, layer.recurrent, delayed=delayed)
     for wanted, got in _changed((layer.weight, layer.recurrent), loaded):
         at = tuple(int(i) for i in np.argwhere(wanted != got)[0])
+        change = f"lava-dl's loader would turn weight {wanted[at]} at {at} into {got[at]}, because "
+        if delayed and layer.recurrent is not None and wanted.max() > 0:
+            raise NetworkError(
+                change + "it forgets the weight exponent of a recurrent layer with delays; leave the delays out, or "
+                "scale the layer up to a largest weight of 128 or more"
+            )
         raise NetworkError(
-            f"lava-dl's loader would turn weight {wanted[at]} at {at} into {got[at]}, because none of the weights "
-            f"{wanted.min()}..{wanted.max()} is positive; give the layer a positive weight, or a smallest weight that "
-            f"is no power of two"
+            f"{change}none of the weights {wanted.min()}..{wanted.max()} is positive; give the layer a positive "
+            f"weight, or a smallest weight that is no power of two"
         )
 
 
@@ -438,7 +448,7 @@ def _check_wrap(layer: Layer) -> None:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def read(path: str | os.PathLike[str], in_shape: Shape | None = None) -> Network:
+def read(path: str | os.PathLike[str], in_shape: Shape | None = None, *, for_lava: bool = False) -> Network:
     """Read a NetX HDF5 file, written by this package or by lava-dl.
 
     The network is what lava-dl's loader runs. Where that is not what stands in the file (clipped weights, clamped
@@ -451,6 +461,8 @@ def read(path: str | os.PathLike[str], in_shape: Shape | None = None) -> Network
         The file.
     in_shape : tuple of int, optional
         Shape of the input, (C, H, W) or (F,), for a file that does not state it and starts with a conv layer.
+    for_lava : bool
+        Refuse pool and average layers, too.
 
     Returns
     -------
@@ -461,7 +473,7 @@ def read(path: str | os.PathLike[str], in_shape: Shape | None = None) -> Network
     ------
     NetworkError
         If the file is missing, damaged or foreign, or holds what the network description cannot represent
-        (other neurons than CUBA / LOIHI, complex weights, delays of recurrent layers, ...).
+        (other neurons than CUBA / LOIHI, complex weights, decays outside 0..4096, ...).
     """
     import h5py
 
@@ -475,7 +487,7 @@ def read(path: str | os.PathLike[str], in_shape: Shape | None = None) -> Network
     changes: list[str] = []
     with file:
         try:
-            network = _read(file, source, in_shape, changes)
+            network = _read(file, source, in_shape, for_lava, changes)
         except (OSError, RuntimeError, KeyError, MemoryError) as error:  # what h5py raises on damaged content
             raise NetworkError(f"{source}: damaged ({_first_line(error)})") from None
     for change in changes:
@@ -487,7 +499,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _read(file: h5py.File, source: str, in_shape: Shape | None, changes: list[str]) -> Network:
+def _read(file: h5py.File, source: str, in_shape: Shape | None, for_lava: bool, changes: list[str]) -> Network:
     import h5py
 
     readout, reset, info = _read_attributes(file, source)
@@ -497,29 +509,63 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, changes: list[st
     missing = [str(i) for i in range(len(groups)) if not isinstance(groups.get(str(i)), h5py.Group)]
     if missing:
         raise NetworkError(f"{source}: group layer/{missing[0]} is missing; layers are numbered 0..{len(groups) - 1}")
-    entries = [_Entry(groups[str(i)], source, i, changes) for i in range(len(groups))]
     loaded = reset == "zero"  # else no weight passes through lava-dl's loader
 
-    shape = None if in_shape is None else tuple(int(n) for n in in_shape)
-    if entries[0].text("type") == "input":
-        shape = _read_input(entries.pop(0), shape)
+    shape = asked = None if in_shape is None else tuple(int(n) for n in in_shape)
     layers: list[Layer] = []
-    for entry in entries:
-        before = layers[-1].shape if layers else shape
+    numbers: list[int] = []
+    flatten: _Entry | None = None
+    for i in range(len(groups)):
+        entry = _Entry(groups[str(i)], source, i, changes)
+        kind = entry.text("type")
+        if kind == "input":  # behind a layer, NetX passes over it
+            shape = _read_input(entry, None if layers else asked) or shape
+            continue
+        if kind not in READABLE:
+            if kind in _REFUSED or i == 0 or readout is not None:
+                raise entry.error("type", f"layer type {kind!r} cannot be represented; {', '.join(READABLE)} can")
+            entry.warn("type", f"lava-dl passes over the unknown layer type {kind!r}; read as it runs this")
+            continue
+        if for_lava and loaded and kind in ("pool", "average"):
+            raise entry.error(
+                "type",
+                f"lava-dl's loader runs no {kind} layer; export with the profile of a clocked chip, or run this file "
+                f"with --backend fast",
+            )
+        if kind == "flatten" and loaded:  # NetX flattens where the next dense layer comes
+            flatten = entry
+            continue
         if layers and isinstance(layers[-1], Average):
             raise entry.error("type", "nothing can follow an average layer, whose means are fractions")
+        first, before = not layers, layers[-1].shape if layers else shape
         try:
-            layers.append(_read_layer(entry, before, first=not layers, loaded=loaded))
+            if flatten is not None and kind in ("conv", "pool"):
+                flatten.warn("type", _LATE)
+            elif flatten is not None:
+                if before is not None and len(before) == 3:
+                    layers.append(Flatten(in_shape=before, shape=(math.prod(before),), **_common(flatten, "flatten")))
+                    numbers.append(flatten.number)
+                    before = layers[-1].shape
+                elif layers and kind != "average":
+                    raise flatten.error("type", "what it should flatten is flat, and lava-dl's loader fails on that")
+                flatten = None
+            layer = _read_layer(entry, kind, before, first, loaded)
+            if first and layers and layers[0].shape != layer.in_shape:  # it takes another input than stated
+                del layers[0], numbers[0]
         except NetworkError as error:
             text = str(error)
             raise NetworkError(text if text.startswith(source) else f"{source}: layer/{entry.number}: {text}") from None
+        layers.append(layer)
+        numbers.append(i)
+    if flatten is not None:
+        flatten.warn("type", _LATE)
     if not layers:
         raise NetworkError(f"{source}: holds no layer but the input")
     if readout is None:
         last = next((layer.neuron for layer in reversed(layers) if layer.neuron is not None), None)
         readout = "voltage" if last is not None and np.min(last.threshold) >= THRESHOLD_NEVER else "count"
-    number = len(groups) - len(layers)
-    return Network(tuple(layers), readout, reset, info, source, number)
+    usual = numbers == list(range(1, len(numbers) + 1))
+    return Network(tuple(layers), readout, reset, info, source, () if usual else tuple(numbers))
 
 
 def _read_attributes(file: h5py.File, source: str) -> tuple[str | None, str, dict[str, Any]]:
@@ -585,46 +631,55 @@ class _Entry:
     def text(self, field: str) -> str:
         value = self.value(field)
         value = value.ravel()[0] if isinstance(value, np.ndarray) else value
-        if isinstance(value, bytes):
-            value = value.decode("ascii", "replace")
-        if not isinstance(value, str):
-            raise self.error(field, f"holds {value!r}, not a text")
-        return value
+        if isinstance(value, str):
+            value = value.encode("utf-8", "replace")
+        if not isinstance(value, bytes) or not value.isascii():
+            raise self.error(field, f"holds {value!r}, not a text in ASCII")
+        return value.decode("ascii")
 
-    def array(self, field: str) -> np.ndarray:
-        """Integers as int64, from whatever numeric type; a fraction is refused where NetX would cut it off."""
+    def array(self, field: str, cut: bool = False) -> np.ndarray:
+        """Integers as int64; with `cut`, from floating point too, of which NetX cuts off the fractions."""
         value = np.asarray(self.value(field))
-        if value.dtype.kind not in "biuf":
-            raise self.error(field, f"holds {value.dtype}, not numbers")
-        whole = np.isfinite(value) & (value == np.trunc(value)) if value.dtype.kind == "f" else np.True_
-        if not np.all(whole):
-            raise self.error(field, f"holds {value[~whole].flat[0]!s}, not an integer; quantise before export")
+        if value.dtype.kind not in ("biuf" if cut else "biu"):
+            raise self.error(field, f"holds {value.dtype}, not {'numbers' if cut else 'integers'}")
+        if value.dtype.kind == "f":
+            if not np.all(np.isfinite(value)):
+                raise self.error(field, f"holds {value[~np.isfinite(value)].flat[0]!s}, not a number")
+            fractions = value[value != np.trunc(value)]
+            if fractions.size:
+                self.warn(field, f"lava-dl cuts {fractions[0]!s} to {int(fractions[0])}; quantise before export")
+            value = np.trunc(value)
         if value.min() < -(2**31) or value.max() >= 2**31:
             raise self.error(field, "holds a number beyond 32 bits")
         return value.astype(np.int64)
 
     def number_in(self, field: str, low: int, high: int) -> int:
         array = self.array(field)
-        if array.size != 1:
-            raise self.error(field, f"has {array.size} values; only one for the whole layer can be represented")
-        value = int(array.ravel()[0])
+        if array.shape:
+            raise self.error(field, f"has shape {array.shape}; lava-dl takes one number for the whole layer")
+        value = int(array)
         if not low <= value <= high:
             raise self.error(field, f"is {value}, not in {low}..{high}")
         return value
 
-    def per_neuron(self, field: str, shape: Shape) -> np.ndarray:
-        """One number for all, one a channel, (C,), or one a neuron, which NetX takes as (W, H, C)."""
-        array = self.array(field).transpose()
-        if array.size > 1 and array.shape not in (shape, shape[:1]):
-            each = f"{shape[:1]} or {shape[::-1]}" if len(shape) > 1 else f"{shape}"
-            raise self.error(field, f"has shape {array.shape[::-1]}, not one value or {each}")
-        return array
+    def per_neuron(self, field: str, array: np.ndarray, shape: Shape) -> np.ndarray:
+        """One number for all, one a channel, (C,), or one a neuron, from what NumPy spreads to NetX's (W, H, C)."""
+        try:
+            each = np.broadcast_to(array, shape[::-1])
+        except ValueError:
+            raise self.error(
+                field, f"has shape {array.shape}, not one value or what spreads to {shape[::-1]}"
+            ) from None
+        if array.shape == shape[:1]:
+            return array
+        return array.reshape(()) if array.size == 1 and array.shape != each.shape else each.transpose().copy()
 
     def pair(self, field: str, low: int) -> tuple[int, int]:
         """(height, width), from a pair or one number for both."""
-        values = self.array(field).ravel().tolist()
-        if len(values) not in (1, 2) or min(values) < low or max(values) > CONV_NUMBER_MAX:
-            raise self.error(field, f"is {values}, not one or two integers in {low}..{CONV_NUMBER_MAX}")
+        array = self.array(field)
+        values = array.ravel().tolist()
+        if array.shape not in ((), (2,)) or min(values) < low or max(values) > CONV_NUMBER_MAX:
+            raise self.error(field, f"is {array.tolist()}, not one or two integers in {low}..{CONV_NUMBER_MAX}")
         return values[0], values[-1]
 
     def shape(self) -> Shape:
@@ -634,29 +689,30 @@ class _Entry:
         return shape
 
 
-def _read_input(entry: _Entry, in_shape: Shape | None) -> Shape | None:
+def _read_input(entry: _Entry, asked: Shape | None) -> Shape | None:
     if "neuron" in entry:
-        raise entry.error("neuron", "an input with neurons does not run in lava-dl; start at a conv or dense layer")
+        raise entry.error("neuron", "lava-dl connects nothing to an input with neurons; start at a conv or dense layer")
     if "shape" not in entry:
-        return in_shape
+        return asked
     shape = entry.shape()
-    if len(shape) not in (1, 3):
-        raise entry.error("shape", f"is {shape}, neither (C, H, W) nor (F,)")
-    if in_shape is not None and in_shape != shape:
-        raise entry.error("shape", f"is {shape}, but the input shape asked for is {in_shape}")
+    if asked is not None and asked != shape:
+        raise entry.error("shape", f"is {shape}, but the input shape asked for is {asked}")
     return shape
 
 
-def _read_layer(entry: _Entry, before: Shape | None, first: bool, loaded: bool) -> Layer:
-    kind = entry.text("type")
+def _common(entry: _Entry, kind: str) -> dict[str, Any]:
     name = _attribute(entry.group, "name")
     scale = _attribute(entry.group, "weight_scale")
     if scale is not None and not isinstance(scale, (int, float, np.integer, np.floating)):
         raise NetworkError(f"attribute weight_scale is {scale!r}, not a number")
-    common: dict[str, Any] = {
+    return {
         "name": f"{kind}{entry.number}" if name is None else str(name),
         "weight_scale": None if scale is None else float(scale),
     }
+
+
+def _read_layer(entry: _Entry, kind: str, before: Shape | None, first: bool, loaded: bool) -> Layer:
+    common = _common(entry, kind)
     if kind in ("dense", "dense_rec"):
         return _read_dense(entry, kind, before, first, loaded, common)
     if kind == "conv":
@@ -665,22 +721,19 @@ def _read_layer(entry: _Entry, before: Shape | None, first: bool, loaded: bool) 
         return _read_pool(entry, before, common) if loaded else _read_bare_pool(entry, before, common)
     if kind == "average":
         return _read_average(entry, before, common)
-    if kind == "flatten":
-        before = (int(np.prod(entry.shape())),) if before is None else before
-        return Flatten(in_shape=before, shape=(math.prod(before),), **common)
-    if kind == "input":
-        raise entry.error("type", "an input entry is only possible as the first one")
-    raise entry.error("type", f"layer type {kind!r} cannot be represented; {', '.join(READABLE)} can")
+    if before is None:
+        before = (math.prod(entry.shape()),)
+    return Flatten(in_shape=before, shape=(math.prod(before),), **common)
 
 
 def _read_conv(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Conv:
     if before is None:
         raise entry.error("type", "the file does not state the shape of its input; give in_shape, (C, H, W)")
     shape = entry.shape()
-    weight = entry.array(_weight_field(entry))
+    weight = entry.array(_weight_field(entry), cut=True)
     if weight.ndim < 4 or math.prod(weight.shape[4:]) != 1:
         raise entry.error("weight", f"has shape {weight.shape}, not (out, in / groups, height, width)")
-    if "delay" in entry and np.any(entry.array("delay")):
+    if "delay" in entry and np.any(entry.value("delay")):
         entry.warn("delay", "lava-dl drops the delays of a conv layer; read as it runs them")
     return Conv(
         in_shape=before,
@@ -701,13 +754,13 @@ def _read_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> C
         raise entry.error(
             "type", f"a pool takes (C, H, W), not {'an input of unknown shape' if before is None else before}"
         )
-    if "delay" in entry and np.any(entry.array("delay")):
+    if "delay" in entry and np.any(entry.value("delay")):
         raise entry.error("delay", "delays of a pool layer cannot be represented")
     shape = entry.shape()
     kernel = entry.pair("kernelSize", 1)
     stride, padding = entry.pair("stride", 1), entry.pair("padding", 0)
     dilation = entry.pair("dilation", 1) if "dilation" in entry else (1, 1)
-    weight = entry.array(_weight_field(entry))
+    weight = entry.array(_weight_field(entry), cut=True)
     if weight.size == 1:
         weight = np.broadcast_to(weight.ravel(), kernel)
     if weight.size != math.prod(kernel):
@@ -752,20 +805,21 @@ def _read_dense(
     outputs = math.prod(entry.shape())
     weight = _matrix(entry, _weight_field(entry), outputs)
     inputs = weight.shape[1]
-    recurrent = _matrix(entry, "weight_rec", outputs) if kind == "dense_rec" else None
-    if before is None or (first and math.prod(before) == inputs):
+    flat = np.ndim(entry.value("weight")) == 1
+    recurrent = _matrix(entry, "weight_rec", outputs, flat) if kind == "dense_rec" else None
+    if first and before is not None and math.prod(before) != inputs:
+        entry.warn("weight", f"is for {inputs} inputs: lava-dl ignores the input shape {before}; read as it runs this")
+    if before is None or first:
         before = (inputs,)  # NetX looks at no input shape where a dense layer comes first.
     delay = _read_delay(entry, weight) if "delay" in entry else None
-    if delay is not None and delay.max() > DELAY_MAX:
-        entry.warn("delay", f"lava-dl clamps delays to {DELAY_MAX} steps; read as it runs them")
-        delay = np.minimum(delay, DELAY_MAX)
-    if recurrent is not None and delay is not None:
-        raise entry.error("delay", "delays in a recurrent layer cannot be represented (lava-dl loses its exponent)")
+    recurrent_delay = None if recurrent is None else delay
+    if recurrent_delay is not None and inputs != outputs:
+        raise entry.error("delay", f"lava-dl gives them to {outputs} x {outputs} recurrent synapses too, and fails")
     bias = _read_bias(entry, (outputs,))
     if loaded:
         wanted = weight, recurrent
         try:
-            weight, recurrent = loaded_dense_weight(weight, recurrent)
+            weight, recurrent = loaded_dense_weight(weight, recurrent, delayed=delay is not None)
         except NetworkError as error:
             raise entry.error("weight", str(error)) from None
         if _changed(wanted, (weight, recurrent)):
@@ -775,7 +829,14 @@ def _read_dense(
     else:  # what NetX puts there: u integrates without a leak, v follows u, and nothing ever spikes
         neuron = Neuron(THRESHOLD_NEVER, current_decay=0, voltage_decay=DECAY_UNITY, bias=bias)
     return Dense(
-        in_shape=before, shape=(outputs,), weight=weight, recurrent=recurrent, delay=delay, neuron=neuron, **common
+        in_shape=before,
+        shape=(outputs,),
+        weight=weight,
+        recurrent=recurrent,
+        delay=delay,
+        recurrent_delay=recurrent_delay,
+        neuron=neuron,
+        **common,
     )
 
 
@@ -785,9 +846,9 @@ def _weight_field(entry: _Entry) -> str:
     return "weight"
 
 
-def _matrix(entry: _Entry, field: str, rows: int) -> np.ndarray:
-    weight = entry.array(field)
-    if weight.ndim == 1 and weight.size % rows == 0:
+def _matrix(entry: _Entry, field: str, rows: int, flat: bool = True) -> np.ndarray:
+    weight = entry.array(field, cut=True)
+    if flat and weight.ndim == 1 and weight.size % rows == 0:
         weight = weight.reshape(rows, -1)
     if weight.ndim != 2 or len(weight) != rows:
         raise entry.error(field, f"has shape {weight.shape}, not ({rows}, inputs) or flat")
@@ -796,8 +857,11 @@ def _matrix(entry: _Entry, field: str, rows: int) -> np.ndarray:
 
 def _read_delay(entry: _Entry, weight: np.ndarray) -> np.ndarray:
     """Delays, one for all, one an output, one an input, or one a synapse; as one a synapse."""
-    delay = entry.array("delay")
+    delay = entry.array("delay", cut=True)
     outputs, inputs = weight.shape
+    if delay.max() > DELAY_MAX:
+        entry.warn("delay", f"lava-dl clamps delays to 0..{DELAY_MAX} steps; read as it runs them")
+        delay = np.clip(delay, 0, DELAY_MAX)
     if delay.min() < 0:
         raise entry.error("delay", f"holds {delay.min()}, a negative delay")
     if delay.shape == (outputs,):
@@ -810,11 +874,20 @@ def _read_delay(entry: _Entry, weight: np.ndarray) -> np.ndarray:
 def _read_bias(entry: _Entry, shape: Shape) -> np.ndarray | None:
     if "bias" not in entry:
         return None
-    bias = entry.per_neuron("bias", shape)
-    if np.any(np.abs(bias) > 32767):
-        raise entry.error("bias", f"holds {bias.flat[np.abs(bias).argmax()]}, beyond the 16 bits Lava keeps it in")
-    alike = bias.size == 1 and bias.shape != shape
-    return np.broadcast_to(bias.ravel(), shape[:1]).copy() if alike else bias
+    stored = entry.array("bias", cut=True)
+    if len(shape) == 3 and stored.shape != shape[::-1] and stored.shape[:1] != shape[:1]:
+        raise entry.error("bias", f"has shape {stored.shape}, and lava-dl takes {shape[:1]} or {shape[::-1]}")
+    bias = entry.per_neuron("bias", _kept(entry, "bias", stored, stored.astype(np.int16)), shape)
+    return np.broadcast_to(bias, shape[:1]).copy() if bias.ndim == 0 else bias
+
+
+def _kept(entry: _Entry, field: str, stored: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """What Lava's integers keep of those stored, int64."""
+    kept = kept.astype(np.int64)
+    if np.any(kept != stored):
+        one, other = (array[kept != stored].flat[0] for array in (stored, kept))
+        entry.warn(field, f"lava-dl makes {one} {other}, in too few bits; read as it runs this")
+    return kept
 
 
 def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:
@@ -828,20 +901,28 @@ def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron
         ("neuron/refDelay", 1, "knows no refractory delay but 1"),
         ("neuron/weight_exp", 0, "does not read the weight exponent of a norm (fold it before export)"),
     ):
-        if field in entry and np.any(entry.array(field) != usual):
+        if field in entry and np.any(entry.value(field) != usual):
             entry.warn(field, f"lava-dl {what}; read as it runs this")
 
-    def numbers(field: str, most: int) -> int | np.ndarray:
-        array = entry.per_neuron(field, shape)
-        for extreme in (int(array.min()), int(array.max())):
-            if not 0 <= extreme <= most:
-                raise entry.error(field, f"is {extreme}, not in 0..{most}")
+    def alike(field: str, array: np.ndarray) -> int | np.ndarray:
+        array = entry.per_neuron(field, array, shape)
         return int(array.flat[0]) if array.min() == array.max() else array
 
+    def decay(field: str) -> int | np.ndarray:
+        array = entry.array(field)
+        for extreme in (int(array.min()), int(array.max())):
+            if not 0 <= extreme <= DECAY_UNITY:
+                raise entry.error(field, f"is {extreme}, not in 0..{DECAY_UNITY}")
+        return alike(field, array)
+
+    threshold = entry.array("neuron/vThMant")
+    shifted = np.left_shift(entry.value("neuron/vThMant"), STATE_SHIFT)  # in the integers of the file, as Lava does
     return Neuron(
-        threshold=numbers("neuron/vThMant", (1 << 25) - 1),
-        current_decay=numbers("neuron/iDecay", DECAY_UNITY),
-        voltage_decay=numbers("neuron/vDecay", DECAY_UNITY),
+        threshold=alike(
+            "neuron/vThMant", _kept(entry, "neuron/vThMant", threshold, shifted.astype(np.int64) >> STATE_SHIFT)
+        ),
+        current_decay=decay("neuron/iDecay"),
+        voltage_decay=decay("neuron/vDecay"),
         bias=bias,
     )
 

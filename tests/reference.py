@@ -36,14 +36,13 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
             record |= {"u": np.zeros_like(record["spikes"]), "v": np.zeros_like(record["spikes"])}
             u = np.zeros((batch, *layer.shape), dtype=np.int64)
             v = np.zeros_like(u)
-            spikes = np.zeros_like(u)
         for t in range(steps):
             activation = synapses(layer, signal, t)
             if layer.neuron is None:
                 record["spikes"][..., t] = activation
                 continue
-            if isinstance(layer, Dense) and layer.recurrent is not None:
-                activation = activation + spikes @ layer.recurrent.T
+            if isinstance(layer, Dense) and layer.recurrent is not None and t > 0:
+                activation = activation + delayed(layer.recurrent, layer.recurrent_delay, record["spikes"], t - 1)
             u, v, spikes = neuron_step(layer, u, v, activation)
             record["u"][..., t], record["v"][..., t], record["spikes"][..., t] = u, v, spikes
         records.append(record)
@@ -58,13 +57,7 @@ def synapses(layer: Layer, signal: np.ndarray, t: int) -> np.ndarray:
         return now.reshape(len(now), -1)
     if isinstance(layer, Dense):
         assert layer.weight is not None
-        weight = layer.weight.astype(np.int64)
-        if layer.delay is None:
-            return now @ weight.T
-        total = np.zeros((len(now), *layer.shape), dtype=np.int64)
-        for delay in range(min(int(layer.delay.max()), t) + 1):
-            total += signal[..., t - delay] @ np.where(layer.delay == delay, weight, 0).T
-        return total
+        return delayed(layer.weight, layer.delay, signal, t)
     if isinstance(layer, Conv):
         assert layer.weight is not None
         # Lava's conv process keeps its sums in 24 bits.
@@ -74,6 +67,15 @@ def synapses(layer: Layer, signal: np.ndarray, t: int) -> np.ndarray:
     assert isinstance(layer, Pool)
     ones = np.ones((layer.shape[0], 1, *layer.kernel), dtype=np.int64)
     return convolve(layer, ones, layer.shape[0], (1, 1), now)
+
+
+def delayed(weight: np.ndarray, delay: np.ndarray | None, signal: np.ndarray, t: int) -> np.ndarray:
+    """Weighted sum (N, outputs) of what arrives in step t of a signal (N, inputs, T) through delays of some steps."""
+    delay = np.zeros(weight.shape, int) if delay is None else delay
+    total = np.zeros((len(signal), len(weight)), dtype=np.int64)
+    for late in range(min(int(delay.max()), t) + 1):
+        total += signal[..., t - late] @ np.where(delay == late, weight, 0).astype(np.int64).T
+    return total
 
 
 def convolve(

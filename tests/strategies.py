@@ -76,17 +76,20 @@ def convs(draw: st.DrawFn, in_shape: Shape, name: str = "") -> Conv:
 
 @st.composite
 def denses(draw: st.DrawFn, inputs: int, name: str = "", synapses: str = "any") -> Dense:
-    """A dense layer for this many inputs: plain, with delays, or recurrent."""
-    outputs = draw(st.integers(1, 5))
-    kind = draw(st.sampled_from(("plain", "delay", "recurrent"))) if synapses == "any" else synapses
+    """A dense layer for this many inputs: plain, with delays, recurrent, or (``"both"``) recurrent with delays."""
+    kinds = ("plain", "delay", "recurrent", "both") if inputs <= 12 else ("plain", "delay", "recurrent")
+    kind = draw(st.sampled_from(kinds)) if synapses == "any" else synapses
+    outputs = inputs if kind == "both" else draw(st.integers(1, 5))
     weight = draw(even_weights((outputs, inputs)))
     delay = recurrent = None
-    if kind == "delay":
+    if kind in ("delay", "both"):
         seed = draw(st.integers(0, 2**32 - 1))
         longest = draw(st.sampled_from((0, 3, 62)))
         delay = np.random.default_rng(seed).integers(0, longest, size=weight.shape, endpoint=True)
-    if kind == "recurrent":
+    if kind in ("recurrent", "both"):
         recurrent = draw(even_weights((outputs, outputs)))
+    if kind == "both":
+        weight.flat[0] = 254  # NetX leaves weights as they are that fill their bits
     return Dense(
         in_shape=(inputs,),
         shape=(outputs,),
@@ -95,6 +98,7 @@ def denses(draw: st.DrawFn, inputs: int, name: str = "", synapses: str = "any") 
         neuron=draw(neurons((outputs,))),
         recurrent=recurrent,
         delay=delay,
+        recurrent_delay=delay if kind == "both" else None,
     )
 
 
@@ -105,7 +109,7 @@ def networks(draw: st.DrawFn, synapses: str = "any", wraps: bool = False) -> Net
     Parameters
     ----------
     synapses : str
-        Dense layers are ``"plain"``, ``"delay"``, ``"recurrent"`` or ``"any"`` of these.
+        Dense layers are ``"plain"``, ``"delay"``, ``"recurrent"``, ``"both"`` or ``"any"`` of these.
     wraps : bool
         Whether the current of hidden layers may wrap (those need ``allow_wrap=True`` to be written).
     """

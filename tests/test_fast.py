@@ -58,8 +58,13 @@ def assert_equals_reference(network: Network, inputs: np.ndarray, result: Simula
 
 @st.composite
 def pooled(draw: st.DrawFn, network: Network) -> Network:
-    """The network, sometimes behind a pool without neurons or before an average."""
+    """The network, sometimes with other recurrent delays, behind a pool without neurons or before an average."""
     layers: list[Layer] = list(network.layers)
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Dense) and layer.recurrent is not None and draw(st.booleans()):
+            longest = draw(st.sampled_from((0, 3, 20)))
+            late = np.random.default_rng(i).integers(0, longest, size=layer.recurrent.shape, endpoint=True)
+            layers[i] = replace(layer, recurrent_delay=late)
     if len(network.in_shape) == 3 and draw(st.booleans()):
         channels, height, width = network.in_shape
         kernel, stride, padding = draw(st.sampled_from((((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 2)))))
@@ -74,7 +79,7 @@ def pooled(draw: st.DrawFn, network: Network) -> Network:
         size = int(np.prod(network.shape))
         outputs = draw(st.sampled_from([n for n in range(1, size + 1) if size % n == 0]))
         layers.append(Average(in_shape=network.shape, shape=(outputs,)))
-    return replace(network, layers=tuple(layers), first_number=draw(st.integers(0, 1)))
+    return replace(network, layers=tuple(layers), groups=draw(st.sampled_from(((), tuple(range(2, 2 + len(layers)))))))
 
 
 @settings(max_examples=250, deadline=None)
@@ -93,7 +98,9 @@ def test_random_networks_equal_reference(data: st.DataObject, backend: Any) -> N
 def test_extremes_equal_reference(data: st.DataObject, backend: Any) -> None:
     """Where u wraps, v saturates, a conv's sum leaves 24 bits and a sum 32 bits, all goes on as the rule says."""
     inputs = data.draw(st.integers(1, 4))
-    layer: Layer = data.draw(denses(inputs, synapses=data.draw(st.sampled_from(("plain", "recurrent", "delay")))))
+    layer: Layer = data.draw(
+        denses(inputs, synapses=data.draw(st.sampled_from(("plain", "recurrent", "delay", "both"))))
+    )
     if data.draw(st.booleans()):
         assert isinstance(layer, Dense)
         assert layer.weight is not None
@@ -278,7 +285,7 @@ def test_memory_is_one_chunk_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_record_holds_what_was_asked_for() -> None:
     """Names by the number of the group in the file, int8 spikes and int32 states, shaped like the layers."""
-    network = replace(maps_network(), first_number=0)
+    network = replace(maps_network(), groups=(0, 1, 2, 3))
     result = fast(network, maps_inputs(), record=["v"])
     assert {name: (array.shape, array.dtype) for name, array in result.record.items()} == {
         "v.0": ((7, 4, 4, 3, 9), np.int32),

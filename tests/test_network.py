@@ -65,10 +65,10 @@ def test_network_knows_its_ends() -> None:
 
 
 def test_numbers_are_those_of_the_file() -> None:
-    """Layers are numbered on from the first, which is 1 unless said otherwise."""
+    """Layers are numbered 1, 2, ... unless said otherwise."""
     layers = (dense([[2]]), dense([[2]]))
-    assert list(Network(layers).numbers) == [1, 2]
-    assert list(Network(layers, first_number=0).numbers) == [0, 1]
+    assert Network(layers).numbers == (1, 2)
+    assert Network(layers, groups=(0, 3)).numbers == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,7 @@ def test_numbers_are_those_of_the_file() -> None:
         (lambda: Network(()), "network: has no layers"),
         (lambda: Network((dense([[2]]),), readout="sum"), "readout 'sum' is neither 'count' nor 'voltage'"),
         (lambda: Network((dense([[2]], name="a"), dense([[2, 2]], name="b"))), r"b takes \(2,\), but layer a .*\(1,\)"),
+        (lambda: Network((dense([[2]]),), groups=(1, 2)), "2 numbers of groups for 1 layers"),
         (lambda: dense([[0.5]], name="out"), "layer out: weight is float64, not an integer array"),
         (lambda: Dense(in_shape=(2,), shape=(1,), weight=np.ones(2, int)), r"weight of shape \(2,\) .* rank 2"),
         (lambda: Dense(in_shape=(3,), shape=(1,)), "layer dense: has no weight"),
@@ -86,6 +87,12 @@ def test_numbers_are_those_of_the_file() -> None:
         (lambda: dense([[2, 2]], recurrent=np.ones((2, 2), int)), r"recurrent weights of shape \(2, 2\)"),
         (lambda: dense([[2, 2]], delay=np.ones((2, 1), int)), r"delays of shape \(2, 1\)"),
         (lambda: dense([[2, 2]], delay=np.array([[0, -1]])), "delay -1 is negative"),
+        (lambda: dense([[2, 2]], recurrent_delay=np.array([[1]])), "recurrent delays, but no recurrent weights"),
+        (
+            lambda: dense([[2, 2]], recurrent=np.array([[2]]), recurrent_delay=np.ones((1, 2), int)),
+            r"recurrent delays of shape \(1, 2\) are not \(1, 1\)",
+        ),
+        (lambda: dense([[2]], recurrent=np.array([[2]]), recurrent_delay=np.array([[-1]])), "recurrent delay -1 is"),
         (lambda: dense([[2, 2]], neuron=Neuron(1, bias=np.ones(2, int))), r"bias of shape \(2,\)"),
         (lambda: dense([[2, 2]], neuron=Neuron(1, bias=np.ones(1))), "bias is float64"),
         (lambda: conv(np.ones((1, 2, 1, 1), int), (3, 2, 2)), "do not fit 3 input channels"),
@@ -175,13 +182,15 @@ def test_average_sums_groups() -> None:
 
 
 def test_delays_and_recurrence() -> None:
-    """A delay of d arrives d steps later; a neuron's own spike arrives one step later."""
+    """A delay of d arrives d steps later; a neuron's own spike arrives one step later, or d + 1."""
     delayed = Network((dense([[2, 4]], delay=np.array([[0, 2]]), neuron=Neuron(1000)),))
     pulse = np.zeros((1, 2, 4), int)
     pulse[:, :, 0] = 1
     assert reference.simulate(delayed, pulse)[0]["u"][0, 0].tolist() == [128, 0, 256, 0]
     recurrent = Network((dense([[20]], recurrent=np.array([[-8]])),))
     assert reference.simulate(recurrent, pulse[:, :1])[0]["u"][0, 0].tolist() == [1280, -512, 0, 0]
+    late = Network((dense([[20]], recurrent=np.array([[-8]]), recurrent_delay=np.array([[2]])),))
+    assert reference.simulate(late, pulse[:, :1])[0]["u"][0, 0].tolist() == [1280, 0, 0, -512]
 
 
 @settings(max_examples=50, deadline=None)
