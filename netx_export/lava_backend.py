@@ -20,11 +20,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from netx_export.lava_child import kill_group, remove_shared_memory
-from netx_export.network import Flatten, NetworkError
+from netx_export.network import Flatten, Network, NetworkError
 from netx_export.netx import read
 from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record
 
@@ -66,59 +67,87 @@ def simulate(
     Raises
     ------
     NetworkError
-        The file or the input is not what it must be.
+        The file or the input is not what it must be, or has a layer that lava-dl's loader does not run.
     SimulationError
         Lava failed, was killed or took too long. No process and no shared memory is left, here as in every other case.
     """
-    path = Path(path).absolute()
-    network = read(path, for_lava=True)
-    check_inputs(network, inputs)
+    return simulate_each([(path, inputs)], time_limit=time_limit, progress=progress, record=record, stock=stock)[0]
+
+
+def simulate_each(
+    runs: Sequence[tuple[str | os.PathLike[str], np.ndarray]],
+    *,
+    time_limit: float | None = None,
+    progress: bool = True,
+    record: Sequence[str] = (),
+    stock: bool = False,
+) -> list[Simulation]:
+    """Run several NetX files, each on an input of its own, one after the other in a child that imports Lava once.
+
+    Parameters, results and errors are those of `simulate`; the time limit is for all together.
+    """
     check_record(record)
+    name = f"netx-{secrets.token_hex(6)}"
+    with tempfile.TemporaryDirectory(prefix="netx-lava-") as folder:
+        job = Path(folder)
+        np.save(job / "progress.npy", np.zeros(1, np.int64))
+        networks = [read(path, for_lava=True) for path, _ in runs]
+        settings: list[dict[str, Any]] = []
+        steps = 0
+        for number, (network, (_, inputs)) in enumerate(zip(networks, runs, strict=True)):
+            run = _prepare(job / str(number), network, inputs, record)
+            settings.append(run | {"name": name, "steps_before": steps, "stock": stock})
+            steps += run["steps"]
+        (job / "job.json").write_text(json.dumps(settings))
+        _supervise(job, name, steps, time_limit, progress)
+        return [
+            _results(job / str(number), network, len(inputs), record)
+            for number, (network, (_, inputs)) in enumerate(zip(networks, runs, strict=True))
+        ]
+
+
+def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequence[str]) -> dict[str, Any]:
+    """Make the folder through which the child gets the input of a run and gives its results; the run's settings."""
+    check_inputs(network, inputs)
     samples, time_steps = inputs.shape[0], inputs.shape[-1]
     layers = network.spiking
-    numbers = [number for number, layer in zip(network.numbers, network, strict=True) if layer.neuron is not None]
     if not layers:
-        raise NetworkError(f"{path}: no layer has neurons, so there is nothing to run")
+        raise NetworkError(f"{network.source}: no layer has neurons, so there is nothing to run")
     wanted = [[what for what in RECORDABLE if what in record] for _ in layers]
     if "spikes" not in wanted[-1]:
         wanted[-1].append("spikes")
     if network.readout == "voltage":
         wanted[-1].append("readout")
+    folder.mkdir()
+    rows = _to_lava(inputs, flat=isinstance(network.layers[0], Flatten))
+    np.save(folder / "input.npy", rows)
+    for index, layer in enumerate(layers):
+        for what in wanted[index]:
+            shape = (samples if what == "readout" else samples * time_steps, *reversed(layer.shape))
+            dtype = np.int8 if what == "spikes" else np.int32
+            np.lib.format.open_memmap(folder / f"{what}.{index}.npy", mode="w+", dtype=dtype, shape=shape)
+    graded = bool(((inputs != 0) & (inputs != 1)).any())
+    return {
+        "network": os.path.abspath(network.source),
+        "in_shape": rows.shape[1:],
+        "message_bits": 32 if graded else 0,
+        "time_steps": time_steps,
+        "steps": samples * time_steps + len(layers),
+        "record": wanted,
+    }
 
-    with tempfile.TemporaryDirectory(prefix="netx-lava-") as folder:
-        job = Path(folder)
-        rows = _to_lava(inputs, flat=isinstance(network.layers[0], Flatten))
-        np.save(job / "input.npy", rows)
-        np.save(job / "progress.npy", np.zeros(1, np.int64))
-        for index, layer in enumerate(layers):
-            for what in wanted[index]:
-                shape = (samples if what == "readout" else samples * time_steps, *reversed(layer.shape))
-                dtype = np.int8 if what == "spikes" else np.int32
-                np.lib.format.open_memmap(job / f"{what}.{index}.npy", mode="w+", dtype=dtype, shape=shape)
-        graded = bool(((inputs != 0) & (inputs != 1)).any())
-        name = f"netx-{secrets.token_hex(6)}"
-        settings = {
-            "name": name,
-            "network": str(path),
-            "in_shape": rows.shape[1:],
-            "message_bits": 32 if graded else 0,
-            "samples": samples,
-            "time_steps": time_steps,
-            "record": wanted,
-            "stock": stock,
-        }
-        (job / "job.json").write_text(json.dumps(settings))
-        _supervise(job, name, samples * time_steps + len(layers), time_limit, progress)
 
-        def result(what: str, index: int) -> np.ndarray:
-            return _from_lava(np.load(job / f"{what}.{index}.npy"), samples)
+def _results(folder: Path, network: Network, samples: int, record: Sequence[str]) -> Simulation:
+    """What a run has left in its folder."""
 
-        spikes = result("spikes", len(layers) - 1)
-        if network.readout == "voltage":
-            readout = result("readout", len(layers) - 1)[..., 0]
-        else:
-            readout = spikes.sum(axis=-1, dtype=np.int64)
-        recorded = {f"{what}.{number}": result(what, index) for index, number in enumerate(numbers) for what in record}
+    def result(what: str, index: int) -> np.ndarray:
+        return _from_lava(np.load(folder / f"{what}.{index}.npy"), samples)
+
+    numbers = [number for number, layer in zip(network.numbers, network, strict=True) if layer.neuron is not None]
+    last = len(numbers) - 1
+    spikes = result("spikes", last)
+    readout = result("readout", last)[..., 0] if network.readout == "voltage" else spikes.sum(axis=-1, dtype=np.int64)
+    recorded = {f"{what}.{number}": result(what, index) for index, number in enumerate(numbers) for what in record}
     return Simulation(spikes, readout.reshape(samples, -1).astype(np.int64), recorded)
 
 

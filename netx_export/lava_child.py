@@ -1,8 +1,9 @@
 """The child process in which Lava runs: ``python -m netx_export.lava_child JOB SOCKET``.
 
-Started by `netx_export.lava_backend` as the leader of a session of its own. JOB is a folder with ``job.json`` and the
-arrays; SOCKET is the number of an inherited socket, which every process of the run holds: the parent reads its end when
-the last of them has gone, the guard reads a byte when the parent cleans up, and the end when the parent was killed.
+Started by `netx_export.lava_backend` as the leader of a session of its own. JOB is a folder with ``job.json``, a list
+of runs, and a folder for the arrays of each. SOCKET is the number of an inherited socket, which every process of the
+job holds: the parent reads its end when the last of them has gone, the guard reads a byte when the parent cleans up,
+and the end when the parent was killed.
 """
 
 from __future__ import annotations
@@ -44,17 +45,41 @@ def remove_shared_memory(name: str) -> None:
 
 
 def main(job: Path, socket: int) -> None:
-    """Run the job."""
-    settings = json.loads((job / "job.json").read_text())
+    """Do the runs of the job."""
+    runs = json.loads((job / "job.json").read_text())
     if os.fork() == 0:
-        _guard(job, socket, settings["name"])
-    _name_shared_memory(settings["name"])
+        _guard(job, socket, runs[0]["name"])
+    _name_shared_memory(runs[0]["name"])
     try:
-        network = _build(job, settings)
-        steps = settings["samples"] * settings["time_steps"] + len(network.layers)
-        _run(job, network, steps, settings["stock"])
+        for number, settings in enumerate(runs):
+            last = number == len(runs) - 1
+            # Lava is imported once, and runs once in a process.
+            if not last and not _in_fork():
+                continue
+            network = _build(job / str(number), settings)
+            _run(job, network, settings)
+            if not last:
+                os._exit(0)
     except BaseException:
         _fail(job, traceback.format_exc())
+
+
+def _in_fork() -> bool:
+    """Whether this is a new process; the old one goes on when the new one has ended."""
+    load()
+    process = os.fork()
+    if process and os.waitpid(process, 0)[1]:
+        os._exit(1)  # it has told why
+    return process == 0
+
+
+def load() -> None:
+    """Import Lava and lava-dl's loader."""
+    # lava-dl's loader takes one function from SLAYER, for resonate-and-fire neurons, which do not come here, and names
+    # one of torch's types: to import them, and torchvision, takes longer than all the rest.
+    _stand_in("lava.lib.dl.slayer.neuron.rf", neuron_params=None)
+    _stand_in("torch", tensor=object, Tensor=type("Tensor", (), {}))
+    from lava.lib.dl import netx  # noqa: F401
 
 
 def _guard(job: Path, socket: int, name: str) -> NoReturn:
@@ -94,13 +119,9 @@ def _stand_in(name: str, **attributes: object) -> None:
     module.__dict__.update(attributes)
 
 
-def _build(job: Path, settings: dict[str, Any]) -> Any:
-    """Connect the network with processes that feed and record it."""
-    # lava-dl's loader takes one function from SLAYER, for resonate-and-fire neurons, which do not come here, and names
-    # one of torch's types: to import them, and torchvision, takes longer than all the rest.
-    _stand_in("lava.lib.dl.slayer.neuron.rf", neuron_params=None)
-    _stand_in("torch", tensor=object, Tensor=type("Tensor", (), {}))
-
+def _build(folder: Path, settings: dict[str, Any]) -> Any:
+    """Connect the network of a run with processes that feed and record it."""
+    load()
     from lava.lib.dl import netx
     from lava.proc.dense.process import DelayDense
 
@@ -116,13 +137,18 @@ def _build(job: Path, settings: dict[str, Any]) -> Any:
         reset_offset=1,
     )
     network.net_config.f.close()
-    source = ArraySource(path=str(job / "input.npy"), progress=str(job / "progress.npy"), shape=in_shape)
+    source = ArraySource(
+        path=str(folder / "input.npy"),
+        progress=str(folder.parent / "progress.npy"),
+        steps_before=settings["steps_before"],
+        shape=in_shape,
+    )
     source.s_out.connect(network.inp)
     for index, layer in enumerate(network.layers):
         # Every layer takes a time step: the neurons of layer `index` get input step t in step t + index + 1.
         first = index + 2
         for what in settings["record"][index]:
-            path = str(job / f"{what}.{index}.npy")
+            path = str(folder / f"{what}.{index}.npy")
             if what == "spikes":
                 sink = SpikeSink(path=path, shape=layer.out.shape, first=first)
                 (network if layer is network.out_layer else layer).out.connect(sink.a_in)
@@ -138,7 +164,7 @@ def _build(job: Path, settings: dict[str, Any]) -> Any:
     return network
 
 
-def _run(job: Path, network: Any, steps: int, stock: bool) -> None:
+def _run(job: Path, network: Any, settings: dict[str, Any]) -> None:
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv
@@ -147,14 +173,14 @@ def _run(job: Path, network: Any, steps: int, stock: bool) -> None:
     from netx_export.lava_processes.conv import PySparseConvModel
 
     models = {}
-    if not stock:
+    if not settings["stock"]:
         lava_channels.install()
         models[Conv] = PySparseConvModel
     run_cfg = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
     over = threading.Event()
     threading.Thread(target=_watch_workers, args=(job, network, over), daemon=True).start()
     try:
-        network.run(condition=RunSteps(num_steps=steps), run_cfg=run_cfg)
+        network.run(condition=RunSteps(num_steps=settings["steps"]), run_cfg=run_cfg)
     except BaseException:
         _fail(job, _worker_tracebacks(network) or traceback.format_exc())
     over.set()

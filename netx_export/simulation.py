@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from netx_export.files import replacing
-from netx_export.network import Network, NetworkError, Pool
+from netx_export.network import Dense, Network, NetworkError, Pool
 from netx_export.netx import worst_case_current
 
 BACKENDS = ("lava", "fast")
@@ -129,7 +129,10 @@ def _largest_change(network: Network, low: int, high: int) -> int | float:
     payload = max(-low, high)
     for layer in network:
         if layer.neuron is not None:
-            return worst_case_current(layer, payload, signed=low < 0, time_steps=1)
+            change = worst_case_current(layer, payload, signed=low < 0, time_steps=1)
+            # Lava adds up dense weights that fill 8 bits, and scales the sum down: there a weight of 1 is 128, not 64.
+            lone_bits = isinstance(layer, Dense) and layer.weight is not None and layer.weight.max() == 1
+            return 2 * change if lone_bits else change
         if isinstance(layer, Pool):
             payload *= layer.kernel[0] * layer.kernel[1]
     return 0

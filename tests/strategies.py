@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 from hypothesis import strategies as st
 
-from netx_export.network import Conv, Dense, Flatten, Layer, Network, Neuron, Shape, conv_shape
+from netx_export.network import BIAS_MAX, BIAS_MIN, Conv, Dense, Flatten, Layer, Network, Neuron, Shape, conv_shape
 from netx_export.netx import STATE_MAX, worst_case_current
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -40,7 +40,8 @@ def neurons(draw: st.DrawFn, shape: Shape) -> Neuron:
     bias = None
     if draw(st.booleans()):
         kind = draw(st.sampled_from((shape[:1], shape)))
-        bias = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).integers(-20, 40, size=kind)
+        low, high = draw(st.sampled_from(((-20, 40), (-20, 40), (BIAS_MIN, BIAS_MAX))))
+        bias = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).integers(low, high, size=kind, endpoint=True)
     return Neuron(
         threshold=draw(neuron_values(shape, st.integers(0, 400) | st.just(131071), 400)),
         current_decay=draw(neuron_values(shape, decays, 4096)),

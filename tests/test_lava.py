@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import reference
@@ -209,8 +210,8 @@ def misbehave(name):
     (folder / "segments").write_text("".join(str(p) for p in Path("/dev/shm").glob(name + "*")))
     {action}
 
-def build(job, settings, build=child._build):
-    network = build(job, settings)
+def build(arrays, settings, build=child._build):
+    network = build(arrays, settings)
     (folder / "name").write_text(settings["name"])
     from lava.proc.lif.models import PyLifResetModelBitAcc as Model
     def run_spk(self, run_spk=Model.run_spk):
@@ -294,6 +295,17 @@ def test_failure_is_told_and_leaves_nothing(
 
 @needs_linux
 @pytest.mark.lava
+def test_failure_in_one_of_several_runs_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error in a run's own process is told, and neither the processes of that run nor the rest go on."""
+    command = misbehaving(tmp_path, BROKEN)
+    monkeypatch.setattr(lava_backend, "_command", lambda job, inherited: [*command, str(job), str(inherited)])
+    with pytest.raises(SimulationError, match=r"^Lava failed: ValueError: broken on purpose"):
+        lava_backend.simulate_each([(tmp_path / "a.net", np.ones((1, 1, 9), int))] * 3, progress=False, time_limit=60)
+    assert left_behind(tmp_path) == []
+
+
+@needs_linux
+@pytest.mark.lava
 def test_time_limit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run over its time limit, here still starting, is ended with one clear line."""
     command = misbehaving(tmp_path, "pass")
@@ -364,11 +376,41 @@ def test_wrong_inputs_are_refused_in_one_line(inputs: np.ndarray, message: str) 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["pool", "average"])
+def test_layers_that_lava_does_not_run_are_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line before Lava starts: the file, the layer, what to do; `fast`, which it names, runs the file."""
+    path = tmp_path / "a.net"
+    netx.write(conv_network(np.random.default_rng(0), "count"), path)
+    with h5py.File(path, "r+") as file:
+        del file["layer/4"], file["layer/3"]
+        last = file.create_group("layer/3")
+        last["type"], last["shape"] = kind, [4, 1, 1]
+        if kind == "pool":
+            last["kernelSize"], last["stride"], last["padding"], last["weight"] = 3, 3, 0, 2
+            last["neuron/type"] = "CUBA"
+            last["neuron/iDecay"], last["neuron/vDecay"], last["neuron/vThMant"] = 4096, 0, 10
+    monkeypatch.setattr(lava_backend, "_supervise", lambda *_: pytest.fail("Lava was started"))
+    inputs = np.ones((1, 2, 7, 5, 3), int)
+    with pytest.raises(NetworkError, match=rf"a\.net: layer/3/type: lava-dl's loader runs no {kind} layer") as caught:
+        simulate(path, inputs, "lava", progress=False)
+    assert str(caught.value).endswith("or run this file with --backend fast")
+    assert "\n" not in str(caught.value)
+    shape = (1, 4, 3) if kind == "average" else (1, 4, 1, 1, 3)
+    assert simulate(path, inputs, "fast", progress=False, device="cpu").spikes.shape == shape
+
+
 def test_input_beyond_lavas_integers_is_refused(tmp_path: Path) -> None:
-    """Graded input that Lava would add up in too few bits is refused before Lava starts; 64 * 64 * x < 2**31."""
+    """Graded input that Lava would add up in too few bits is refused before Lava starts; 64 * 64 * x < 2**31.
+
+    A dense weight of 1 is added up as 128, and so x may be half of what 64 * 1 * x < 2**31 would allow.
+    """
     netx.write(dense_network(), tmp_path / "a.net")
     with pytest.raises(NetworkError, match=r"values 0..524288 .* by 2147483648 in a time step"):
         simulate(tmp_path / "a.net", np.full((1, 1, 1), 1 << 19), progress=False)
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        file["layer/1/weight"][...] = 1
+    with pytest.raises(NetworkError, match=r"values 0..16777216 .* by 2147483648 in a time step"):
+        simulate(tmp_path / "a.net", np.full((1, 1, 1), 1 << 24), progress=False)
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:

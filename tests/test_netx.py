@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import assert_same, networks
 
-from netx_export import netx
+from netx_export import fast_backend, lava_backend, netx
 from netx_export.network import Average, Conv, Dense, Flatten, Network, NetworkError, Neuron, Pool, conv_shape
 
 IF = Neuron(100)
@@ -929,6 +930,140 @@ def test_input_shape_asked_for_must_be_the_files(path: Path) -> None:
     assert netx.read(path, in_shape=(1, 5, 4)).in_shape == (1, 5, 4)
     with pytest.raises(NetworkError, match=r"is \(1, 5, 4\), but the input shape asked for is \(1, 4, 5\)"):
         netx.read(path, in_shape=(1, 4, 5))
+
+
+# ---------------------------------------------------------------------------------------------- against Lava itself
+
+POINT = CONV | {"weight": np.full((2, 2, 1, 1), 40.5)}
+FLATTEN = {"type": "flatten"}
+UNUSUAL: dict[str, tuple[dict[str, Any], ...]] = {
+    "late recurrence": (RECURRENT | {"delay": [[1.5, 2], [3, 99]], "neuron/vThMant": [500, 90]}, SQUARE),
+    "late recurrence, no positive weight": (
+        RECURRENT | {"weight": [[-2, 0], [-4, -4]], "weight_rec": [[-64, 0], [0, -2]], "bias": 3, "delay": 1},
+    ),
+    "entries in between": (
+        *(IMAGE, FLATTEN, CONV, {"type": "input", "shape": [9]}, {"type": "foo"}),
+        *(POINT | {"bias": np.array([40000.7, -3])}, FLATTEN, {"type": "input"}, DENSE | {"weight": np.full(8, 30.0)}),
+        *({"type": "input"}, SQUARE | {"neuron/vThMant": -3}, FLATTEN),
+    ),
+    "another input than stated": (IMAGE, FLATTEN, DENSE | {"neuron/vThMant": np.array([1, 2000], np.int16)}),
+    "values spread over maps": (
+        IMAGE,
+        CONV | {"neuron/vThMant": [[1, 90], [30, 5]], "neuron/iDecay": [[[1, 90]]], "bias": [[5], [90]]},
+        FLATTEN,
+    ),
+    "clipped": (DENSE | {"weight": np.array([[300, -300, 2], [2, 4, 6]])},),
+    "no neuron": ({field: value for field, value in DENSE.items() if not field.startswith("neuron")},),
+}
+
+
+@pytest.mark.lava
+@pytest.mark.filterwarnings("ignore::netx_export.netx.NetxWarning")
+def test_unusual_files_run_as_they_are_read(tmp_path: Path) -> None:
+    """Spikes, u and v of what lava-dl's loader makes of them are those of the network read."""
+    rng = np.random.default_rng(0)
+    runs = []
+    for name, layers in UNUSUAL.items():
+        path = foreign(tmp_path / f"{name}.net", *layers)
+        runs.append((path, rng.integers(0, 2, (3, *netx.read(path).in_shape, 7))))
+    everything = ("spikes", "u", "v")
+    for (path, inputs), lavas in zip(
+        runs, lava_backend.simulate_each(runs, record=everything, progress=False), strict=True
+    ):
+        ours = fast_backend.simulate(path, inputs, record=everything, progress=False, device="cpu")
+        assert ours.record["u." + str(netx.read(path).numbers[-1])].any(), path
+        np.testing.assert_array_equal(ours.spikes, lavas.spikes, err_msg=path.name)
+        np.testing.assert_array_equal(ours.readout, lavas.readout, err_msg=path.name)
+        assert ours.record.keys() == lavas.record.keys()
+        for record in ours.record:
+            np.testing.assert_array_equal(ours.record[record], lavas.record[record], err_msg=f"{path.name} {record}")
+
+
+ATTEMPT = """
+import os, sys, traceback
+import numpy as np
+from netx_export import lava_child
+lava_child.load()
+from lava.lib.dl import netx
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.io.source import RingBuffer
+
+def attempt(path):
+    network = netx.hdf5.Network(path, reset_interval=4, reset_offset=1)
+    source = RingBuffer(data=np.ones((*network.inp.shape, 4)))
+    source.s_out.connect(network.inp)
+    network.run(condition=RunSteps(num_steps=4), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+    ran = [isinstance(layer.neuron.v.get(), np.ndarray) for layer in network.layers]  # else it is the initial 0
+    network.stop()
+    return "ran" if all(ran) else "ran a part"
+
+for path in sys.argv[2:]:
+    sys.stdout.flush()
+    if os.fork() == 0:
+        os.setpgid(0, 0)
+        lava_child._name_shared_memory(sys.argv[1])
+        try:
+            said = attempt(path)
+        except BaseException as error:
+            said = type(error).__name__
+        print("ATTEMPT", said, flush=True)
+        os.kill(0, 9)
+    process, _ = os.wait()
+    lava_child.kill_group(process)
+    lava_child.remove_shared_memory(sys.argv[1])
+"""
+FAILING = [
+    ((POOL,), "NotImplementedError"),
+    (({"type": "average", "shape": [1]},), "NotImplementedError"),
+    ((DENSE, {"type": "concat"}), "NotImplementedError"),
+    ((DENSE, {"type": "convT"}), "NotImplementedError"),
+    ((DENSE, {"type": "unpool"}), "NotImplementedError"),
+    ((DENSE, {"type": "dense_comp"}), "AttributeError"),
+    (({"type": "foo"}, DENSE), "UnboundLocalError"),
+    (({"type": "input", "shape": [3], **NEURON}, DENSE), "NotImplementedError"),
+    # What comes in between is not connected to what was before, and Lava leaves out one side.
+    ((DENSE, {"type": "input", "shape": [2], **NEURON}, SQUARE), "ran a part"),
+    ((DENSE, FLATTEN, SQUARE), "TransposeShapeError"),
+    ((IMAGE, CONV, DENSE | {"weight": np.ones((2, 4))}), "AssertionError"),
+    ((DENSE | {"neuron/messageBits": 0},), "TypeError"),
+    ((DENSE | {"weight": np.zeros((2, 3))},), "OverflowError"),
+    ((DENSE | {"weight": np.ones((3, 3))},), "RuntimeError"),
+    ((DENSE | {"weight": np.ones((2, 3, 1))},), "ValueError"),
+    ((DENSE | {"delay": -1},), "ValueError"),
+    ((DENSE | {"delay": [1]},), "RuntimeError"),
+    ((RECURRENT | {"weight": np.ones((2, 3)), "delay": 1},), "ValueError"),
+    ((RECURRENT | {"weight_rec": np.ones(4)},), "ValueError"),
+    ((DENSE | {"bias": [1, 2, 3]},), "ValueError"),
+    ((DENSE | {"neuron/vThMant": 80.0},), "RuntimeError"),
+    ((DENSE | {"neuron/iDecay": 80.0},), "RuntimeError"),
+    ((DENSE | {"neuron/iDecay": [1, 2, 3]},), "RuntimeError"),
+    ((DENSE | {"neuron/vThMant": [[1]]},), "RuntimeError"),
+    ((DENSE | {"shape": [2.0]},), "ValueError"),
+    ((IMAGE | {"shape": [3, 3]}, CONV), "ValueError"),
+    ((IMAGE, CONV | {"stride": 1.0}), "ValueError"),
+    ((IMAGE, CONV | {"stride": [1]}), "IndexError"),
+    ((IMAGE, CONV | {"groups": [1]}), "IndexError"),
+    ((IMAGE, CONV | {"groups": 1.0}), "ValueError"),
+    ((IMAGE, CONV | {"bias": 1}), "IndexError"),
+    ((IMAGE, CONV | {"bias": [1, 2, 3]}), "RuntimeError"),
+    ((IMAGE, CONV | {"bias": np.ones((1, 1, 2))}), "RuntimeError"),
+    ((IMAGE, {k: v for k, v in CONV.items() if not k.startswith("neuron")}), "KeyError"),
+]
+
+
+@pytest.mark.lava
+@pytest.mark.filterwarnings("ignore::netx_export.netx.NetxWarning")
+def test_what_is_refused_fails_in_lava(tmp_path: Path) -> None:
+    """Files that cannot be read, or not for Lava, do not run in Lava either, or not with all of their layers."""
+    paths = [foreign(tmp_path / f"{number}.net", *layers) for number, (layers, _) in enumerate(FAILING)]
+    for path in paths:
+        with pytest.raises(NetworkError):
+            netx.read(path, for_lava=True)
+    command = [sys.executable, "-c", ATTEMPT, f"netx-{secrets.token_hex(6)}", *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, start_new_session=True)
+    said = [line.partition("ATTEMPT ")[2] for line in done.stdout.splitlines() if "ATTEMPT " in line]
+    assert said == [expected for _, expected in FAILING], done.stderr
 
 
 # ---------------------------------------------------------------------------------------------- document and table

@@ -21,11 +21,11 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 class ArraySource(AbstractProcess):
     """Sends row t - 1 of the array at `path` in time step t, and zeros after the last row.
 
-    The number of time steps done is kept in the one-element array at `progress`.
+    The number of time steps done, with `steps_before` this run, is kept in the one-element array at `progress`.
     """
 
-    def __init__(self, *, path: str, progress: str, shape: tuple[int, ...]) -> None:
-        super().__init__(path=path, progress=progress, shape=shape)
+    def __init__(self, *, path: str, progress: str, steps_before: int, shape: tuple[int, ...]) -> None:
+        super().__init__(path=path, progress=progress, steps_before=steps_before, shape=shape)
         self.s_out = OutPort(shape=shape)
 
 
@@ -39,11 +39,12 @@ class PyArraySource(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.rows = np.load(proc_params["path"], mmap_mode="r")
         self.done = np.load(proc_params["progress"], mmap_mode="r+")
+        self.steps_before = proc_params["steps_before"]
         self.blank = np.zeros(self.rows.shape[1:], self.rows.dtype)
 
     def run_spk(self) -> None:
         row = self.time_step - 1
-        self.done[0] = row
+        self.done[0] = self.steps_before + row
         self.s_out.send(self.rows[row] if row < len(self.rows) else self.blank)
 
 
