@@ -11,38 +11,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hw_profiles.energy import Activity, Cost, Figure, cost, synaptic_operations
     from hw_profiles.placement import Placement, place
     from hw_profiles.profile import Fact, Profile, ProfileError, describe, json_schema, load, names
     from hw_profiles.rules import Finding, Report, check
 
 _HOME = {
+    "Activity": "energy",
+    "Cost": "energy",
     "Fact": "profile",
+    "Figure": "energy",
     "Finding": "rules",
     "Placement": "placement",
     "Profile": "profile",
     "ProfileError": "profile",
     "Report": "rules",
     "check": "rules",
+    "cost": "energy",
     "describe": "profile",
     "json_schema": "profile",
     "load": "profile",
     "names": "profile",
     "place": "placement",
+    "synaptic_operations": "energy",
 }
 
 __all__ = [
+    "Activity",
+    "Cost",
     "Fact",
+    "Figure",
     "Finding",
     "Placement",
     "Profile",
     "ProfileError",
     "Report",
     "check",
+    "cost",
     "describe",
     "json_schema",
     "load",
     "names",
     "place",
+    "synaptic_operations",
 ]
 
 

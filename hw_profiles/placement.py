@@ -397,6 +397,14 @@ class Axis:
         """(inputs,): how many outputs of the tile each input reaches."""
         return ((self.target >= tile[0]) & (self.target < tile[1])).sum(1)
 
+    @property
+    def matrix(self) -> np.ndarray:
+        """(inputs, outputs): 1 where an input reaches an output."""
+        matrix = np.zeros((len(self.target), self.outputs))
+        at, tap = np.nonzero(self.target >= 0)
+        matrix[at, self.target[at, tap]] = 1
+        return matrix
+
     def reach(self, tile: Range) -> _Reach:
         """What a tile of outputs sees."""
         low = max(0, tile[0] * self.stride - self.padding)
@@ -440,6 +448,32 @@ def _counts(size: int) -> Iterator[int]:
         count = -(-size // (largest - 1))
 
 
+class Geometry:
+    """Which neurons the inputs of a conv or dense layer reach.
+
+    Attributes
+    ----------
+    conv : bool
+        The other attributes are those of a convolution only.
+    axes : list of Axis
+        Rows and columns.
+    groups, fan, group : int
+        Groups, and input and output channels of one.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.conv = layer.kind == "conv"
+        if self.conv:
+            kernel, dilation = layer.weight.shape[2:], getattr(layer, "dilation", (1, 1))
+            sizes = zip(layer.in_shape[1:], layer.shape[1:], kernel, layer.stride, layer.padding, dilation, strict=True)
+            self.axes = [Axis(*size) for size in sizes]
+            self.groups, self.fan, self.group = layer.groups, layer.weight.shape[1], layer.shape[0] // layer.groups
+
+    def sources_of(self, channels: Range) -> Range:
+        """Input channels that a range of output channels gets."""
+        return channels[0] // self.group * self.fan, ((channels[1] - 1) // self.group + 1) * self.fan
+
+
 class _Target:
     """A layer with neurons on Loihi, and what its parts take of a core."""
 
@@ -452,28 +486,13 @@ class _Target:
         delays = [getattr(layer, name, None) for name in ("delay", "recurrent_delay")]
         delayed = any(delay is not None and np.any(delay) for delay in delays)
         self.delay_bits = (facts.delay_max.value or 0).bit_length() if delayed else 0
-        self.conv = layer.kind == "conv"
+        self.geometry = Geometry(layer)
         self.sources = math.prod(layer.in_shape)
         self.recurrent = getattr(layer, "recurrent", None) is not None
-        if self.conv:
-            kernel = layer.weight.shape[2:]
-            self.rows, self.columns = (
-                Axis(layer.in_shape[1 + i], layer.shape[1 + i], kernel[i], layer.stride[i], layer.padding[i],
-                     getattr(layer, "dilation", (1, 1))[i])
-                for i in range(2)
-            )  # fmt: skip
-            self.fan = layer.weight.shape[1]
-            """Input channels of one output channel."""
-            self.group = layer.shape[0] // layer.groups
-            """Output channels of a group."""
-
-    def sources_of(self, channels: Range) -> Range:
-        """Input channels that a range of output channels gets."""
-        return channels[0] // self.group * self.fan, ((channels[1] - 1) // self.group + 1) * self.fan
 
     def synapses(self, channels: int, rows: _Reach | None, columns: _Reach | None, tile: Shape) -> dict[str, int]:
         """Input axons, memory and format of a part's synapses."""
-        if not self.conv:
+        if not self.geometry.conv:
             axons = self.sources + (self.shape[0] if self.recurrent else 0)
             return {"input axons": axons, "synapse memory": axons * self._bits(channels, 0), "index": 0}
         assert rows is not None
@@ -481,14 +500,15 @@ class _Target:
         # A sparse list: neurons are numbered channels slowest, an index counts from the first one reached.
         last = (channels - 1) * math.prod(tile) + rows.spread * tile[1] + columns.spread
         index = next((bits for bits in INDEX_BITS if 1 << bits > last), last.bit_length())
+        fan = self.geometry.fan
         if self.chunks:
             memory = sum(
-                n * m * self._bits(a * b * self.fan * channels, index)
+                n * m * self._bits(a * b * fan * channels, index)
                 for a, n in rows.taps.items()
                 for b, m in columns.taps.items()
             )
         else:
-            memory = self._bits(self.fan * channels * math.prod(self.layer.weight.shape[2:]), index)
+            memory = self._bits(fan * channels * math.prod(self.layer.weight.shape[2:]), index)
         return {"input axons": len(rows.inputs) * len(columns.inputs), "synapse memory": memory, "index": index}
 
     def _bits(self, synapses: int, index_bits: int) -> int:
@@ -498,7 +518,7 @@ class _Target:
 
     def smallest(self, after: _Split | None) -> dict[str, int]:
         """The most that a single neuron takes, given how the layer after it is cut."""
-        rows, columns = (self.rows.widest(), self.columns.widest()) if self.conv else (None, None)
+        rows, columns = (axis.widest() for axis in self.geometry.axes) if self.geometry.conv else (None, None)
         axons = after.most_axons([[(i, i + 1) for i in range(n)] for n in self.shape]) if after else 0
         # However a layer that feeds itself is cut: parts x their neurons are all neurons at least.
         axons += self.shape[0] if self.recurrent else 0
@@ -520,9 +540,10 @@ class _Split:
     @cached_property
     def reaches(self) -> tuple[list[Any], list[Any]]:
         """What each range of rows and columns sees."""
-        if not self.target.conv:
+        geometry = self.target.geometry
+        if not geometry.conv:
             return [None], [None]
-        return self.target.rows.tiles(self.counts[1]), self.target.columns.tiles(self.counts[2])
+        return geometry.axes[0].tiles(self.counts[1]), geometry.axes[1].tiles(self.counts[2])
 
     def used(self, at: Shape, after: _Split | None) -> dict[str, int]:
         """What one part takes, given how the layer after it is cut."""
@@ -561,9 +582,9 @@ class _Split:
         ranges : sequence of sequence of Range
             Of channels, rows and columns of the layer before: the part made of those that need the most counts.
         """
-        if not self.target.conv:
+        if not self.target.geometry.conv:
             return math.prod(max(stop - start for start, stop in some) for some in ranges) * self.parts
-        fed = [self.target.sources_of(part) for part in self.ranges[0]]
+        fed = [self.target.geometry.sources_of(part) for part in self.ranges[0]]
         feeding = max(sum(low < stop and start < high for low, high in fed) for start, stop in ranges[0])
         pixels = 1
         for reaches, some in zip(self.reaches, ranges[1:], strict=True):
@@ -577,7 +598,7 @@ class _Split:
     def repeats(self) -> tuple[int, int]:
         """How often inputs arrive, and how often weights are stored: what the choice among equal splits goes by."""
         rows, columns = self.reaches
-        if not self.target.conv:
+        if not self.target.geometry.conv:
             return self.parts, 1
         inputs = self.counts[0] * sum(len(r.inputs) for r in rows) * sum(len(c.inputs) for c in columns)
         return inputs, self.counts[1] * self.counts[2]
@@ -636,6 +657,14 @@ def _place_on_loihi(layers: Sequence[Any], profile: Profile) -> Placement:
     return Placement(profile, cores, tuple(reversed(demands)))
 
 
+def per_neuron(layer: Any, value: int | np.ndarray) -> np.ndarray:
+    """One number for all neurons, one a channel or one a neuron, as one a neuron, (neurons,)."""
+    array = np.asarray(value)
+    if array.ndim == 1:
+        array = array.reshape(-1, *(1,) * (len(layer.shape) - 1))
+    return np.broadcast_to(array, layer.shape).ravel()
+
+
 def _order(part: Part) -> tuple[Any, ...]:
     return part.layer, part.span
 
@@ -664,14 +693,12 @@ def _fewest_parts(target: _Target, limits: Mapping[str, int | None], after: _Spl
 
 def _parts(split: _Split, after: _Split | None) -> Iterator[Part]:
     target = split.target
-    thresholds = np.asarray(target.layer.neuron.threshold)
-    if thresholds.ndim:
-        thresholds = np.broadcast_to(thresholds.reshape(*thresholds.shape, *(1,) * (3 - thresholds.ndim)), target.shape)
+    thresholds = per_neuron(target.layer, target.layer.neuron.threshold).reshape(target.shape)
     for at in itertools.product(*(range(count) for count in split.counts)):
         used = split.used(at, after)
         index = used.pop("index")
         span = tuple(split.ranges[axis][i] for axis, i in enumerate(at))
-        mine = thresholds[tuple(slice(*r) for r in span)] if thresholds.ndim else thresholds
+        mine = thresholds[tuple(slice(*one) for one in span)]
         formats = frozenset({(target.index, index, target.delay_bits)})
         yield Part(target.index, target.name, span, used, frozenset(np.unique(mine).tolist()), formats)
 

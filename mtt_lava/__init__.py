@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mtt_lava.model import Model, SpikingNetwork, load_model, model_names
     from mtt_lava.run import Run, Settings, load_run
     from mtt_lava.temporal import Sampler, transform
+    from mtt_lava.tradeoff import Sweep, sweep
     from mtt_lava.training import train
 
 _HOME = {
@@ -33,6 +34,7 @@ _HOME = {
     "Sampler": "temporal",
     "Settings": "run",
     "SpikingNetwork": "model",
+    "Sweep": "tradeoff",
     "evaluate": "evaluation",
     "export": "deploy",
     "frames": "data",
@@ -41,6 +43,7 @@ _HOME = {
     "model_names": "model",
     "open_dataset": "data",
     "prove": "deploy",
+    "sweep": "tradeoff",
     "to_network": "deploy",
     "train": "training",
     "transform": "temporal",
@@ -55,6 +58,7 @@ __all__ = [
     "Sampler",
     "Settings",
     "SpikingNetwork",
+    "Sweep",
     "evaluate",
     "export",
     "frames",
@@ -63,6 +67,7 @@ __all__ = [
     "model_names",
     "open_dataset",
     "prove",
+    "sweep",
     "to_network",
     "train",
     "transform",

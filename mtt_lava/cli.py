@@ -176,6 +176,40 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+# ------------------------------------------------------------------------------------------------ sweep
+
+
+def _add_sweep(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "sweep",
+        _sweep,
+        "Energy against accuracy: accuracy, spikes, energy and time of a run at every number of time steps, and which "
+        "of these are worth choosing.",
+        "mtt sweep runs/digits --profile loihi1 --time-steps 1,2,4,8,16 --out sweep",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
+    parser.add_argument("--time-steps", type=_steps, default=[1, 2, 4, 8, 16, 32], metavar="T,T,...")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    parser.add_argument("--out", metavar="DIR", help="folder to write: sweep.png, sweep.json, index.html")
+    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from mtt_lava import load_run, sweep
+    from mtt_lava.evaluation import open_test_split
+
+    run = load_run(args.run)
+    result = sweep(run, args.time_steps, args.profile, open_test_split(run, args.root))
+    print(result)
+    if args.out:
+        print(f"page: {result.save(Path(args.out))}")
+    if args.json:
+        _write_json(args.json, result.to_dict())
+    return 0
+
+
 # ------------------------------------------------------------------------------------------------ simulate
 
 
@@ -248,7 +282,7 @@ def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
     return 0
 
 
-# ------------------------------------------------------------------------------------------------ check, profiles
+# ------------------------------------------------------------------------------------------------ check, cost, profiles
 
 
 def _add_check(commands: Any) -> None:
@@ -263,6 +297,7 @@ def _add_check(commands: Any) -> None:
     parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: the one named in the file)")
     parser.add_argument("--time-steps", type=int, metavar="T", help="time steps a sample (default: those in the file)")
     parser.add_argument("--input-payload", type=int, metavar="N", help="largest value in the input (1: binary spikes)")
+    parser.add_argument("--picture", metavar="FILE.png", help="draw the chip with its cores filled")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -278,7 +313,71 @@ def _check(args: argparse.Namespace) -> int:
     payload = args.input_payload or network.info.get("input_max")
     report = hw_profiles.check(network, hw_profiles.load(profile), time_steps, payload)
     print(json.dumps(report.to_dict(), indent=2) if args.json else report)
+    if args.picture:
+        _draw_placement(report.placement, args.picture)
     return 0 if report.fits else 1
+
+
+def _draw_placement(placement: Any, path: str) -> None:
+    from mtt_lava.pictures import placement_figure, save_figure
+
+    save_figure(placement_figure(placement), Path(path))
+
+
+def _add_cost(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "cost",
+        _cost,
+        "What input costs on a chip: runs it, counts every spike, and estimates operations, messages, energy and time.",
+        "mtt cost digits.net input.npy --profile loihi1",
+    )
+    parser.add_argument("network", metavar="NET", help="NetX file")
+    parser.add_argument("input", metavar="INPUT", help="as for mtt simulate")
+    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: the one named in the file)")
+    parser.add_argument("--backend", default="fast", metavar="NAME", help="fast, lava or event (default fast)")
+    parser.add_argument(
+        "--sanafe", action="store_true", help="second opinion of SANA-FE on the first sample (Loihi 1; extra 'sanafe')"
+    )
+    parser.add_argument("--picture", metavar="FILE.png", help="draw the chip with its cores filled")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _cost(args: argparse.Namespace) -> int:
+    import hw_profiles
+    from netx_export import NetworkError, read
+    from netx_export.activity import measure
+    from netx_export.event_backend import load_events
+    from netx_export.simulation import load_inputs
+
+    network = read(args.network)
+    profile = args.profile or network.info.get("profile")
+    if profile is None:
+        raise NetworkError(f"{args.network}: names no profile: give one with --profile NAME")
+    chip = hw_profiles.load(profile)
+    placement = hw_profiles.place(network, chip)
+    if args.backend == "event":
+        if args.sanafe:
+            raise NetworkError("--sanafe runs time steps: use --backend fast")
+        activity = measure(args.network, load_events(args.input), args.backend, profile=profile)
+    else:
+        inputs = load_inputs(args.input)
+        activity = measure(args.network, inputs, args.backend)
+    result = hw_profiles.cost(network, activity, chip, placement)
+    opinion = None
+    if args.sanafe:
+        from hw_profiles.second_opinion import sanafe
+
+        first = hw_profiles.cost(network, measure(args.network, inputs[:1], args.backend), chip, placement)
+        opinion = sanafe(network, placement, inputs[0], first)
+    if args.json:
+        content = {"cost": result.to_dict(), "placement": placement.to_dict()}
+        print(json.dumps(content | ({"sanafe": opinion.to_dict()} if opinion else {}), indent=2))
+    else:
+        print("\n".join(str(part) for part in (result, placement, opinion) if part is not None))
+    if args.picture:
+        _draw_placement(placement, args.picture)
+    return 0
 
 
 def _add_profiles(commands: Any) -> None:
@@ -287,11 +386,15 @@ def _add_profiles(commands: Any) -> None:
     )
     parser.add_argument("profile", nargs="?", metavar="NAME", help="a name or a TOML file")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of profile files, for editors")
 
 
 def _profiles(args: argparse.Namespace) -> int:
     import hw_profiles
 
+    if args.schema:
+        print(json.dumps(hw_profiles.json_schema(), indent=2))
+        return 0
     if args.profile is not None:
         profile = hw_profiles.load(args.profile)
         print(profile.model_dump_json(indent=2) if args.json else hw_profiles.describe(profile))
@@ -481,6 +584,12 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
         return 2
 
 
+_COMMANDS = (
+    *(_add_train, _add_evaluate, _add_simulate, _add_check, _add_cost, _add_sweep),
+    *(_add_profiles, _add_bench, _add_demo),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mtt`; returns the exit code."""
     parser = _Parser(
@@ -489,7 +598,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Example: mtt demo",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_train, _add_evaluate, _add_simulate, _add_check, _add_profiles, _add_bench, _add_demo):
+    for add in _COMMANDS:
         add(commands)
     return _run(parser, arguments)
 

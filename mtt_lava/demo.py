@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import time
@@ -13,6 +12,7 @@ from mtt_lava.bench import Comparison, machine, methods
 from mtt_lava.data import open_dataset, picture
 from mtt_lava.deploy import Proof, export, prove
 from mtt_lava.evaluation import table
+from mtt_lava.page import block, image, page
 from mtt_lava.run import Settings, load_run
 from netx_export import layer_table
 from netx_export.files import replacing
@@ -62,16 +62,12 @@ def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Path:
     if not all(proof.exact for proof in proofs):
         raise NetworkError("the exported network does not fire as the trained one does: please report this")
     print(f"\n4. Does it fit?\n{report}")
-    page = out / "index.html"
+    target = out / "index.html"
     seconds = time.perf_counter() - start
-    with replacing(page) as temporary:
+    with replacing(target) as temporary:
         temporary.write_text(_page(comparison, layer_table(network), proofs, report, seconds), encoding="utf-8")
-    print(f"\nPage: {page} ({seconds:.0f} s)")
-    return page
-
-
-def _image(data: bytes, text: str) -> str:
-    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+    print(f"\nPage: {target} ({seconds:.0f} s)")
+    return target
 
 
 def _recordings() -> bytes:
@@ -87,27 +83,19 @@ def _recordings() -> bytes:
 
 
 def _page(comparison: Comparison, layers: str, proofs: list[Proof], report: hw_profiles.Report, seconds: float) -> str:
-    def block(text: object) -> str:
-        return f"<pre>{html.escape(str(text))}</pre>"
-
     spikes = "\n\n".join(
         f"{method.upper()}\n{table(next(iter(seeds.values())))}" for method, seeds in comparison.points.items()
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>MTT-Lava demo</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-pre {{ background: #f4f4f4; padding: 1rem; white-space: pre-wrap; font-size: 13px; line-height: 1.35; }}
-img {{ max-width: 100%; image-rendering: pixelated; }}
-</style></head><body>
-<h1>One training, any number of time steps</h1>
+    return page(
+        "MTT-Lava demo",
+        f"""<h1>One training, any number of time steps</h1>
 <p>{MODEL}, integrate-and-fire, bias-free, 8-bit weights, trained on {DATA}:
 handwritten digits before a simulated event camera that makes three saccades.</p>
-{_image(_recordings(), "Eight recordings of the data set")}
+{image(_recordings(), "Eight recordings of the data set")}
 <h2>Accuracy at any T</h2>
 <p>Both networks were trained at T = {comparison.settings.time_steps}; MTT ran its stages at random numbers of time
 steps meanwhile.</p>
-{_image(comparison.picture.read_bytes(), "Accuracy against the number of time steps")}
+{image(comparison.picture.read_bytes(), "Accuracy against the number of time steps")}
 {block(spikes)}
 <h2>The same spikes on Lava</h2>
 <p>Exported as NetX HDF5, loaded by lava-dl's own loader, run on Lava's fixed-point simulation of Loihi, and compared
@@ -116,6 +104,5 @@ with the trained network bit by bit.</p>
 {block(chr(10).join(str(proof) for proof in proofs))}
 <h2>Does it fit the chip?</h2>
 {block(report)}
-<p>Made in {seconds:.0f} s on {html.escape(machine())} by <code>mtt demo</code>.</p>
-</body></html>
-"""
+<p>Made in {seconds:.0f} s on {html.escape(machine())} by <code>mtt demo</code>.</p>""",
+    )

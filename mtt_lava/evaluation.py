@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,8 +13,10 @@ from tqdm import tqdm
 import hw_profiles
 from mtt_lava.data import Dataset, frames, open_dataset
 from mtt_lava.run import Run, RunError
+from netx_export.activity import event_activity
 from netx_export.event_backend import Events, EventSimulation
 from netx_export.event_backend import simulate as simulate_events
+from netx_export.network import Network
 
 BATCH_FRAMES = 2000
 """Frames run at once: bounds the memory at any T."""
@@ -39,6 +40,8 @@ class Point:
         neuron within the kernel's reach.
     readout : numpy.ndarray
         (N, classes): spike counts or voltages. Not in the JSON.
+    activity : hw_profiles.Activity or None
+        Mean spikes of every neuron: what a chip's cost is computed from. Not in the JSON.
     spike_difference : float or None
         From the event-driven run: sum |s0 - s| / sum s0 over the output spike counts, s0 the event-driven ones.
     """
@@ -50,10 +53,11 @@ class Point:
     synops: dict[str, float]
     readout: np.ndarray = field(repr=False, compare=False)
     spike_difference: float | None = None
+    activity: hw_profiles.Activity | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {name: value for name, value in self.__dict__.items() if name != "readout"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("readout", "activity")}
 
 
 def spike_difference(reference: np.ndarray, other: np.ndarray) -> float:
@@ -107,36 +111,6 @@ def run_network(run: Run, inputs: torch.Tensor, spikes: bool = False) -> tuple[t
     recorded: list[torch.Tensor] | None = [] if spikes else None
     with torch.no_grad():
         return run.network(inputs.float(), spikes=recorded), recorded or []
-
-
-@contextmanager
-def _counted_synops(run: Run, totals: list[float]) -> Iterator[None]:
-    """Add the synaptic operations of every forward pass to `totals`, one for each layer with trained weights."""
-
-    def counter(number: int) -> Any:
-        def count(synapse: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-            charge = inputs[0].sum(-1)
-            if charge.dim() == 2:
-                totals[number] += float(charge.double().sum()) * synapse.out_channels
-                return
-            charge = charge.sum(0).double()
-            kernel, stride, padding = synapse.weight.shape[2:4], synapse.stride[:2], synapse.padding[:2]
-            dilation = synapse.dilation[:2]
-            windows = torch.nn.functional.unfold(
-                charge[:, None], kernel, dilation=dilation, padding=padding, stride=stride
-            )
-            totals[number] += float(windows.sum()) * synapse.out_channels / synapse.groups
-
-        return count
-
-    hooks = [
-        block.synapse.register_forward_pre_hook(counter(number)) for number, block in enumerate(run.network.weighted)
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def to_events(dataset: Dataset, chosen: Sequence[int] | None = None) -> Events:
@@ -201,22 +175,34 @@ def evaluate_events(
         more["thresholds"] = [layer.neuron.threshold / scale for (layer, _), scale in zip(layers, scales, strict=True)]  # type: ignore[union-attr]
     elif hw_profiles.load(run.settings.profile).facts.clocked.value is False:
         more["profile"] = run.settings.profile
+    events = to_events(dataset)
     result: EventSimulation = simulate_events(
-        network, to_events(dataset), reset=network.reset, progress=progress, **more
+        network, events, reset=network.reset, record=("spikes",), progress=progress, **more
     )
-    numbers = {layer.name: i for i, layer in enumerate(network.spiking)}
+    activity = event_activity(network, events, result)
+    return _point(run, network, activity, result.readout, dataset.labels, 0.0 if network.readout == "count" else None)
 
-    def mean(counts: np.ndarray, name: str) -> float:
-        return float(counts[:, numbers[name]].mean())
 
+def _point(
+    run: Run,
+    network: Network,
+    activity: hw_profiles.Activity,
+    readout: np.ndarray,
+    labels: np.ndarray,
+    difference: float | None = None,
+) -> Point:
+    layers = [layer.name for layer in network.spiking]
+    spikes = {name: float(each.sum()) for name, each in zip(layers, activity.spikes, strict=True)}
+    synops = dict(zip(layers, hw_profiles.synaptic_operations(network, activity), strict=True))
     return Point(
-        None,
-        float((result.readout.argmax(1) == dataset.labels).mean()),
-        len(dataset),
-        {name: mean(result.spikes_per_layer, name) for name in run.network.spiking_names},
-        {name: mean(result.synops_per_layer, name) for name in run.network.weighted_names},
-        result.readout,
-        0.0 if network.readout == "count" else None,
+        activity.time_steps,
+        float((readout.argmax(1) == labels).mean()),
+        len(labels),
+        {name: spikes[name] for name in run.network.spiking_names},
+        {name: synops[name] for name in run.network.weighted_names},
+        readout,
+        difference,
+        activity,
     )
 
 
@@ -251,34 +237,34 @@ def evaluate(
     >>> for point in evaluate(load_run("runs/nmnist"), [2, 10, 100]):  # doctest: +SKIP
     ...     print(point.time_steps, point.accuracy)
     """
+    from mtt_lava.deploy import to_network
+
     dataset = dataset or open_test_split(run)
-    names = run.network.spiking_names
-    weighted = run.network.weighted_names
     points = []
     total = sum(len(dataset) for _ in time_steps)
     with tqdm(total=total, desc="evaluate", unit="sample", disable=not progress, delay=3) as bar:
         for t in time_steps:
             counts, labels = frames(dataset, t)
-            sums, synops, readouts = [0.0] * len(names), [0.0] * len(weighted), []
+            network = to_network(run, t)
+            # A graded spike is one message; without a clock, or with soft reset, a count is so many events.
+            one_each = network.reset == "zero"
+            most = run.settings.input_max or counts.max()
+            arrived, sums = np.zeros(network.in_shape), [np.zeros(layer.shape) for layer in network.spiking]
+            readouts = []
             batch = max(1, BATCH_FRAMES // t)
             for start in range(0, len(labels), batch):
-                inputs = torch.from_numpy(counts[start : start + batch].astype(np.float32))
-                with _counted_synops(run, synops):
-                    readout, spikes = run_network(run, inputs, spikes=True)
+                inputs = np.minimum(counts[start : start + batch], most)
+                readout, spikes = run_network(run, torch.from_numpy(inputs), spikes=True)
                 readouts.append(readout.numpy())
-                sums = [total + float(layer.sum()) for total, layer in zip(sums, spikes, strict=True)]
+                arrived += (inputs != 0 if one_each else inputs).sum((0, -1))
+                # The neurons of a voltage readout, the last, do not spike.
+                for each, layer in zip(sums, spikes, strict=False):
+                    each += layer.sum((0, -1)).numpy()
                 bar.update(len(inputs))
-            answer = np.concatenate(readouts)
-            points.append(
-                Point(
-                    t,
-                    float((answer.argmax(1) == labels).mean()),
-                    len(labels),
-                    {name: total / len(labels) for name, total in zip(names, sums, strict=True)},
-                    {name: total / len(labels) for name, total in zip(weighted, synops, strict=True)},
-                    answer,
-                )
-            )
+            n = len(labels)
+            graded = bool(most > 1) and one_each
+            activity = hw_profiles.Activity(t, arrived / n, [each / n for each in sums], graded)
+            points.append(_point(run, network, activity, np.concatenate(readouts), labels))
     if event_driven:
         reference = evaluate_events(run, dataset, progress=progress)
         if reference.spike_difference is not None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netx_export.files import replacing
+
+if TYPE_CHECKING:
+    from hw_profiles import Placement
+    from mtt_lava.tradeoff import Sweep
 
 COLOURS = {"sdt": "#c44e52", "nmt": "#dd8452", "mtt": "#4c72b0"}
 
@@ -89,6 +93,106 @@ def paper_figure(accuracies: Mapping[str, np.ndarray], time_steps: Sequence[int]
     axes.set(xlabel="time steps T at inference", ylabel="test accuracy", title=title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
+    return figure
+
+
+def sweep_figure(sweep: Sweep) -> Any:
+    """Accuracy against what it costs, one point a number of time steps, with the Pareto front.
+
+    Parameters
+    ----------
+    sweep : mtt_lava.tradeoff.Sweep
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.subplots()
+    what, prices = sweep.price
+    accuracies = [point.accuracy for point in sweep.points]
+    best = sorted((price, acc) for price, acc, on in zip(prices, accuracies, sweep.front, strict=True) if on)
+    axes.step(*zip(*best, strict=True), where="post", color=COLOURS["mtt"], alpha=0.5, label="Pareto front")
+    axes.plot(prices, accuracies, "o", color=COLOURS["mtt"], label="time steps T")
+    for point, price in zip(sweep.points, prices, strict=True):
+        label = "event" if point.time_steps is None else f"T={point.time_steps}"
+        axes.annotate(label, (price, point.accuracy), xytext=(4, -11), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.02)
+    axes.set(xlabel=what, ylabel="test accuracy", title=f"{sweep.name} on {sweep.report.profile}")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure
+
+
+CHIPS_DRAWN = 8
+
+
+def placement_figure(placement: Placement) -> Any:
+    """The chips of a board with their cores, each filled by as much as it is used.
+
+    Parameters
+    ----------
+    placement : hw_profiles.Placement
+        A core is a box with a bar for each of its resources, in the colours of its layers: how much of the resource is
+        in use; resources whose limit is unknown have no bar. At most `CHIPS_DRAWN` chips are drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch, Rectangle
+
+    facts = placement.profile.facts
+    each = facts.cores_per_chip.value or max((core.number + 1 for core in placement.cores), default=1)
+    chips = min(placement.chips or 1, CHIPS_DRAWN)
+    # Cores stand as tiles do, column after column, where the chip's mesh is known.
+    high = (facts.tiles_north_south.value or 0) * 2 if (facts.cores_per_tile.value or 0) == 4 else 0
+    high = high or (1 if each <= 16 else round((each / 2) ** 0.5))
+    wide = -(-each // high)
+    across = min(chips, 2)
+    down = -(-chips // across)
+    figure = Figure(
+        figsize=(max(5, 0.42 * wide * across) + 1.5, max(1.6, 0.42 * high * down) + 0.9), layout="constrained"
+    )
+    parts = sorted((part for core in placement.cores for part in core.parts), key=lambda part: part.layer)
+    layers = list(dict.fromkeys(part.name for part in parts))
+    colours = {name: colormaps["tab20"](i % 20) for i, name in enumerate(layers)}
+    used = {core.number: core for core in placement.cores}
+    for chip, axes in enumerate(np.ravel(figure.subplots(down, across))):
+        axes.set_axis_off()
+        if chip >= chips:
+            continue
+        for at in range(each):
+            column, row = divmod(at, high)
+            axes.add_patch(Rectangle((column, -row - 1), 0.9, 0.9, fill=False, edgecolor="0.75", linewidth=0.6))
+            if each <= 16:
+                axes.text(column + 0.45, -row - 1.08, str(at), ha="center", va="top", fontsize=8)
+            core = used.get(chip * each + at)
+            if core is None:
+                continue
+            limits = {name: limit for name, limit in core.limits.items() if limit}
+            for i, (name, limit) in enumerate(limits.items()):
+                size, top = 0.9 / len(limits), 0.0
+                for part in core.parts:
+                    tall = 0.9 * part.used[name] / limit
+                    place = (column + i * size, top - row - 1)
+                    axes.add_patch(Rectangle(place, size, tall, facecolor=colours[part.name], linewidth=0))
+                    top += tall
+        axes.set(xlim=(-0.2, wide + 0.1), ylim=(-high - 0.5, 0.1), aspect="equal")
+        if chips > 1:
+            axes.set_title(f"chip {chip}", fontsize=9)
+    names = [] if not placement.cores else [n for n, limit in placement.cores[0].limits.items() if limit is not None]
+    title = str(placement).splitlines()[0]
+    more = f"; {CHIPS_DRAWN} of the chips are drawn" if (placement.chips or 1) > CHIPS_DRAWN else ""
+    figure.suptitle(f"{placement.profile.title}\n{title}{more}\nbars of a core: {', '.join(names)}", fontsize=9)
+    handles = [Patch(color=colours[name], label=name) for name in layers]
+    if handles:
+        figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
     return figure
 
 

@@ -113,8 +113,8 @@ class EventSimulation:
     events : Events or None
         The output events, if recorded.
     record : dict of str to numpy.ndarray
-        If recorded: ``spikes.<layer>``, how many events each neuron emitted, (N, C, H, W) or (N, F) int64, where <layer>
-        is the number of the layer's group in the file.
+        If recorded: ``spikes.<layer>``, how many events each neuron emitted, (N, C, H, W) or (N, F) int64, where
+        <layer> is the number of the layer's group in the file.
     """
 
     counts: np.ndarray

@@ -47,8 +47,9 @@ def fan_out(layer: Layer, weight: np.ndarray | None, c: int, y: int, x: int) -> 
 
 
 class Slow:
-    """Event by event, in plain Python: depth first (what one event causes runs to its end, then the next), or through one
-    queue for all layers in order of time, where of events at the same time the first to come is the first served."""
+    """Event by event, in plain Python: depth first (what one event causes runs to its end, then the next), or through
+    one queue for all layers in order of time, where of events at the same time the first to come is the first served.
+    """
 
     def __init__(
         self, network: Network, reset: str, refractory: int, latency: int, leak: float, bits: int, queue: bool = False

@@ -1,0 +1,164 @@
+"""Energy against accuracy: what a trained run costs on a chip at every number of time steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hw_profiles
+from mtt_lava.data import Dataset
+from mtt_lava.deploy import to_network
+from mtt_lava.evaluation import Point, evaluate, open_test_split
+from mtt_lava.page import block, image, page
+from mtt_lava.pictures import save_figure, sweep_figure
+from mtt_lava.run import Run
+from netx_export.files import replacing
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What `sweep` found.
+
+    Attributes
+    ----------
+    name : str
+        Of the run.
+    report : hw_profiles.Report
+        Whether the network fits the chip.
+    points : tuple of Point
+        One a number of time steps, in order; then, for a chip without a clock, the event-driven run.
+    costs : tuple of hw_profiles.Cost
+        Of the same, on the chip.
+    """
+
+    name: str
+    report: hw_profiles.Report
+    points: tuple[Point, ...]
+    costs: tuple[hw_profiles.Cost, ...]
+
+    @property
+    def price(self) -> tuple[str, list[float]]:
+        """What accuracy is weighed against: energy in nJ a sample, or synaptic operations where no energy is known."""
+        energy = [cost.energy["total"].value for cost in self.costs]
+        if any(value is None for value in energy):
+            return "synaptic operations a sample", [cost.synops for cost in self.costs]
+        status = self.costs[0].energy["total"].status
+        return f"energy a sample, nJ ({status}, lower bound)", [(value or 0) / 1000 for value in energy]
+
+    @property
+    def front(self) -> list[bool]:
+        """Which points are worth choosing: no other is as accurate for less, or more accurate for as little."""
+        _, prices = self.price
+        pairs = [(point.accuracy, -price) for point, price in zip(self.points, prices, strict=True)]
+        return [not any(other != own and other[0] >= own[0] and other[1] >= own[1] for other in pairs) for own in pairs]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        rows = zip(self.points, self.costs, self.front, strict=True)
+        return {
+            "run": self.name,
+            "profile": self.report.profile,
+            "fits": self.report.fits,
+            "points": [point.to_dict() | {"front": best, "cost": cost.to_dict()} for point, cost, best in rows],
+        }
+
+    def __str__(self) -> str:
+        head = ["T", "accuracy", "spikes", "synops", "energy, nJ", "time step, us", "latency, us", "worth it"]
+        rows = [head]
+        for point, cost, best in zip(self.points, self.costs, self.front, strict=True):
+            energy, step = cost.energy["total"].value, cost.time_step.value
+            rows.append(
+                [
+                    "event" if point.time_steps is None else str(point.time_steps),
+                    f"{point.accuracy:.1%}",
+                    f"{cost.spikes:,.0f}",
+                    f"{cost.synops:,.0f}",
+                    _text(energy),
+                    _text(step),
+                    "unknown" if cost.latency.value is None else f"{cost.latency.value:,.1f}",
+                    "*" if best else "",
+                ]
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        cost = self.costs[-1]
+        named = {"energy": cost.energy["total"], "time step": cost.time_step, "latency": cost.latency}
+        notes = [f"{name}: {', '.join(p for p in (f.source, f.status) if p)}" for name, f in named.items()]
+        notes = [
+            note + (f" ({figure.note})" if figure.note else "")
+            for note, figure in zip(notes, named.values(), strict=True)
+        ]
+        verdict = str(self.report).splitlines()[0]
+        title = f"{self.name} on {self.report.profile}, {self.points[0].samples} samples, means of a sample"
+        return "\n".join([title, *lines, *notes, f"* no other point has more accuracy for less {self._what}", verdict])
+
+    @property
+    def _what(self) -> str:
+        return self.price[0].split(" a sample")[0]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``sweep.png``, ``sweep.json`` and ``index.html``, which shows both; returns the page."""
+        folder = Path(folder)
+        save_figure(sweep_figure(self), folder / "sweep.png")
+        with replacing(folder / "sweep.json") as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        picture = image((folder / "sweep.png").read_bytes(), "Accuracy against energy")
+        costs = [block(cost) for cost in self.costs]
+        title = f"{self.name} on {self.report.profile}"
+        with replacing(folder / "index.html") as temporary:
+            text = page(
+                title, f"<h1>{title}</h1>", picture, block(self), "<h2>In detail</h2>", *costs, block(self.report)
+            )
+            temporary.write_text(text, encoding="utf-8")
+        return folder / "index.html"
+
+
+def _text(value: float | None) -> str:
+    return "unknown" if value is None else f"{value / 1000:,.1f}"
+
+
+def sweep(
+    run: Run,
+    time_steps: Sequence[int],
+    profile: str | None = None,
+    dataset: Dataset | None = None,
+    *,
+    progress: bool = True,
+) -> Sweep:
+    """Accuracy, spikes, energy and time of a run at every number of time steps.
+
+    Parameters
+    ----------
+    run : Run
+    time_steps : sequence of int
+        For a chip without a clock the event-driven run comes after them.
+    profile : str, optional
+        Hardware profile; default: that of training.
+    dataset : Dataset, optional
+        Default: the test split of the data that the run was trained on.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Sweep
+
+    Examples
+    --------
+    >>> print(sweep(load_run("runs/digits"), [1, 2, 4, 8], "loihi1"))  # doctest: +SKIP
+    """
+    dataset = dataset or open_test_split(run)
+    chip = hw_profiles.load(profile or run.settings.profile)
+    steps = sorted(set(time_steps))
+    points = evaluate(run, steps, dataset, event_driven=chip.facts.clocked.value is False, progress=progress)
+    network = to_network(run, profile=chip.name)
+    report = hw_profiles.check(network, chip, None, run.settings.input_max)
+    costs = []
+    for point in points:
+        assert point.activity is not None
+        costs.append(hw_profiles.cost(network, point.activity, chip, report.placement))
+    name = run.settings.model.name if run.folder is None else str(run.folder)
+    return Sweep(name, report, tuple(points), tuple(costs))

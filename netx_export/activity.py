@@ -1,0 +1,74 @@
+"""What a network does on given input, measured on any backend: what its cost on a chip is computed from."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from hw_profiles.energy import Activity
+from netx_export import event_backend
+from netx_export.event_backend import Events, EventSimulation
+from netx_export.network import Network
+from netx_export.netx import read
+from netx_export.simulation import check_inputs, simulate
+
+RECORD_BYTES = 1 << 28
+"""Recorded spikes of a chunk of samples take about this much, unless a single sample needs more."""
+
+
+def measure(
+    path: str | os.PathLike[str],
+    inputs: np.ndarray | Events,
+    backend: str = "fast",
+    **options: Any,
+) -> Activity:
+    """Run a network and count the spikes of every neuron.
+
+    Parameters
+    ----------
+    path : path
+        NetX HDF5 file.
+    inputs : numpy.ndarray or Events
+        Integers, (N, C, H, W, T) or (N, F, T), for the clocked backends; events for ``"event"``.
+    backend : str
+        ``"fast"``, ``"lava"`` or ``"event"``.
+    **options
+        Go to the backend: ``profile`` and ``reset`` (event), ``workers`` (fast, lava), ...
+
+    Returns
+    -------
+    hw_profiles.Activity
+        Mean over the samples.
+
+    Raises
+    ------
+    NetworkError
+        File, input, backend or an option is not what it must be.
+    """
+    network = read(path)
+    if isinstance(inputs, Events):
+        result = event_backend.simulate(network, inputs, record=("spikes",), **options)
+        return event_activity(network, inputs, result)
+    check_inputs(network, inputs)
+    steps = inputs.shape[-1]
+    neurons = sum(math.prod(layer.shape) for layer in network.spiking)
+    chunk = max(1, RECORD_BYTES // (neurons * steps))
+    totals = [np.zeros(layer.shape) for layer in network.spiking]
+    for start in range(0, len(inputs), chunk):
+        some = inputs[start : start + chunk]
+        record = simulate(path, some, backend, record=("spikes",), **options).record
+        totals = [total + spikes.sum((0, -1)) for total, spikes in zip(totals, record.values(), strict=True)]
+    n = len(inputs)
+    graded = bool(((inputs != 0) & (inputs != 1)).any())
+    return Activity(steps, (inputs != 0).sum((0, -1)) / n, [total / n for total in totals], graded)
+
+
+def event_activity(network: Network, events: Events, result: EventSimulation) -> Activity:
+    """The same of an event-driven run that recorded ``spikes``."""
+    arrived = np.zeros((*network.in_shape, 1, 1)[:3])
+    np.add.at(arrived, (events.c, events.y, events.x), 1)
+    n = max(events.n, 1)
+    return Activity(None, arrived.reshape(network.in_shape) / n, [each.sum(0) / n for each in result.record.values()])
