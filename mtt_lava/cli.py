@@ -65,6 +65,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="all configurations random, as in the paper; else one is T and one T_MIN everywhere",
     )
+    parser.add_argument("--finer", type=int, metavar="N", help="nmt and mtt also train N * T steps (default 1: not)")
+    parser.add_argument("--spike-penalty", type=float, metavar="W", help="weight of spikes in the loss (default 0)")
     parser.add_argument("--form", choices=("group", "fraction"), help="temporal transformation (default group)")
     parser.add_argument("--input-form", choices=("group", "fraction", "trim"), help="that of the input (default group)")
     parser.add_argument("--profile", metavar="NAME", help="hardware profile, a name or a TOML file (default loihi2)")
@@ -81,7 +83,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 _TRAINING = (
     *("data", "root", "method", "time_steps", "t_min", "configurations", "group", "hold_first", "sandwich"),
-    *("form", "input_form"),
+    *("finer", "spike_penalty", "form", "input_form"),
     *("profile", "epochs", "fine_tune", "batch", "learning_rate", "fine_tune_rate", "weight_decay", "norm"),
     *("biases", "augment", "seed"),
 )
@@ -469,13 +471,15 @@ def _add_bench_paper(benches: Any) -> None:
         "mtt bench paper --data nmnist --root DIR --out runs/paper",
     )
     parser.add_argument("--model", default="nmnist-3c1fc", metavar="MODEL", help="default nmnist-3c1fc")
-    parser.add_argument("--methods", default="sdt,nmt,mtt", metavar="M,M,...", help="default sdt,nmt,mtt")
+    names = "sdt,sdt-sparse,nmt,mtt"
+    parser.add_argument("--methods", default=names, metavar="M,M,...", help=f"default {names}")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
     parser.add_argument("--seed", type=int, metavar="S", help="fixes the result (default 0)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders and the picture")
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
     _add_training(parser)
     parser.set_defaults(profile="speck2e", epochs=100, fine_tune=0.6, learning_rate=6e-3, fine_tune_rate=4e-3)
+    parser.set_defaults(finer=4, spike_penalty=0.1)
 
 
 def _bench_paper(args: argparse.Namespace) -> int:

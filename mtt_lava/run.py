@@ -44,11 +44,12 @@ class Settings(pydantic.BaseModel):
     method : {"sdt", "nmt", "mtt"}
         Standard direct training, naive mixture, or Mixed Time-step Training.
     time_steps : int
-        T: frames a recording is binned into; the largest number of time steps trained.
+        T: frames a recording is binned into; the largest number of time steps trained, but for `finer`.
     t_min : int
         Smallest number of time steps drawn.
-    configurations, group, hold_first, sandwich
-        See `mtt_lava.temporal.Sampler`.
+    configurations, group, hold_first, sandwich, finer
+        See `mtt_lava.temporal.Sampler`. Where `finer` applies, recordings are binned into ``finer * time_steps``
+        frames, which every other configuration sums.
     form, input_form : str
         Form of the temporal transformations between stages, and of the one before the first; see
         `mtt_lava.temporal.matrix`.
@@ -65,6 +66,9 @@ class Settings(pydantic.BaseModel):
         (event data, whose charge does not grow with T), or keep them as they are (still images).
     augment : bool
         Small random shifts, turns, zooms and shears of the training frames.
+    spike_penalty : float
+        Weight in the loss of the spikes that a hidden neuron fires for a recording (mean over a layer's neurons, then
+        over layers); what copied frames multiply is divided out, so that it is the same at any T.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -79,6 +83,7 @@ class Settings(pydantic.BaseModel):
     group: pydantic.PositiveInt = 1
     hold_first: bool = False
     sandwich: bool = True
+    finer: pydantic.PositiveInt = 1
     form: Literal["group", "fraction"] = "group"
     input_form: Literal["group", "fraction", "trim"] = "group"
     profile: str = "loihi2"
@@ -91,6 +96,7 @@ class Settings(pydantic.BaseModel):
     norm: Literal["scale", "batch"] = "scale"
     biases: Literal["none", "scaled", "kept"] = "none"
     augment: bool = True
+    spike_penalty: pydantic.NonNegativeFloat = 0.0
     seed: pydantic.NonNegativeInt = 0
 
     @classmethod
@@ -135,6 +141,11 @@ class Settings(pydantic.BaseModel):
             )
         if self.biases != "none" and facts.bias_allowed.value is False:
             raise RunError(f"profile {self.profile} has no biases: train with biases 'none'")
+        if self.finer > 1 and self.input_form == "trim":
+            raise RunError(
+                f"training settings: finer {self.finer} bins recordings into more frames than T, of which input_form "
+                f"'trim' would drop all but the first: use input_form 'group' or 'fraction'"
+            )
 
     @property
     def chip(self) -> Profile:
@@ -166,6 +177,11 @@ class Settings(pydantic.BaseModel):
         """The chip's weights are multiples of it; see `weight_bits`."""
         return self.chip.facts.weight_step.value or 1
 
+    @property
+    def frames(self) -> int:
+        """Frames that training bins a recording into."""
+        return self.time_steps * (1 if self.method == "sdt" else self.finer)
+
     def sampler(self, stages: int) -> Sampler:
         """The temporal configurations of training."""
         return Sampler(
@@ -178,6 +194,7 @@ class Settings(pydantic.BaseModel):
             self.hold_first,
             self.sandwich,
             self.seed,
+            self.finer,
         )
 
     def build(self) -> SpikingNetwork:

@@ -144,6 +144,9 @@ class Sampler:
         both ends of the range, where stages drawn apart hardly ever agree.
     seed : int
         Fixes the whole sequence.
+    finer : int
+        Above 1, NMT and MTT run one configuration more of every mini-batch, ``finer * t_max`` everywhere: the nearest
+        that time steps come to a network without a clock. Not in the paper.
 
     Raises
     ------
@@ -160,13 +163,14 @@ class Sampler:
     hold_first: bool = False
     sandwich: bool = False
     seed: int = 0
+    finer: int = 1
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise TemporalError(f"unknown training method {self.method!r}: use one of {', '.join(METHODS)}")
         if not 1 <= self.t_min <= self.t_max:
             raise TemporalError(f"time steps {self.t_min}..{self.t_max} are no range: need 1 <= t_min <= t_max")
-        for name in ("blocks", "configurations", "group"):
+        for name in ("blocks", "configurations", "group", "finer"):
             if getattr(self, name) < 1:
                 raise TemporalError(f"{name} is {getattr(self, name)}: must be at least 1")
         if self.sandwich and self.method != "sdt" and self.configurations < 3:
@@ -188,4 +192,6 @@ class Sampler:
             if self.hold_first:
                 steps[0] = self.t_max
             drawn.append(tuple(int(t) for t in np.repeat(steps, self.group)[: self.blocks]))
+        if self.finer > 1:
+            drawn.append((self.finer * self.t_max,) * self.blocks)
         return drawn

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import operator
 import shutil
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from mtt_lava.data import Dataset, frames, open_dataset
+from mtt_lava.model import SumPool
 from mtt_lava.run import Run, RunError, Settings, load_settings, load_state, save_settings, save_state
 from netx_export.files import replacing
 from netx_export.network import THRESHOLD_MAX
@@ -85,7 +87,7 @@ class _Trainer:
         dataset = dataset or open_dataset(settings.data, split="train", root=settings.root)
         _check_biases(settings.biases, dataset)
         self.static = dataset.static
-        counts, labels = frames(dataset, 1 if dataset.static else settings.time_steps)
+        counts, labels = frames(dataset, 1 if dataset.static else settings.frames)
         if settings.model.input != counts.shape[1:-1]:
             raise RunError(
                 f"model {settings.model.name} takes input {list(settings.model.input)}, but {settings.data} gives "
@@ -142,8 +144,20 @@ class _Trainer:
         """
         if self.network.reset == "zero":
             return time_steps[-1]
+        return self._copies(time_steps)[-1] * (1 if self.static else self.settings.time_steps)
+
+    def _copies(self, time_steps: Sequence[int]) -> list[float]:
+        """How many times the charge of a recording, or of one frame of a still image, comes into each stage."""
         ups = (max(1.0, after / before) for before, after in itertools.pairwise(time_steps))
-        return (time_steps[0] if self.static else self.settings.time_steps) * math.prod(ups)
+        return list(itertools.accumulate(ups, operator.mul, initial=float(time_steps[0] if self.static else 1)))
+
+    def _spikes(self, spikes: Sequence[torch.Tensor], time_steps: Sequence[int]) -> torch.Tensor:
+        """Spikes of a hidden neuron for a recording: mean over a layer's neurons, then over layers."""
+        copies, blocks = self._copies(time_steps), zip(self.network.blocks, self.network.stages, strict=True)
+        # The last block is the readout, whose spikes are the answer; a voltage readout has none.
+        stages = [stage for block, stage in blocks if not isinstance(block, SumPool)][:-1]
+        layers = [layer.sum(-1).mean() / copies[at] for layer, at in zip(spikes, stages, strict=False)]
+        return torch.stack(layers).mean() if layers else torch.zeros((), device=self.device)
 
     def epoch(self, bar: Any) -> dict[str, float]:
         """One pass over the training data: Algorithm 1."""
@@ -160,10 +174,13 @@ class _Trainer:
             self.optimiser.zero_grad()
             configurations = self.sampler.draw(step)
             for time_steps in configurations:
-                logits = self.network(x, time_steps) * (
+                spikes: list[torch.Tensor] | None = [] if self.settings.spike_penalty else None
+                logits = self.network(x, time_steps, spikes) * (
                     LOGIT_SCALE / self.network.readout_unit / self._span(time_steps)
                 )
                 loss = F.cross_entropy(logits, labels)
+                if spikes is not None:
+                    loss = loss + self.settings.spike_penalty * self._spikes(spikes, time_steps)
                 # Backward at once frees the graph: the peak memory is that of one configuration.
                 (loss / len(configurations)).backward()
                 loss_sum += loss.item() / len(configurations)

@@ -16,7 +16,7 @@ from mtt_lava.cli import main
 from mtt_lava.data import from_images
 from mtt_lava.evaluation import evaluate_events, spike_difference, table, to_events
 from mtt_lava.paper import folds, paper
-from mtt_lava.run import RunError, load_run
+from mtt_lava.run import RunError, load_run, load_settings
 from mtt_lava.training import train_base
 from netx_export import event_backend, netx
 
@@ -143,6 +143,25 @@ def test_bench_paper_goes_on_where_it_was(
     assert first.columns == ["T=1", "T=4", "T=8", "event", "event, float"]
     assert json.dumps(first.to_dict()) == json.dumps(again.to_dict())
     assert (tmp_path / "out" / "paper.png").stat().st_size > 10_000
+
+
+def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Path, monkeypatch: Any) -> None:
+    """SDT stays as it is, once more with the penalty in a row of its own; all start from one base without it."""
+    import mtt_lava.paper as module
+
+    monkeypatch.setattr(module, "folds", lambda *_: [(bars(30), bars(9, "test"))] * 2)
+    settings = make(profile="speck2e", epochs=4, spike_penalty=0.3)
+    result = paper(settings, tmp_path / "out", ("sdt", "sdt-sparse", "mtt"), (1,), 2, progress=False)
+    used = {name: load_settings(tmp_path / "out" / "1" / name) for name in ("base", "sdt", "sdt-sparse", "mtt")}
+    assert {name: (s.method, s.spike_penalty) for name, s in used.items()} == {
+        "base": ("sdt", 0.0),
+        "sdt": ("sdt", 0.0),
+        "sdt-sparse": ("sdt", 0.3),
+        "mtt": ("mtt", 0.3),
+    }
+    assert [line.split()[0] for line in str(result).splitlines()[1:6:2]] == ["sdt", "sdt-sparse", "mtt"]
+    with pytest.raises(RunError, match="unknown method 'mtt-sparse': use some of sdt, sdt-sparse, nmt, mtt"):
+        paper(settings, tmp_path / "other", ("mtt-sparse",), (1,), 2, progress=False)
 
 
 def test_evaluate_event_shows_both(speck: Run, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -13,6 +13,7 @@ from mtt_lava import Run, Settings, evaluate, load_run, to_network, train, train
 from mtt_lava.data import Dataset, from_events, from_images
 from mtt_lava.evaluation import table
 from mtt_lava.run import RunError
+from mtt_lava.temporal import transform
 
 MODEL = {
     "name": "tiny",
@@ -113,10 +114,68 @@ def test_a_mini_batch_is_algorithm_1(monkeypatch: pytest.MonkeyPatch):
     torch.testing.assert_close(steps[0], expected)
 
 
+@pytest.mark.parametrize("profile", ["loihi2", "speck2e"])
+def test_the_penalty_is_mean_spikes_of_hidden_neurons(profile: str):
+    """A recording's spikes a neuron, mean over a layer, then over layers; the readout's spikes do not count."""
+    trainer = training._Trainer(make(profile=profile, spike_penalty=1.0), None, bars(20), progress=False)
+    x, _ = trainer._batch(torch.arange(20), None)
+    spikes: list[torch.Tensor] = []
+    trainer.network(x, (4, 4), spikes)
+    hidden = spikes[: 2 if profile == "loihi2" else 1]  # Pools have neurons there; here the readout spikes instead.
+    expected = sum(float(layer.sum()) / 20 / layer[0, ..., 0].numel() for layer in hidden) / len(hidden)
+    assert expected > 0
+    assert float(trainer._spikes(spikes, (4, 4))) == pytest.approx(expected)
+
+
+def test_copies_are_divided_out_of_the_penalty():
+    """A still image shown twice as long fires twice as often, and costs the same."""
+    images = np.full((20, 2, 8, 8), 3)
+    data = from_images(images, [i % 3 for i in range(20)], classes=3)
+    trainer = training._Trainer(make(profile="speck2e", spike_penalty=1.0), None, data, progress=False)
+    x, _ = trainer._batch(torch.arange(20), None)
+    costs = []
+    for t in (200, 400):
+        spikes: list[torch.Tensor] = []
+        trainer.network(x, (t, 1), spikes)
+        costs.append(float(trainer._spikes(spikes, (t, 1))))
+    assert costs[0] > 0
+    assert costs[1] == pytest.approx(costs[0], rel=0.05)
+
+
+def test_copies_count_from_the_recording_on():
+    """Frames that are copied multiply what comes into a stage and all after it; summing them does not."""
+    trainer = training._Trainer(make(profile="speck2e"), None, bars(20), progress=False)
+    assert trainer._copies((1, 4)) == [1, 4]
+    assert trainer._copies((4, 2)) == [1, 1]
+    assert trainer._copies((2, 4, 1, 3)) == [1, 2, 2, 6]
+    assert [trainer._span(t) for t in ((4, 4), (1, 4), (4, 2))] == [4, 16, 4]
+
+
+def test_a_spike_penalty_saves_spikes():
+    """The same training with it fires less, and still learns."""
+    settings = [make(profile="speck2e", epochs=30, spike_penalty=weight) for weight in (0.0, 0.3)]
+    runs = [train(one, None, bars(120), progress=False) for one in settings]
+    points = [evaluate(run, [4], bars(60, "test"), progress=False)[0] for run in runs]
+    assert points[1].spikes["conv1"] < 0.7 * points[0].spikes["conv1"]
+    assert points[1].accuracy > 0.9
+
+
+@pytest.mark.parametrize("method", ["sdt", "nmt", "mtt"])
+def test_finer_frames_add_one_configuration(method: str):
+    """Mixtures train finer * T time steps too, on the recordings' own finer frames; all others see them summed."""
+    plain, finer = (training._Trainer(make(method=method, finer=n), None, bars(20), progress=False) for n in (1, 3))
+    mixed = method != "sdt"
+    assert finer.sampler.draw(5) == plain.sampler.draw(5) + [(12, 12)] * mixed
+    x = [trainer._batch(torch.arange(20), None)[0] for trainer in (plain, finer)]
+    assert x[1].shape[-1] == (12 if mixed else 4)
+    torch.testing.assert_close(transform(x[1], 4), x[0])
+    finer.epoch(training.tqdm(disable=True))
+
+
 @pytest.mark.parametrize("biases", ["none", "scaled"])
 def test_a_stopped_run_resumes_to_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, biases: str):
     """Stopped in either phase and resumed, a run ends with the very weights of an unbroken one."""
-    settings = make(biases=biases, norm="batch", augment=True)
+    settings = make(biases=biases, norm="batch", augment=True, finer=2, spike_penalty=0.1)
     whole = train(settings, None, bars(), progress=False)
     real = training._Trainer.epoch
     for killed in (0, 2, 5):
@@ -188,6 +247,9 @@ def test_calibration_uses_the_training_t_only():
         ({"biases": "kept"}, "biases 'kept' come from norm 'batch'; norm is 'scale'"),
         ({"profile": "speck2e", "norm": "batch", "biases": "scaled"}, "profile speck2e has no biases"),
         ({"profile": "loihi9"}, "loihi9"),
+        ({"spike_penalty": -1.0}, "spike_penalty: Input should be greater than or equal to 0 (got -1.0)"),
+        ({"finer": 0}, "finer: Input should be greater than 0 (got 0)"),
+        ({"finer": 2, "input_form": "trim"}, "finer 2 bins recordings into more frames than T"),
         ({"colour": 3}, "colour: Extra inputs are not permitted"),
     ],
 )
