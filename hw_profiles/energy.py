@@ -390,8 +390,8 @@ def _energy(profile: Profile, layers: Sequence[LayerCost]) -> dict[str, Figure]:
     missing = [name for name, figure in energy.items() if figure.value is None]
     total = sum(figure.value or 0 for figure in known) if known else None
     note = "at least: without " + ", ".join([*missing, "idle power, host and input"]) if known else ""
-    status = known[0].status if known else "unknown"
-    energy["total"] = Figure(total, "pJ", status, known[0].source if known else "", note)
+    basis = (known or list(energy.values()))[0]
+    energy["total"] = Figure(total, "pJ", basis.status, basis.source, note)
     return energy
 
 

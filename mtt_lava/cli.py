@@ -129,7 +129,7 @@ def _verdict(run: Any) -> str:
 
     settings = run.settings
     report = hw_profiles.check(to_network(run), settings.chip, settings.time_steps, settings.input_max)
-    return str(report).splitlines()[0]
+    return f"{str(report).splitlines()[0]}; {str(report.placement).splitlines()[0]}"
 
 
 # ------------------------------------------------------------------------------------------------ evaluate

@@ -10,10 +10,11 @@ from pathlib import Path
 import hw_profiles
 from mtt_lava.bench import Comparison, machine, methods
 from mtt_lava.data import open_dataset, picture
-from mtt_lava.deploy import Proof, export, prove
-from mtt_lava.evaluation import table
+from mtt_lava.deploy import export, prove
+from mtt_lava.evaluation import evaluate, table
 from mtt_lava.page import block, image, page
-from mtt_lava.run import Settings, load_run
+from mtt_lava.pictures import placement_figure, save_figure
+from mtt_lava.run import Run, Settings, load_run
 from netx_export import layer_table
 from netx_export.files import replacing
 from netx_export.network import NetworkError
@@ -32,8 +33,8 @@ def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Path:
     Parameters
     ----------
     out : pathlib.Path
-        Folder to write: run folders, ``digits.net``, ``accuracy.png``, ``index.html``. Runs that are there already
-        are not trained again.
+        Folder to write: run folders, ``digits.net``, ``accuracy.png``, ``chip.png``, ``index.html``. Runs that are
+        there already are not trained again.
     profile : str
         Hardware profile.
     progress : bool
@@ -55,19 +56,39 @@ def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Path:
     run = load_run(out / "mtt-0")
     network, report = export(run, out / "digits.net")
     print(f"\n2. Export the MTT network as NetX HDF5: {out / 'digits.net'}\n{layer_table(network)}")
+    ran = _on_lava(run, progress) if run.network.reset == "zero" else _without_a_clock(run, progress)
+    print(f"\n4. Does it fit?\n{report}")
+    save_figure(placement_figure(report.placement), out / "chip.png")
+    target = out / "index.html"
+    seconds = time.perf_counter() - start
+    with replacing(target) as temporary:
+        temporary.write_text(
+            _page(comparison, layer_table(network), ran, report, out / "chip.png", seconds), encoding="utf-8"
+        )
+    print(f"\nPage: {target} ({seconds:.0f} s)")
+    return target
+
+
+def _on_lava(run: Run, progress: bool) -> list[str]:
+    """The proof on Lava, as parts of the page."""
     print("\n3. Run it on Lava's simulation of Loihi and compare every spike with the trained network")
     proofs = [p for t, samples in PROVED.items() for p in prove(run, [t], samples=samples, progress=progress)]
     for proof in proofs:
         print(f"Lava: {proof}")
     if not all(proof.exact for proof in proofs):
         raise NetworkError("the exported network does not fire as the trained one does: please report this")
-    print(f"\n4. Does it fit?\n{report}")
-    target = out / "index.html"
-    seconds = time.perf_counter() - start
-    with replacing(target) as temporary:
-        temporary.write_text(_page(comparison, layer_table(network), proofs, report, seconds), encoding="utf-8")
-    print(f"\nPage: {target} ({seconds:.0f} s)")
-    return target
+    said = """<p>Exported as NetX HDF5, loaded by lava-dl's own loader, run on Lava's fixed-point simulation of Loihi,
+and compared with the trained network bit by bit.</p>"""
+    return ["<h2>The same spikes on Lava</h2>", said, block("\n".join(map(str, proofs)))]
+
+
+def _without_a_clock(run: Run, progress: bool) -> list[str]:
+    """The event-driven run, as parts of the page."""
+    print("\n3. Run it without a clock: every event at once, in order of time")
+    answers = table(evaluate(run, AT, event_driven=True, progress=progress))
+    print(answers)
+    said = "<p>Every event runs through the network at once; SD is the spike difference from that.</p>"
+    return ["<h2>Without a clock</h2>", said, block(answers)]
 
 
 def _recordings() -> bytes:
@@ -82,7 +103,9 @@ def _recordings() -> bytes:
     return buffer.getvalue()
 
 
-def _page(comparison: Comparison, layers: str, proofs: list[Proof], report: hw_profiles.Report, seconds: float) -> str:
+def _page(
+    comparison: Comparison, layers: str, ran: list[str], report: hw_profiles.Report, chip: Path, seconds: float
+) -> str:
     spikes = "\n\n".join(
         f"{method.upper()}\n{table(next(iter(seeds.values())))}" for method, seeds in comparison.points.items()
     )
@@ -97,12 +120,10 @@ handwritten digits before a simulated event camera that makes three saccades.</p
 steps meanwhile.</p>
 {image(comparison.picture.read_bytes(), "Accuracy against the number of time steps")}
 {block(spikes)}
-<h2>The same spikes on Lava</h2>
-<p>Exported as NetX HDF5, loaded by lava-dl's own loader, run on Lava's fixed-point simulation of Loihi, and compared
-with the trained network bit by bit.</p>
 {block(layers)}
-{block(chr(10).join(str(proof) for proof in proofs))}
+{chr(10).join(ran)}
 <h2>Does it fit the chip?</h2>
+{image(chip.read_bytes(), "The chip with its cores filled")}
 {block(report)}
 <p>Made in {seconds:.0f} s on {html.escape(machine())} by <code>mtt demo</code>.</p>""",
     )

@@ -123,7 +123,7 @@ def sweep_figure(sweep: Sweep) -> Any:
     axes.set_ylim(0, 1.02)
     axes.set(xlabel=what, ylabel="test accuracy", title=f"{sweep.name} on {sweep.report.profile}")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend()
     return figure
 
 

@@ -147,6 +147,22 @@ class Settings(pydantic.BaseModel):
                 f"'trim' would drop all but the first: use input_form 'group' or 'fraction'"
             )
 
+    def adaptations(self) -> list[str]:
+        """What the profile changes in the training, one line each."""
+        facts, lines = self.chip.facts, []
+        if self.input_max is not None:
+            bits = facts.payload_bits.value
+            lines.append(f"input: counts above {self.input_max} in a frame are cut: a spike carries {bits} bit")
+        if facts.clocked.value is False:
+            lines.append(
+                "readout: output spikes are counted: without a clock there is no last time step to read v after"
+            )
+        if facts.reset.value == "subtract":
+            lines.append("neurons: a spike takes the threshold from v; several spikes in a time step")
+        if not facts.pool_without_neuron.value and any(layer.type == "pool" for layer in self.model.layers):
+            lines.append("pools: they have neurons of their own, a spike where any came in")
+        return lines
+
     @property
     def chip(self) -> Profile:
         """The hardware profile."""

@@ -15,6 +15,7 @@ import json
 import math
 import operator
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -310,7 +311,7 @@ def train(
     base : path, optional
         Folder of `train_base`: its network is taken over, and only the second phase trained.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, and before it what the profile changes (`Settings.adaptations`).
 
     Returns
     -------
@@ -351,6 +352,9 @@ def train(
             save_settings(settings, folder)
             if base is not None:
                 trainer.start_from(Path(base))
+    if progress:
+        for line in settings.adaptations():
+            tqdm.write(f"{settings.profile}: {line}", file=sys.stderr)
     return trainer.run()
 
 

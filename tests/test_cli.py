@@ -11,9 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
+from mtt_lava import Settings
 from mtt_lava.cli import export_main, main
 
-COMMANDS = ("train", "evaluate", "simulate", "check", "profiles", "bench", "demo")
+COMMANDS = ("train", "evaluate", "simulate", "check", "cost", "sweep", "profiles", "bench", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,24 @@ def test_train_writes_a_run_and_ends_with_the_chips_verdict(run_folder: Path, ca
     refused(capsys, [*again, "--resume"], "other settings")
 
 
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        (
+            "loihi1",
+            ["counts above 1 in a frame are cut: a spike carries 1 bit", "pools: they have neurons of their own"],
+        ),
+        ("speck2e", ["readout: output spikes are counted", "a spike takes the threshold from v"]),
+        ("loihi2", ["pools: they have neurons of their own"]),
+    ],
+)
+def test_what_a_chip_changes_is_said_before_training(profile: str, words: list[str]):
+    """Graded input on a chip of binary spikes is cut, and the reason comes before an hour is spent."""
+    lines = Settings.make("nmnist-3c1fc", data="digits-dvs", profile=profile).adaptations()
+    assert len(lines) == len(words)
+    assert all(any(word in line for line in lines) for word in words)
+
+
 def test_evaluate_prints_a_table_and_writes_json(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """One row a T with accuracy and spikes; the JSON says the same."""
     assert main(["evaluate", str(run_folder), "--time-steps", "1,4", "--json", str(tmp_path / "a.json")]) == 0
@@ -114,6 +133,37 @@ def test_evaluate_prints_a_table_and_writes_json(run_folder: Path, tmp_path: Pat
     assert [point["time_steps"] for point in content["time_steps"]] == [1, 4]
     assert lines[2].split()[1] == f"{content['time_steps'][1]['accuracy']:.1%}"
     assert content["time_steps"][0]["samples"] == 297
+
+
+def test_sweep_weighs_accuracy_against_energy(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One row a T with accuracy, energy and time; the page, the picture and the JSON say the same."""
+    out = tmp_path / "sweep"
+    arguments = ["sweep", str(run_folder), "--profile", "loihi1", "--time-steps", "2,1", "--out", str(out)]
+    assert main([*arguments, "--json", str(tmp_path / "a.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["T", "1", "2"]
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content == json.loads((out / "sweep.json").read_text())
+    energies = [point["cost"]["energy"]["total"]["value"] for point in content["points"]]
+    assert 0 < energies[0] < energies[1]
+    assert lines[2].split()[4] == f"{energies[0] / 1000:,.1f}"
+    assert (out / "sweep.png").stat().st_size > 1000
+    assert "data:image/png" in (out / "index.html").read_text()
+    refused(capsys, ["sweep", str(run_folder), "--profile", "loihi9"], "no profile 'loihi9'")
+
+
+def test_sweep_where_no_energy_is_known_weighs_operations(run_folder: Path, capsys: pytest.CaptureFixture[str]):
+    """Loihi 2 has no public energies: unknown, and the front goes by synaptic operations."""
+    assert main(["sweep", str(run_folder), "--time-steps", "1,2"]) == 0
+    out = capsys.readouterr().out
+    assert "energy: none, unknown" in out
+    assert "more accuracy for less synaptic operations" in out
+
+
+def test_profiles_print_their_schema(capsys: pytest.CaptureFixture[str]):
+    """Editors get the JSON schema of profile files."""
+    assert main(["profiles", "--schema"]) == 0
+    assert "facts" in json.loads(capsys.readouterr().out)["properties"]
 
 
 def test_export_prints_a_table_and_the_verdict(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
