@@ -134,9 +134,12 @@ def _synapses(layer: Layer, signal: torch.Tensor, dtype: torch.dtype) -> torch.T
         return sums.reshape(*signal.shape[:2], *layer.shape)
     assert isinstance(layer, Dense)
     assert layer.weight is not None
+    by_delay = _by_delay(layer.weight, layer.delay, signal)
+    if layer.delay is None:
+        return (signal @ by_delay[0][1]).long()
     total = signal.new_zeros(*signal.shape[:2], *layer.shape)
     steps = signal.shape[1]
-    for late, weight in _by_delay(layer.weight, layer.delay, signal):
+    for late, weight in by_delay:
         if late < steps:
             total[:, late:] += signal[:, : steps - late] @ weight
     return total.long()

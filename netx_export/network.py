@@ -52,7 +52,7 @@ class Neuron:
     ----------
     threshold : int or numpy.ndarray
         Threshold mantissa; a neuron spikes when v > threshold * 64. Chips hold 0..131071; from 131072 on
-        (lava-dl's readout layers) v cannot pass it.
+        (lava-dl's readout layers) v cannot pass it, and below 0 a neuron at rest spikes.
     current_decay, voltage_decay : int or numpy.ndarray
         0 (nothing is forgotten) .. 4096 (everything is). Integrate-and-fire is (4096, 0).
     bias : numpy.ndarray, optional

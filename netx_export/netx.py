@@ -539,9 +539,9 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, for_lava: bool, 
             raise entry.error("type", "nothing can follow an average layer, whose means are fractions")
         first, before = not layers, layers[-1].shape if layers else shape
         try:
-            if flatten is not None and kind in ("conv", "pool"):
-                flatten.warn("type", _LATE)
-            elif flatten is not None:
+            if flatten is not None and kind not in ("conv", "pool"):
+                if numbers and numbers[-1] > flatten.number:
+                    flatten.warn("type", _LATE)
                 if before is not None and len(before) == 3:
                     layers.append(Flatten(in_shape=before, shape=(math.prod(before),), **_common(flatten, "flatten")))
                     numbers.append(flatten.number)
@@ -805,7 +805,7 @@ def _read_dense(
     outputs = math.prod(entry.shape())
     weight = _matrix(entry, _weight_field(entry), outputs)
     inputs = weight.shape[1]
-    flat = np.ndim(entry.value("weight")) == 1
+    flat = entry.group["weight"].ndim == 1  # NetX reshapes both or neither
     recurrent = _matrix(entry, "weight_rec", outputs, flat) if kind == "dense_rec" else None
     if first and before is not None and math.prod(before) != inputs:
         entry.warn("weight", f"is for {inputs} inputs: lava-dl ignores the input shape {before}; read as it runs this")
