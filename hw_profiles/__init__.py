@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hw_profiles.energy import Activity, Cost, Figure, cost, synaptic_operations
-    from hw_profiles.placement import Placement, place
+    from hw_profiles.mapping import place
+    from hw_profiles.placement import Placement
     from hw_profiles.profile import Fact, Profile, ProfileError, describe, json_schema, load, names
     from hw_profiles.rules import Finding, Report, check
 
@@ -32,7 +33,7 @@ _HOME = {
     "json_schema": "profile",
     "load": "profile",
     "names": "profile",
-    "place": "placement",
+    "place": "mapping",
     "synaptic_operations": "energy",
 }
 

@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.placement import Axis, Geometry, NetworkLike, Part, Placement, Range, place
+from hw_profiles.geometry import Axis, Geometry, NetworkLike, Range
+from hw_profiles.mapping import place
+from hw_profiles.placement import Part, Placement
 from hw_profiles.profile import Fact, Profile, ProfileError
+from hw_profiles.text import table
 
 ARITHMETIC = {"float32": (4.6, 0.9), "int8": (0.23, 0.03)}
 """pJ of a multiply-accumulate and of an addition, 45 nm, 0.9 V (Horowitz, ISSCC 2014): what papers compare with."""
@@ -159,15 +162,8 @@ class Cost:
             hops = None if layer.hops is None else sum(layer.hops)
             numbers = (layer.spikes, layer.synops, layer.updates, layer.messages, hops, layer.macs)
             rows.append([layer.name, *("" if n is None else f"{n:,.0f}" for n in numbers)])
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         time = "without a clock" if self.time_steps is None else f"at T = {self.time_steps}"
-        lines = [f"{self.network} on {self.profile} {time}, mean of a sample"]
-        lines += [
-            "  ".join(
-                cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
+        lines = [f"{self.network} on {self.profile} {time}, mean of a sample", *table(rows, left=1)]
         named = [*((f"energy of {name}", figure) for name, figure in self.energy.items() if name != "total")]
         named += [("energy in total", self.energy["total"])]
         named += [("time step", self.time_step)] if self.time_steps is not None else []

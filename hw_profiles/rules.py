@@ -17,8 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hw_profiles.placement import RESOURCES, NetworkLike, Placement, core_layers, place
+from hw_profiles.geometry import NetworkLike
+from hw_profiles.mapping import place
+from hw_profiles.placement import RESOURCES, Placement
 from hw_profiles.profile import Fact, Profile, ProfileError
+from hw_profiles.speck import core_layers
 
 DECAY_UNITY = 4096
 """A decay of this much forgets everything in one time step."""
@@ -396,8 +399,11 @@ def payload(case: Case) -> Iterator[Finding]:
             source, first = ", ".join(fact.source), case.layers[0].name
             yield Finding("not checked", "input payload", None, None, remedy, first, "", source, fact.status)
         return
-    bits = int(case.input_payload).bit_length()
+    bits, most = int(case.input_payload).bit_length(), case.value("payload_bits")
     remedy = "clip the input to what a spike carries, or bin it into more time steps"
+    if case.time_steps is not None and most is not None and bits > most:
+        steps = math.ceil(case.time_steps * case.input_payload / ((1 << most) - 1))
+        remedy += f" ({steps:,} where events spread evenly)"
     yield from case.at_most("payload_bits", "input payload bits", bits, remedy, case.layers[0].name)
 
 

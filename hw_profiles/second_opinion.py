@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.energy import Cost
-from hw_profiles.placement import Geometry, NetworkLike, Placement, per_neuron
+from hw_profiles.geometry import Geometry, NetworkLike, per_neuron
+from hw_profiles.placement import Placement
 from hw_profiles.profile import ProfileError
+from hw_profiles.text import table
 
 CONNECTIONS_MAX = 3_000_000
 """SANA-FE keeps every synapse by itself: more of them take it minutes and gigabytes."""
@@ -84,15 +86,10 @@ class Opinion:
             ("hops", _text(sum(sum(layer.hops or ()) for layer in ours.layers)), _text(self.hops)),
             ("spikes", _text(sum(self.measured)), _text(sum(self.spikes))),
         ]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [
-            "  ".join(
-                cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
         why = [f"- {line}" for line in self._why()]
-        return "\n".join(["second opinion on the first sample alone: SANA-FE", *lines, "why they differ:", *why])
+        return "\n".join(
+            ["second opinion on the first sample alone: SANA-FE", *table(rows, left=1), "why they differ:", *why]
+        )
 
     def _why(self) -> Iterator[str]:
         if not self.same_spikes:

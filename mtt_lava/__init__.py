@@ -17,9 +17,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from mtt_lava.data import Dataset, frames, open_dataset
-    from mtt_lava.deploy import Proof, export, prove, to_network
+    from mtt_lava.deploy import export, to_network
     from mtt_lava.evaluation import Point, evaluate
     from mtt_lava.model import Model, SpikingNetwork, load_model, model_names
+    from mtt_lava.proof import Proof, prove
     from mtt_lava.run import Run, Settings, load_run
     from mtt_lava.temporal import Sampler, transform
     from mtt_lava.tradeoff import Sweep, sweep
@@ -29,7 +30,7 @@ _HOME = {
     "Dataset": "data",
     "Model": "model",
     "Point": "evaluation",
-    "Proof": "deploy",
+    "Proof": "proof",
     "Run": "run",
     "Sampler": "temporal",
     "Settings": "run",
@@ -42,7 +43,7 @@ _HOME = {
     "load_run": "run",
     "model_names": "model",
     "open_dataset": "data",
-    "prove": "deploy",
+    "prove": "proof",
     "sweep": "tradeoff",
     "to_network": "deploy",
     "train": "training",

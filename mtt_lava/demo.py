@@ -10,10 +10,11 @@ from pathlib import Path
 import hw_profiles
 from mtt_lava.bench import Comparison, machine, methods
 from mtt_lava.data import open_dataset, picture
-from mtt_lava.deploy import export, prove
+from mtt_lava.deploy import export
 from mtt_lava.evaluation import evaluate, table
 from mtt_lava.page import block, image, page
 from mtt_lava.pictures import placement_figure, save_figure
+from mtt_lava.proof import prove
 from mtt_lava.run import Run, Settings, load_run
 from netx_export import layer_table
 from netx_export.files import replacing

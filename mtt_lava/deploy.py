@@ -1,10 +1,8 @@
-"""From a trained run to the integer network description, its file, and the proof that both compute the same."""
+"""From a trained run to the integer network description and its file."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,11 @@ import numpy as np
 import torch
 
 import hw_profiles
-from mtt_lava.data import Dataset, frames
-from mtt_lava.evaluation import open_test_split, run_network
 from mtt_lava.model import Conv, Pool, SumPool
-from mtt_lava.neuron import STATE_UNIT, WEIGHT_UNIT, Bias
+from mtt_lava.neuron import WEIGHT_UNIT, Bias
 from mtt_lava.run import Run, RunError
 from netx_export import network as description
-from netx_export import netx, simulation
+from netx_export import netx
 
 GROUPS_MAX = 127
 """Most groups of a convolution that Lava can hold."""
@@ -161,105 +157,3 @@ def export(
     netx.write(network, path)
     report = hw_profiles.check(network, chip, network.info["time_steps"], network.info["input_max"])
     return network, report
-
-
-@dataclass(frozen=True)
-class Proof:
-    """A comparison of the trained network with a backend, bit by bit.
-
-    Attributes
-    ----------
-    time_steps, samples : int
-    accuracy : float
-        Of the backend.
-    spikes : int
-        Spikes that the trained network fired, over all samples and layers.
-    bits : int
-        Compared: one for every neuron that spikes, time step and sample.
-    mismatches : dict of str to int
-        Differing bits of every layer that spikes, and ``readout``: differing values of the readout.
-    """
-
-    time_steps: int
-    samples: int
-    accuracy: float
-    spikes: int
-    bits: int
-    mismatches: dict[str, int]
-
-    @property
-    def exact(self) -> bool:
-        """Nothing differs."""
-        return not any(self.mismatches.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        wrong = {name: count for name, count in self.mismatches.items() if count}
-        return (
-            f"T = {self.time_steps}, {self.samples} samples: accuracy {self.accuracy:.1%}, "
-            f"{sum(self.mismatches.values())} mismatching of {self.bits:,} bits ({self.spikes:,} spikes)"
-            + (f" in {wrong}" if wrong else "")
-        )
-
-
-def prove(
-    run: Run,
-    time_steps: Sequence[int],
-    backend: str = "lava",
-    samples: int | None = None,
-    dataset: Dataset | None = None,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-) -> list[Proof]:
-    """Run the exported network on a backend and compare every spike of every layer with the trained one's.
-
-    Parameters
-    ----------
-    run : Run
-    time_steps : sequence of int
-    backend : str
-        See `netx_export.simulation.simulate`.
-    samples : int, optional
-        Only the first so many samples.
-    dataset : Dataset, optional
-        Default: the test split of the data that the run was trained on.
-    workers : int, optional
-        Spread the samples over so many processes.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    list of Proof
-    """
-    dataset = dataset or open_test_split(run)
-    names = run.network.spiking_names
-    proofs = []
-    with tempfile.TemporaryDirectory(prefix="mtt-") as folder:
-        for t in time_steps:
-            counts, labels = frames(dataset, t)
-            counts, labels = np.minimum(counts[:samples], run.settings.input_max or counts.max()), labels[:samples]
-            path = Path(folder) / f"{t}.net"
-            network, _ = export(run, path, time_steps=t)
-            result = simulation.simulate(
-                path, counts, backend=backend, workers=workers, record=("spikes",), progress=progress
-            )
-            readout, spikes = run_network(run, torch.from_numpy(counts), spikes=True)
-            # Layers are numbered from 1 in our files; the input entry is 0.
-            numbers = [number for number, layer in enumerate(network, start=1) if layer.neuron is not None]
-            mismatches, bits, fired = {}, 0, 0
-            for name, number, trained in zip(names, numbers, spikes, strict=False):
-                wanted = trained.numpy().astype(bool)
-                got = result.record[f"spikes.{number}"].astype(bool)
-                mismatches[name] = int((wanted != got).sum())
-                bits += wanted.size
-                fired += int(wanted.sum())
-            unit = STATE_UNIT if network.readout == "voltage" else 1
-            mismatches["readout"] = int(((readout.double() * unit).round().long().numpy() != result.readout).sum())
-            accuracy = float((result.readout.argmax(1) == labels).mean())
-            proofs.append(Proof(t, len(labels), accuracy, fired, bits, mismatches))
-    return proofs

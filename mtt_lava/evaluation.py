@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 import hw_profiles
 from mtt_lava.data import Dataset, frames, open_dataset
+from mtt_lava.deploy import to_network
 from mtt_lava.run import Run, RunError
 from netx_export.activity import event_activity
 from netx_export.event_backend import Events, EventSimulation
@@ -156,8 +157,6 @@ def evaluate_events(
     -------
     Point
     """
-    from mtt_lava.deploy import to_network
-
     dataset = dataset or open_test_split(run)
     network = to_network(run)
     more: dict[str, Any] = {}
@@ -237,8 +236,6 @@ def evaluate(
     >>> for point in evaluate(load_run("runs/nmnist"), [2, 10, 100]):  # doctest: +SKIP
     ...     print(point.time_steps, point.accuracy)
     """
-    from mtt_lava.deploy import to_network
-
     dataset = dataset or open_test_split(run)
     points = []
     total = sum(len(dataset) for _ in time_steps)

@@ -12,7 +12,6 @@ from netx_export.files import replacing
 
 if TYPE_CHECKING:
     from hw_profiles import Placement
-    from mtt_lava.tradeoff import Sweep
 
 COLOURS = {"sdt": "#c44e52", "nmt": "#dd8452", "mtt": "#4c72b0"}
 
@@ -96,12 +95,26 @@ def paper_figure(accuracies: Mapping[str, np.ndarray], time_steps: Sequence[int]
     return figure
 
 
-def sweep_figure(sweep: Sweep) -> Any:
+def sweep_figure(
+    names: Sequence[str],
+    prices: Sequence[float],
+    accuracies: Sequence[float],
+    front: Sequence[bool],
+    what: str,
+    title: str,
+) -> Any:
     """Accuracy against what it costs, one point a number of time steps, with the Pareto front.
 
     Parameters
     ----------
-    sweep : mtt_lava.tradeoff.Sweep
+    names : sequence of str
+        Of the points.
+    prices, accuracies : sequence of float
+    front : sequence of bool
+        Which points are on the front.
+    what : str
+        What the prices are, with their unit.
+    title : str
 
     Returns
     -------
@@ -111,17 +124,14 @@ def sweep_figure(sweep: Sweep) -> Any:
 
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
-    what, prices = sweep.price
-    accuracies = [point.accuracy for point in sweep.points]
-    best = sorted((price, acc) for price, acc, on in zip(prices, accuracies, sweep.front, strict=True) if on)
+    best = sorted((price, accuracy) for price, accuracy, on in zip(prices, accuracies, front, strict=True) if on)
     axes.step(*zip(*best, strict=True), where="post", color=COLOURS["mtt"], alpha=0.5, label="Pareto front")
     axes.plot(prices, accuracies, "o", color=COLOURS["mtt"], label="time steps T")
-    for point, price in zip(sweep.points, prices, strict=True):
-        label = "event" if point.time_steps is None else f"T={point.time_steps}"
-        axes.annotate(label, (price, point.accuracy), xytext=(4, -11), textcoords="offset points", fontsize=8)
+    for name, price, accuracy in zip(names, prices, accuracies, strict=True):
+        axes.annotate(name, (price, accuracy), xytext=(4, -11), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.set_ylim(0, 1.02)
-    axes.set(xlabel=what, ylabel="test accuracy", title=f"{sweep.name} on {sweep.report.profile}")
+    axes.set(xlabel=what, ylabel="test accuracy", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hw_profiles
+from hw_profiles.text import table
 from mtt_lava.data import Dataset
 from mtt_lava.deploy import to_network
 from mtt_lava.evaluation import Point, evaluate, open_test_split
@@ -82,18 +83,15 @@ class Sweep:
                     "*" if best else "",
                 ]
             )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         cost = self.costs[-1]
         named = {"energy": cost.energy["total"], "time step": cost.time_step, "latency": cost.latency}
-        notes = [f"{name}: {', '.join(p for p in (f.source, f.status) if p)}" for name, f in named.items()]
-        notes = [
-            note + (f" ({figure.note})" if figure.note else "")
-            for note, figure in zip(notes, named.values(), strict=True)
-        ]
-        verdict = str(self.report).splitlines()[0]
+        notes = []
+        for name, figure in named.items():
+            origin = ", ".join(part for part in (figure.source, figure.status) if part)
+            notes.append(f"{name}: {origin}" + (f" ({figure.note})" if figure.note else ""))
+        notes.append(f"* no other point has more accuracy for less {self._what}")
         title = f"{self.name} on {self.report.profile}, {self.points[0].samples} samples, means of a sample"
-        return "\n".join([title, *lines, *notes, f"* no other point has more accuracy for less {self._what}", verdict])
+        return "\n".join([title, *table(rows), *notes, str(self.report).splitlines()[0]])
 
     @property
     def _what(self) -> str:
@@ -102,12 +100,15 @@ class Sweep:
     def save(self, folder: str | Path) -> Path:
         """Write ``sweep.png``, ``sweep.json`` and ``index.html``, which shows both; returns the page."""
         folder = Path(folder)
-        save_figure(sweep_figure(self), folder / "sweep.png")
+        what, prices = self.price
+        title = f"{self.name} on {self.report.profile}"
+        names = ["event" if point.time_steps is None else f"T={point.time_steps}" for point in self.points]
+        accuracies = [point.accuracy for point in self.points]
+        save_figure(sweep_figure(names, prices, accuracies, self.front, what, title), folder / "sweep.png")
         with replacing(folder / "sweep.json") as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         picture = image((folder / "sweep.png").read_bytes(), "Accuracy against energy")
         costs = [block(cost) for cost in self.costs]
-        title = f"{self.name} on {self.report.profile}"
         with replacing(folder / "index.html") as temporary:
             text = page(
                 title, f"<h1>{title}</h1>", picture, block(self), "<h2>In detail</h2>", *costs, block(self.report)

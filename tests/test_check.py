@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw_profiles import ProfileError, Report, check, load
-from hw_profiles.placement import core_layers, loihi1_axon_bits
+from hw_profiles.loihi import loihi1_axon_bits
 from hw_profiles.rules import RULES, worst_case_input
+from hw_profiles.speck import core_layers
 from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, Neuron, Pool, conv_shape
 
 
@@ -506,8 +507,10 @@ def test_odd_weights_are_counted() -> None:
 
 @pytest.mark.parametrize(("profile", "payload", "fits"), [("loihi1", 1, True), ("loihi1", 2, False)])
 def test_payload_at_limit_and_beyond(profile: str, payload: int, fits: bool) -> None:
-    """Loihi 1 takes binary input only."""
-    assert (said(run(profile, dense(2, 2), input_payload=payload), "payload") == []) is fits
+    """Loihi 1 takes binary input only; more time steps thin it out."""
+    found = said(run(profile, dense(2, 2), input_payload=payload, time_steps=10), "payload")
+    assert (found == []) is fits
+    assert fits or "bin it into more time steps (20 where events spread evenly)" in found[0]
 
 
 def test_graded_payload() -> None:

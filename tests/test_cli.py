@@ -89,7 +89,7 @@ def test_help_imports_nothing_heavy():
 def test_training_never_imports_the_lava_runtime():
     """Training and evaluation import lava.lib.dl.slayer, and neither lava.magma nor lava.lib.dl.netx."""
     code = (
-        "import sys, mtt_lava.training, mtt_lava.evaluation, mtt_lava.deploy, mtt_lava.bench\n"
+        "import sys, mtt_lava.training, mtt_lava.evaluation, mtt_lava.proof, mtt_lava.bench\n"
         "print([m for m in sys.modules if m.startswith(('lava.magma', 'lava.proc', 'lava.lib.dl.netx'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

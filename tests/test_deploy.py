@@ -15,7 +15,7 @@ import torch
 import hw_profiles
 from mtt_lava import Run, Settings, SpikingNetwork, export, load_model, prove, to_network
 from mtt_lava.data import from_events
-from mtt_lava.deploy import Proof
+from mtt_lava.proof import Proof
 from netx_export import Conv, Dense, Flatten, Network, NetworkError, Neuron, layer_table, read, write
 from netx_export.simulation import simulate
 
@@ -138,7 +138,7 @@ def test_the_pins_tell_every_change_by_one():
 @pytest.mark.lava
 def test_the_proof_finds_nothing_and_finds_a_wrong_weight(monkeypatch: pytest.MonkeyPatch):
     """Every spike on Lava is the trained network's, for both readouts' values too; one wrong weight shows."""
-    import mtt_lava.deploy as deploy
+    from mtt_lava import deploy
 
     rng = np.random.default_rng(0)
     events = np.zeros((4, 600), [("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from strategies import networks
 
 from hw_profiles import Profile, load, place
-from hw_profiles.placement import INDEX_BITS, RESOURCES, Core, Part, core_layers, loihi1_axon_bits
+from hw_profiles.loihi import INDEX_BITS, loihi1_axon_bits
+from hw_profiles.placement import RESOURCES, Core, Part
+from hw_profiles.speck import core_layers
 from netx_export.network import Conv, Dense, Flatten, Network, Neuron
 
 

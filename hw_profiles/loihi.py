@@ -1,0 +1,292 @@
+"""Layers on the cores of Loihi.
+
+A layer that needs more of a resource than a core has is split, a convolution by channels and by tiles of its map, into
+as few parts as possible; then parts of small layers share cores. A convolution's weights are stored once a core; pixels
+that several parts see take an input axon on each of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+
+from hw_profiles.geometry import Geometry, Range, Reach, Shape, even, per_neuron
+from hw_profiles.placement import RESOURCES, Core, Demand, Part, Placement
+from hw_profiles.profile import Profile
+
+POPULATION_SLOTS = 2
+"""Output axons that a 32-bit population axon takes (nengo-loihi). A 16-bit one takes 1, but holds fewer atoms and axons
+and wants neurons aligned by four; it is never assumed."""
+INDEX_BITS = (0, 6, 7, 8, 9, 10, 11, 12)
+"""Widths of the index of a synapse in a sparse list (nengo-loihi)."""
+
+
+def loihi1_axon_bits(
+    synapses: int, weight_bits: int = 8, delay_bits: int = 0, tag_bits: int = 0, index_bits: int = 0
+) -> int:
+    """Synaptic memory of one input axon on Loihi 1.
+
+    Parameters
+    ----------
+    synapses : int
+        Synapses the axon has on the core.
+    weight_bits, delay_bits, tag_bits : int
+        Stored bits of a synapse: weights take 0, 1, 2, 3, 4, 5, 6 or 8.
+    index_bits : int
+        0 for a dense list; 6..12 for a sparse one.
+
+    Returns
+    -------
+    int
+        Bits. Synapses come in chunks of at most 64, each with a header of 10 bits, in words of 64 bits.
+
+    Notes
+    -----
+    Source: nengo-loihi, ``SynapseConfig.bits_per_axon``.
+    """
+    full, rest = divmod(synapses, 64)
+    bits = weight_bits + delay_bits + tag_bits + index_bits
+
+    def chunk(n: int) -> int:
+        return 64 * -(-(n * bits + 10) // 64) if n else 0
+
+    return full * chunk(64) + chunk(rest)
+
+
+def _counts(size: int) -> Iterator[int]:
+    """Numbers of ranges that give different sizes of the largest."""
+    count = 1
+    while True:
+        yield count
+        largest = -(-size // count)
+        if largest == 1:
+            return
+        count = -(-size // (largest - 1))
+
+
+class _Target:
+    """A layer with neurons on Loihi, and what its parts take of a core."""
+
+    def __init__(self, index: int, layer: Any, profile: Profile) -> None:
+        self.index, self.layer, self.name = index, layer, layer.name
+        self.shape = cast(tuple[int, int, int], (*layer.shape, 1, 1)[:3])
+        facts = profile.facts
+        self.chunks = facts.synapse_layout.value == "chunks"
+        self.weight_bits = facts.weight_bits.value or 0
+        delays = [getattr(layer, name, None) for name in ("delay", "recurrent_delay")]
+        delayed = any(delay is not None and np.any(delay) for delay in delays)
+        self.delay_bits = (facts.delay_max.value or 0).bit_length() if delayed else 0
+        self.geometry = Geometry(layer)
+        self.sources = math.prod(layer.in_shape)
+        self.recurrent = getattr(layer, "recurrent", None) is not None
+
+    def synapses(self, channels: int, rows: Reach | None, columns: Reach | None, tile: Shape) -> dict[str, int]:
+        """Input axons, memory and format of a part's synapses."""
+        if not self.geometry.conv:
+            axons = self.sources + (self.shape[0] if self.recurrent else 0)
+            return {"input axons": axons, "synapse memory": axons * self._bits(channels, 0), "index": 0}
+        assert rows is not None
+        assert columns is not None
+        # A sparse list: neurons are numbered channels slowest, an index counts from the first one reached.
+        last = (channels - 1) * math.prod(tile) + rows.spread * tile[1] + columns.spread
+        index = next((bits for bits in INDEX_BITS if 1 << bits > last), last.bit_length())
+        fan = self.geometry.fan
+        if self.chunks:
+            memory = sum(
+                n * m * self._bits(a * b * fan * channels, index)
+                for a, n in rows.taps.items()
+                for b, m in columns.taps.items()
+            )
+        else:
+            memory = self._bits(fan * channels * math.prod(self.layer.weight.shape[2:]), index)
+        return {"input axons": len(rows.inputs) * len(columns.inputs), "synapse memory": memory, "index": index}
+
+    def _bits(self, synapses: int, index_bits: int) -> int:
+        if self.chunks:
+            return loihi1_axon_bits(synapses, self.weight_bits, self.delay_bits, index_bits=index_bits)
+        return synapses * (self.weight_bits + self.delay_bits)
+
+    def smallest(self, after: _Split | None) -> dict[str, int]:
+        """The most that a single neuron takes, given how the layer after it is cut."""
+        rows, columns = (axis.widest() for axis in self.geometry.axes) if self.geometry.conv else (None, None)
+        axons = after.most_axons([[(i, i + 1) for i in range(n)] for n in self.shape]) if after else 0
+        # However a layer that feeds itself is cut: parts x their neurons are all neurons at least.
+        axons += self.shape[0] if self.recurrent else 0
+        return {**self.synapses(1, rows, columns, (1, 1)), "neurons": 1, "output axons": axons}
+
+
+class _Split:
+    """A layer cut into parts: all combinations of ranges of channels, rows and columns."""
+
+    def __init__(self, target: _Target, counts: Shape) -> None:
+        self.target, self.counts = target, counts
+        self.ranges = [even(size, count) for size, count in zip(target.shape, counts, strict=True)]
+
+    @property
+    def parts(self) -> int:
+        """Number of parts."""
+        return math.prod(self.counts)
+
+    @cached_property
+    def reaches(self) -> tuple[list[Any], list[Any]]:
+        """What each range of rows and columns sees."""
+        geometry = self.target.geometry
+        if not geometry.conv:
+            return [None], [None]
+        return geometry.axes[0].tiles(self.counts[1]), geometry.axes[1].tiles(self.counts[2])
+
+    def used(self, at: Shape, after: _Split | None) -> dict[str, int]:
+        """What one part takes, given how the layer after it is cut."""
+        ranges = [self.ranges[axis][i] for axis, i in enumerate(at)]
+        sizes = [stop - start for start, stop in ranges]
+        rows, columns = self.reaches
+        used = self.target.synapses(sizes[0], rows[at[1]], columns[at[2]], tuple(sizes[1:]))
+        used["neurons"] = math.prod(sizes)
+        used["output axons"] = self.parts * used["neurons"] if self.target.recurrent else 0
+        if after is not None:
+            used["output axons"] += after.most_axons([[r] for r in ranges])
+        return used
+
+    def most(self, after: _Split | None) -> dict[str, int]:
+        """The most that any part takes."""
+        # Parts of the same sizes that see as much take the same: one of each will do.
+        kinds = []
+        for axis, ranges in enumerate(self.ranges):
+            seen: dict[Any, int] = {}
+            for i, (start, stop) in enumerate(ranges):
+                reach = self.reaches[axis - 1][i] if axis else None
+                sees = () if reach is None else (len(reach.inputs), reach.spread, *sorted(reach.taps.items()))
+                seen.setdefault((stop - start, *sees), i)
+            kinds.append(list(seen.values()))
+        each = [self.used(at, None) for at in itertools.product(*kinds)]
+        most = {name: max(used[name] for used in each) for name in RESOURCES["loihi"]}
+        if after is not None:
+            most["output axons"] += after.most_axons(self.ranges)
+        return most
+
+    def most_axons(self, ranges: Sequence[Sequence[Range]]) -> int:
+        """Output axons to reach all parts of this layer from neurons of the one before.
+
+        Parameters
+        ----------
+        ranges : sequence of sequence of Range
+            Of channels, rows and columns of the layer before: the part made of those that need the most counts.
+        """
+        if not self.target.geometry.conv:
+            return math.prod(max(stop - start for start, stop in some) for some in ranges) * self.parts
+        fed = [self.target.geometry.sources_of(part) for part in self.ranges[0]]
+        feeding = max(sum(low < stop and start < high for low, high in fed) for start, stop in ranges[0])
+        pixels = 1
+        for reaches, some in zip(self.reaches, ranges[1:], strict=True):
+            ends = np.array(some)
+            # An axon for every part that sees the pixel.
+            seen = [np.diff(np.searchsorted(reach.inputs, ends), axis=1) for reach in reaches]
+            pixels *= int(np.sum(seen, axis=0).max())
+        return feeding * pixels * POPULATION_SLOTS
+
+    @property
+    def repeats(self) -> tuple[int, int]:
+        """How often inputs arrive, and how often weights are stored: what the choice among equal splits goes by."""
+        rows, columns = self.reaches
+        if not self.target.geometry.conv:
+            return self.parts, 1
+        inputs = self.counts[0] * sum(len(r.inputs) for r in rows) * sum(len(c.inputs) for c in columns)
+        return inputs, self.counts[1] * self.counts[2]
+
+
+@dataclass
+class _Room:
+    """A core being filled."""
+
+    parts: list[Part] = field(default_factory=list)
+    used: Counter[str] = field(default_factory=Counter)
+    thresholds: set[int] = field(default_factory=set)
+    formats: set[tuple[int, int, int]] = field(default_factory=set)
+
+    def takes(self, part: Part, limits: Mapping[str, int | None], profiles: int | None, formats: int | None) -> bool:
+        if any(limit is not None and self.used[name] + part.used[name] > limit for name, limit in limits.items()):
+            return False
+        more = ((self.thresholds | part.thresholds, profiles), (self.formats | part.formats, formats))
+        return not self.parts or all(limit is None or len(together) <= limit for together, limit in more)
+
+    def add(self, part: Part) -> None:
+        self.parts.append(part)
+        self.used.update(part.used)
+        self.thresholds |= part.thresholds
+        self.formats |= part.formats
+
+
+def place_on_loihi(layers: Sequence[Any], profile: Profile) -> Placement:
+    limits = {name: getattr(profile.facts, fact).value for name, fact in RESOURCES["loihi"].items()}
+    targets = [_Target(i, layer, profile) for i, layer in enumerate(layers) if layer.neuron is not None]
+    demands: list[Demand] = []
+    parts: list[Part] = []
+    after: _Split | None = None
+    # Backwards: the output axons of a layer depend on how the one after it is cut.
+    for target in reversed(targets):
+        whole, least = _Split(target, (1, 1, 1)), target.smallest(after)
+        found = None if _over(least, limits) else _fewest_parts(target, limits, after)
+        if found is not None:
+            parts += _parts(found, after)
+        needs = {name: least[name] for name in limits}
+        demands.append(Demand(target.index, target.name, whole.most(after), needs, found.parts if found else 0))
+        after = found or whole
+    rooms: list[_Room] = []
+    known = {name: limit for name, limit in limits.items() if limit}
+    parts.sort(key=lambda part: -max([part.used[name] / limit for name, limit in known.items()], default=0.0))
+    most = [_smaller(getattr(profile.facts, f"{what}_per_core")) for what in ("threshold_profiles", "synapse_formats")]
+    for part in parts:
+        room = next((room for room in rooms if room.takes(part, limits, most[0], most[1])), None)
+        if room is None:
+            rooms.append(room := _Room())
+        room.add(part)
+    for room in rooms:
+        room.parts.sort(key=_order)
+    rooms.sort(key=lambda room: _order(room.parts[0]))
+    cores = tuple(Core(number, tuple(room.parts), limits) for number, room in enumerate(rooms))
+    return Placement(profile, cores, tuple(reversed(demands)))
+
+
+def _order(part: Part) -> tuple[Any, ...]:
+    return part.layer, part.span
+
+
+def _smaller(fact: Any) -> int | None:
+    return None if fact.value is None else min(fact.value, fact.disputed or fact.value)
+
+
+def _over(used: Mapping[str, int], limits: Mapping[str, int | None]) -> bool:
+    return any(limit is not None and used[name] > limit for name, limit in limits.items())
+
+
+def _fewest_parts(target: _Target, limits: Mapping[str, int | None], after: _Split | None) -> _Split | None:
+    """The split into the fewest parts that fit; among equals the one that repeats the fewest inputs and weights."""
+    neurons = limits["neurons"]
+    bound = 1 if neurons is None else -(-math.prod(target.shape) // neurons)
+    choices = sorted(itertools.product(*(_counts(size) for size in target.shape)), key=math.prod)
+    for count, group in itertools.groupby(choices, key=math.prod):
+        if count >= bound:
+            splits = (_Split(target, counts) for counts in group)
+            fitting = [split for split in splits if not _over(split.most(after), limits)]
+            if fitting:
+                return min(fitting, key=lambda split: split.repeats)
+    return None
+
+
+def _parts(split: _Split, after: _Split | None) -> Iterator[Part]:
+    target = split.target
+    thresholds = per_neuron(target.layer, target.layer.neuron.threshold).reshape(target.shape)
+    for at in itertools.product(*(range(count) for count in split.counts)):
+        used = split.used(at, after)
+        index = used.pop("index")
+        span = tuple(split.ranges[axis][i] for axis, i in enumerate(at))
+        mine = thresholds[tuple(slice(*one) for one in span)]
+        formats = frozenset({(target.index, index, target.delay_bits)})
+        yield Part(target.index, target.name, span, used, frozenset(np.unique(mine).tolist()), formats)
