@@ -224,6 +224,7 @@ class _Room:
 
 
 def place_on_loihi(layers: Sequence[Any], profile: Profile) -> Placement:
+    """Split the layers with neurons where they must be, and pack the parts; see `hw_profiles.place`."""
     limits = {name: getattr(profile.facts, fact).value for name, fact in RESOURCES["loihi"].items()}
     targets = [_Target(i, layer, profile) for i, layer in enumerate(layers) if layer.neuron is not None]
     demands: list[Demand] = []

@@ -39,7 +39,7 @@ class Opinion:
     synapses, neurons, network : float
         Energy in pJ: of synaptic operations; of neurons; of messages and hops.
     time : float
-        us, for all time steps.
+        us, until the last layer has answered.
     messages, hops : int
         Those of the input included.
     spikes, measured : tuple of int
@@ -74,14 +74,14 @@ class Opinion:
         return None if None in values else sum(value or 0 for value in values)
 
     def __str__(self) -> str:
-        ours, steps = self.ours, self.ours.time_steps or 1
+        ours, step = self.ours, self.ours.time_step.value
         rows = [
             ("", "here", "SANA-FE"),
             ("synaptic operations, pJ", _text(self._ours("synaptic operations")), _text(self.synapses)),
             ("neurons, pJ", _text(self._ours("neuron updates")), _text(self.neurons)),
             ("messages and hops, pJ", _text(self._ours("spikes within a tile", "hops")), _text(self.network)),
             ("total, pJ", _text(self._ours("total")), _text(self.synapses + self.neurons + self.network)),
-            ("time a step, ns", _text(ours.time_step.value), _text(1000 * self.time / steps)),
+            ("time, us", _text(None if step is None else step * (ours.time_steps or 0) / 1000), _text(self.time)),
             ("messages", _text(self._sent), _text(self.messages)),
             ("hops", _text(sum(sum(layer.hops or ()) for layer in ours.layers)), _text(self.hops)),
             ("spikes", _text(sum(self.measured)), _text(sum(self.spikes))),
@@ -201,7 +201,7 @@ def sanafe(network: NetworkLike, placement: Placement, inputs: np.ndarray, ours:
         energy["synapse"],
         energy["dendrite"] + energy["soma"],
         energy["network"],
-        1e6 * result["sim_time"] * steps / (steps + depth),
+        1e6 * result["sim_time"],
         int(result["packets_sent"]),
         int(sum(result["perf_trace"]["hops"])),
         tuple(fired[f"layer{index}"] for index in number),

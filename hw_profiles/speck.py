@@ -74,6 +74,7 @@ def core_layers(layers: Sequence[Any]) -> list[CoreLayer]:
 
 
 def place_on_speck(layers: Sequence[Any], profile: Profile) -> Placement:
+    """Match layers and cores, or say who competes for too few; see `hw_profiles.place`."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import maximum_bipartite_matching
 

@@ -161,5 +161,5 @@ def sweep(
     for point in points:
         assert point.activity is not None
         costs.append(hw_profiles.cost(network, point.activity, chip, report.placement))
-    name = run.settings.model.name if run.folder is None else str(run.folder)
+    name = run.settings.model.name if run.folder is None else run.folder.name
     return Sweep(name, report, tuple(points), tuple(costs))
