@@ -159,7 +159,7 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from mtt_lava import evaluate, load_run, prove
-    from mtt_lava.evaluation import open_test_split, table
+    from mtt_lava.evaluation import open_test_split, synops_table, table
 
     run = load_run(args.run)
     dataset = open_test_split(run, args.root)
@@ -167,6 +167,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.backend in (None, "event"):
         points = evaluate(run, steps, dataset, event_driven=args.backend == "event")
         print(table(points))
+        if args.backend == "event":
+            print(synops_table(points))
         result = [point.to_dict() for point in points]
     else:
         proofs = prove(run, steps, args.backend, args.samples, dataset, workers=args.workers)
@@ -241,6 +243,11 @@ def _add_simulate(commands: Any) -> None:
         "--record", default="", metavar="u,v,spikes", help="also record these for every layer; event: events"
     )
     parser.add_argument("--reset", choices=("subtract", "zero"), help="event: reset (default: that of profile or file)")
+    parser.add_argument(
+        "--clamp",
+        action=argparse.BooleanOptionalAction,
+        help="event: whether v stays above the negative threshold (default: with reset subtract)",
+    )
     parser.add_argument("--profile", metavar="NAME", help="event: hardware profile whose neurons and states to use")
     parser.add_argument("--time-limit", type=float, metavar="S", help="lava: seconds the run may take")
     parser.add_argument("--stock", action="store_true", default=None, help="lava: its own convolutions, slower")
@@ -256,7 +263,7 @@ def _simulate(args: argparse.Namespace) -> int:
     record = [part for part in args.record.split(",") if part]
     if args.backend == "event":
         return _simulate_events(args, record)
-    for name in ("reset", "profile"):
+    for name in ("reset", "clamp", "profile"):
         if getattr(args, name) is not None:
             raise NetworkError(f"--{name} is for backend 'event'; backend {args.backend!r} runs the file's own neurons")
     inputs = load_inputs(args.input)
@@ -275,7 +282,8 @@ def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
         if getattr(args, name) is not None:
             raise NetworkError(f"--{name.replace('_', '-')} is not for backend 'event', which uses all cores by itself")
     events = event_backend.load_events(args.input)
-    result = event_backend.simulate(args.network, events, reset=args.reset, profile=args.profile, record=record)
+    options = {"reset": args.reset, "clamp": args.clamp, "profile": args.profile, "record": record}
+    result = event_backend.simulate(args.network, events, **options)
     result.save(args.output)
     synops = int(result.synops_per_layer.sum())
     print(

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 import hw_profiles
+from hw_profiles import text
 from mtt_lava.data import Dataset, frames, open_dataset
 from mtt_lava.deploy import to_network
 from mtt_lava.run import Run, RunError
@@ -270,13 +271,24 @@ def evaluate(
     return points
 
 
+def synops_table(points: Sequence[Point]) -> str:
+    """Synaptic operations of every layer as a table for people."""
+    names = list(points[0].synops)
+    rows = [[_name(p), *(f"{p.synops[n]:,.0f}" for n in names)] for p in points]
+    return "\n".join(["synaptic operations a sample", *text.table([["T", *names], *rows])])
+
+
+def _name(point: Point) -> str:
+    return "event" if point.time_steps is None else str(point.time_steps)
+
+
 def table(points: Sequence[Point]) -> str:
     """Points as a table for people."""
     names = list(points[0].spikes)
     head = ["T", "accuracy", *names, "synops"]
     rows = [
         [
-            "event" if p.time_steps is None else str(p.time_steps),
+            _name(p),
             f"{p.accuracy:.1%}",
             *(f"{p.spikes[n]:.1f}" for n in names),
             f"{sum(p.synops.values()):,.0f}",
@@ -287,7 +299,6 @@ def table(points: Sequence[Point]) -> str:
         head.append("SD")
         for row, p in zip(rows, points, strict=True):
             row.append("" if p.spike_difference is None else f"{p.spike_difference:.1%}")
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    lines = text.table([head, *rows])
     note = f"({points[0].samples} samples; columns after accuracy: mean spikes a sample, synaptic operations a sample"
     return "\n".join([*lines, note + (", spike difference from event)" if "SD" in head else ")")])

@@ -140,6 +140,7 @@ def simulate(
     events: Events,
     *,
     reset: str | None = None,
+    clamp: bool | None = None,
     profile: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
     weights: Sequence[np.ndarray] | None = None,
@@ -160,6 +161,9 @@ def simulate(
     events : Events
     reset : {"zero", "subtract"}, optional
         Default: the profile's; without a profile, the network's.
+    clamp : bool, optional
+        Whether v never falls below the negative threshold (those of a voltage readout always may). Default: with reset
+        ``"subtract"`` only.
     profile : str or path, optional
         Hardware profile: reset, whether v = threshold spikes already, and 16-bit saturating states.
     dtype : {"int32", "int16", "float32"}, optional
@@ -192,6 +196,7 @@ def simulate(
     simulator = Simulator(
         network,
         reset=reset,
+        clamp=clamp,
         profile=profile,
         dtype=dtype,
         weights=weights,
@@ -211,6 +216,7 @@ class Simulator:
         network: Network | str | os.PathLike[str],
         *,
         reset: str | None = None,
+        clamp: bool | None = None,
         profile: str | os.PathLike[str] | None = None,
         dtype: str | None = None,
         weights: Sequence[np.ndarray] | None = None,
@@ -220,7 +226,7 @@ class Simulator:
         latency: int | Sequence[int] = 0,
     ) -> None:
         self.network = network if isinstance(network, Network) else read(network)
-        self._rules = _rules(self.network, reset, profile, dtype, weights is not None or _any(time_constant))
+        self._rules = _rules(self.network, reset, clamp, profile, dtype, weights is not None or _any(time_constant))
         self._plans = list(_plans(self.network, self._rules, weights, thresholds, time_constant, refractory, latency))
 
     def run(
@@ -324,6 +330,7 @@ def _spread(run: Any, n: int, threads: int, progress: bool) -> None:
 @dataclass(frozen=True)
 class _Rules:
     reset: str
+    clamp: bool
     strict: bool
     dtype: str
 
@@ -332,7 +339,9 @@ def _any(value: float | Sequence[float]) -> bool:
     return bool(np.any(np.asarray(value) != 0))
 
 
-def _rules(network: Network, reset: str | None, profile: Any, dtype: str | None, floats: bool) -> _Rules:
+def _rules(
+    network: Network, reset: str | None, clamp: bool | None, profile: Any, dtype: str | None, floats: bool
+) -> _Rules:
     strict: bool | None = None
     if profile is not None:
         facts = hw_profiles.load(profile).facts
@@ -351,7 +360,8 @@ def _rules(network: Network, reset: str | None, profile: Any, dtype: str | None,
         raise NetworkError(f"dtype {dtype!r} is unknown; there is: {', '.join(DTYPES)}")
     if floats and dtype != "float32":
         raise NetworkError(f"dtype {dtype!r}: float weights and leaks need float32 states")
-    return _Rules(reset, (reset == "zero") if strict is None else strict and reset == "zero", dtype)
+    clamp = reset == "subtract" if clamp is None else clamp
+    return _Rules(reset, clamp, (reset == "zero") if strict is None else strict and reset == "zero", dtype)
 
 
 def _check_events(network: Network, events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -505,9 +515,8 @@ def _plan(
         limit = full + 1 if dtype.kind == "i" else np.nextafter(full, np.float32(np.inf))
     high = {"int16": 32767, "int32": 1 << 30, "float32": np.inf}[rules.dtype]
     lowest = {"int16": -32768, "int32": LOWEST, "float32": -np.inf}[rules.dtype]
-    low = -full if rules.reset == "subtract" else np.full(full.shape, lowest)
-    if rules.reset == "subtract" and network.readout == "voltage" and layer is network.spiking[-1]:
-        low = np.full(full.shape, lowest)
+    silent = network.readout == "voltage" and layer is network.spiking[-1]
+    low = -full if rules.clamp and not silent else np.full(full.shape, lowest)
     uniform = bool((full == full[0]).all())
     largest = max(float(weight.max(initial=0)), 0.0)
     most = 1 if rules.reset == "zero" or refractory else int(2 + largest // max(float(least), 1e-9))

@@ -52,8 +52,17 @@ class Slow:
     """
 
     def __init__(
-        self, network: Network, reset: str, refractory: int, latency: int, leak: float, bits: int, queue: bool = False
+        self,
+        network: Network,
+        reset: str,
+        refractory: int,
+        latency: int,
+        leak: float,
+        bits: int,
+        queue: bool = False,
+        clamp: bool | None = None,
     ) -> None:
+        self.clamp = reset == "subtract" if clamp is None else clamp
         self.queue: list[Any] | None = [] if queue else None
         self.sent = 0
         self.layers = [layer for layer in network if not isinstance(layer, Flatten)]
@@ -106,7 +115,7 @@ class Slow:
             self.v[key] = np.float32(self.v[key] + np.float32(weight))
         else:
             self.v[key] += int(weight)
-        if self.reset == "subtract":
+        if self.clamp:
             self.v[key] = max(self.v[key], -threshold)
         if self.bits == 16:
             self.v[key] = min(max(self.v[key], -32768), 32767)
@@ -218,6 +227,13 @@ def test_refractory_time_and_latency(case: Any, reset: str, refractory: int, lat
     """What comes within the refractory time is lost; what a layer emits leaves it `latency` later, as in a queue."""
     times = {"refractory": refractory, "latency": latency}
     compare(*case, reset, PLAIN | times | {"queue": queue}, **times)
+
+
+@settings(max_examples=25)
+@given(cases(), st.sampled_from(["zero", "subtract"]), st.booleans())
+def test_lower_clamp(case: Any, reset: str, clamp: bool) -> None:
+    """v stays above the negative threshold, or falls as it may, with either reset."""
+    compare(*case, reset, PLAIN | {"clamp": clamp}, clamp=clamp)
 
 
 @settings(max_examples=25)
