@@ -30,6 +30,8 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError, model_validator
 
+from hw_profiles.text import table
+
 FOLDER = Path(__file__).parent / "profiles"
 
 Status = Literal["documented", "measured", "simulated", "estimate", "unknown"]
@@ -306,9 +308,9 @@ def _read(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
         raise ProfileError(f"{path}: name: a profile's name is its file's name; use title")
     if "title" not in data:
         raise ProfileError(f"{path}: title: missing; say in a few words what the chip or board is")
-    for table in ("sources", "facts"):
-        if not isinstance(data.setdefault(table, {}), dict):
-            raise ProfileError(f"{path}: {table}: must be a table, got {data[table]!r}")
+    for part in ("sources", "facts"):
+        if not isinstance(data.setdefault(part, {}), dict):
+            raise ProfileError(f"{path}: {part}: must be a table, got {data[part]!r}")
     if "extends" not in data:
         return data
     if not isinstance(data["extends"], str):
@@ -320,8 +322,8 @@ def _read(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
             raise
         raise ProfileError(f"{path}: extends: {error}") from None
     merged = {**parent, **data}
-    for table in ("sources", "facts"):
-        merged[table] = {**parent[table], **data[table]}
+    for part in ("sources", "facts"):
+        merged[part] = {**parent[part], **data[part]}
     return merged
 
 
@@ -350,10 +352,9 @@ def describe(profile: Profile) -> str:
     facts = list(profile.facts.items())
     rows = [("fact", "value", "status", "source")]
     rows += [(name, str(fact), fact.status, ", ".join(fact.source)) for name, fact in facts]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
     family = f"family {profile.family}" + (f", extends {profile.extends}" if profile.extends else "")
     lines = [f"{profile.name}: {profile.title} ({family})", ""]
-    lines += ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+    lines += table(rows, left=4)
     notes = [f"{name}: {fact.note}" for name, fact in facts if fact.note]
     lines += ["", "Notes", *notes] if notes else []
     used = {key for _, fact in facts for key in fact.source}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hw_profiles.text import table
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import accuracy_figure, save_figure
 from mtt_lava.run import Run, Settings, load_run
@@ -74,8 +75,7 @@ class Comparison:
                 rows.append([method, str(seed), *(f"{100 * a:.0f}" for a in row), f"{count:,.0f}"])
             mean = self.accuracies(method).mean(0)
             rows.append([method, "mean", *(f"{100 * a:.1f}" for a in mean), f"{np.mean(spikes):,.0f}"])
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        lines = [" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+        lines = table([head, *rows])
         samples = self._any[0].samples
         lines.append(
             f"accuracy in % on {samples} test samples of {self.settings.data}; {self.settings.model.name}, 8 bits, "
@@ -211,14 +211,11 @@ class Speeds:
             ]
             for name, s in self.simulators.items()
         ]
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
         lines = [
             f"{self.title}; T = {self.time_steps}; {self.density:.0%} of the inputs and "
             f"{', '.join(f'{rate:.0%}' for rate in self.rates)} of the layers' outputs are spikes"
         ]
-        for row in [head, *rows]:
-            cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-            lines.append("  ".join([row[0].ljust(widths[0]), *cells]))
+        lines += table([head, *rows], left=1)
         return "\n".join([*lines, *(f"{name}: {_number(value)} times" for name, value in self.ratios.items())])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hw_profiles.text import table
 from mtt_lava.bench import machine
 from netx_export import event_backend
 from netx_export import network as description
@@ -66,8 +67,7 @@ class Rates:
             ]
             for r in self.rates
         ]
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+        lines = table([head, *rows])
         return "\n".join([*lines, f"random weights and events, N-MNIST's length and number of events; {machine()}"])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -588,6 +589,10 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has had enough (mtt check | head); Python must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         # Our own errors and the file system's are for the user; anything else is a bug and keeps its traceback.
         if type(error).__module__.partition(".")[0] not in OUR_PACKAGES and not isinstance(error, OSError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hw_profiles.text import table
 from netx_export.files import replacing
 from netx_export.network import (
     BIAS_MAX,
@@ -950,13 +951,7 @@ def layer_table(network: Network) -> str:
         rows.append(row)
     total = sum(int(row[3].replace(",", "")) for row in rows[1:])
     rows.append(["total", "", "", f"{total:,}", "", "", ""])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    right = (3, 4, 5)
-    lines = [
-        "  ".join(row[i].rjust(w) if i in right else row[i].ljust(w) for i, w in enumerate(widths)) for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(table(rows, left=3))
 
 
 def _range(values: int | np.ndarray) -> str:

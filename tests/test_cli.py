@@ -160,6 +160,14 @@ def test_sweep_where_no_energy_is_known_weighs_operations(run_folder: Path, caps
     assert "more accuracy for less synaptic operations" in out
 
 
+def test_a_reader_who_has_had_enough_gets_no_error():
+    """`mtt profiles --schema | head -1`: nothing on stderr."""
+    code = "import sys; from mtt_lava.cli import main; sys.exit(main(['profiles', '--schema']))"
+    command = f'{sys.executable} -c "{code}" | head -c 1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
 def test_profiles_print_their_schema(capsys: pytest.CaptureFixture[str]):
     """Editors get the JSON schema of profile files."""
     assert main(["profiles", "--schema"]) == 0
