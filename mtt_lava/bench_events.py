@@ -171,7 +171,7 @@ def _adds_per_second(network: description.Network, dtype: str, repeats: int) -> 
     return 100_000 * length / _best(lambda: add_slices(v, w, targets, kernels, length), repeats)
 
 
-def events(samples: Sequence[int] = (100, 4), each: Sequence[int] = (4000, 4000), repeats: int = 5) -> Rates:
+def events(samples: Sequence[int] = (400, 8), each: Sequence[int] = (4000, 4000), repeats: int = 5) -> Rates:
     """Measure every network with every type of states.
 
     Parameters

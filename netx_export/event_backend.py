@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from itertools import product
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -266,18 +267,24 @@ def _run(
     )
     recorded: list[tuple[np.ndarray, np.ndarray]] = [_NOTHING] * n
 
+    idle: SimpleQueue[list[_State]] = SimpleQueue()
+
     def run(sample: int) -> None:
-        chain = [_State(plan, "spikes" in record) for plan in plans]
+        # States are made once a thread: fresh memory costs the system more time than a small recording.
+        try:
+            chain = idle.get_nowait()
+        except Empty:
+            chain = [_State(plan, "spikes" in record) for plan in plans]
         parts = []
         for at in range(starts[sample], starts[sample + 1], CHUNK):
             stop = min(at + CHUNK, starts[sample + 1])
             for where, when in _through(chain, index[at:stop], times[at:stop], stop - at):
                 outputs = order[where]
-                np.add.at(result.counts[sample], outputs, 1)
-                first, place = np.unique(outputs, return_index=True)
+                result.counts[sample] += np.bincount(outputs, minlength=size)
                 seen = result.first_spike[sample]
-                new = seen[first] < 0
-                seen[first[new]] = when[place[new]]
+                times_seen = seen.copy()
+                times_seen[outputs[::-1]] = when[::-1]  # of several events of an output the last one written stays
+                seen[:] = np.where(seen < 0, times_seen, seen)
                 if "events" in record:
                     parts.append((outputs, when.copy()))
         states = [state for state in chain if state.plan.layer.neuron is not None]
@@ -291,6 +298,9 @@ def _run(
             result.readout[sample] = result.counts[sample]
         if parts:
             recorded[sample] = (np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
+        for state in states:
+            state.reset()
+        idle.put(chain)
 
     _spread(run, n, threads or len(os.sched_getaffinity(0)), progress)
     if "events" not in record:
@@ -382,8 +392,8 @@ def _check_events(network: Network, events: Events) -> tuple[np.ndarray, np.ndar
     if len(t) and int(t.min()) < 0:
         at = int(np.argmax(t < 0))
         raise NetworkError(f"events: t is {t[at]} at event {at}; give microseconds from 0 on")
-    sample, t = sample.astype(np.int64), t.astype(np.int64)
-    back = (np.diff(sample) < 0) | ((np.diff(sample) == 0) & (np.diff(t) < 0))
+    sample, t = sample.astype(np.int64, copy=False), t.astype(np.int64, copy=False)
+    back = (sample[1:] < sample[:-1]) | ((t[1:] < t[:-1]) & (sample[1:] == sample[:-1]))
     if back.any():
         at = int(np.argmax(back)) + 1
         raise NetworkError(
@@ -448,7 +458,8 @@ def _plans(
         if isinstance(layer, Flatten):
             continue  # events keep their index, and `order` still says which (C, H, W) it is
         if isinstance(layer, Pool):
-            yield _Plan(layer, _windows(layer))
+            reach, target = _windows(layer)
+            yield _Plan(layer, (reach, target), room=int(np.diff(reach).max(initial=0)))
         else:
             values = {name: each[name][number] for name in each}
             number += layer.neuron is not None
@@ -592,6 +603,8 @@ class _State:
         self.plan, self.counting = plan, counting
         self.tally = np.zeros(2, np.int64)
         if plan.layer.neuron is None:
+            places = CHUNK * plan.room
+            self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
             return
         size = math.prod(plan.layer.shape)
         weight = plan.tables[6]
@@ -606,14 +619,21 @@ class _State:
         places = CHUNK + plan.room
         self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
 
+    def reset(self) -> None:
+        """Make ready for another recording."""
+        for state in (self.tally, self.v, self.counts, self.last):
+            state.fill(0)
+        self.ready.fill(-1)
+
     def run(self, where: np.ndarray, t: np.ndarray, begin: int, count: int) -> tuple[int, int]:
         from netx_export.event_kernels import pass_on, run_layer
 
         plan = self.plan
         if plan.layer.neuron is None:
+            places = count * plan.room
+            if places > len(self.where):
+                self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
             reach, target = plan.tables
-            places = count * int(np.diff(reach).max(initial=0))
-            self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
             return count, pass_on(where, t, count, reach, target, self.where, self.t)
         leak, refractory, latency = plan.times
         out = (self.hit, self.times, self.where, self.t, self.tally)
