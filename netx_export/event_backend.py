@@ -316,18 +316,25 @@ _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def _spread(run: Any, n: int, threads: int, progress: bool) -> None:
-    """`run` for every sample, on so many threads."""
+    """`run` for every sample, on so many threads; a few at a time, since what hands them out needs a core too."""
     from tqdm import tqdm
+
+    size = max(1, n // (32 * threads))
+
+    def some(start: int) -> int:
+        samples = range(start, min(start + size, n))
+        for sample in samples:
+            run(sample)
+        return len(samples)
 
     with (
         tqdm(total=n, desc="event", unit="sample", disable=not progress, delay=3) as bar,
         ThreadPoolExecutor(max(1, min(threads, n))) as pool,
     ):
-        waiting = [pool.submit(run, sample) for sample in range(n)]
+        waiting = [pool.submit(some, start) for start in range(0, n, size)]
         try:
             for done in as_completed(waiting):
-                done.result()
-                bar.update()
+                bar.update(done.result())
         except BaseException:
             for one in waiting:
                 one.cancel()
