@@ -353,15 +353,15 @@ class _Mesh:
         return abs(ax - bx), abs(ay - by)
 
 
-def _figure(profile: Profile, unit: str, terms: Sequence[tuple[float | None, str]], note: str = "") -> Figure:
+def _figure(profile: Profile, unit: str, terms: Sequence[tuple[float | None, str]]) -> Figure:
     """Sum of counts times facts."""
     facts: list[Fact[float]] = [getattr(profile.facts, fact) for _, fact in terms]
     source = ", ".join(dict.fromkeys(key for fact in facts for key in fact.source))
     if any(count is None for count, _ in terms) or any(fact.value is None for fact in facts):
         status = "unknown" if any(fact.value is None for fact in facts) else "not placed"
-        return Figure(None, unit, status, source, note)
+        return Figure(None, unit, status, source)
     value = sum((count or 0) * (fact.value or 0) for (count, _), fact in zip(terms, facts, strict=True))
-    return Figure(value, unit, facts[0].status, source, note or facts[0].note)
+    return Figure(value, unit, facts[0].status, source, facts[0].note)
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
