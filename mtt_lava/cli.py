@@ -312,7 +312,8 @@ def _add_check(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _check(args: argparse.Namespace) -> int:
+def _network_and_chip(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The NetX file, and the profile asked for or named in it."""
     import hw_profiles
     from netx_export import NetworkError, read
 
@@ -320,9 +321,16 @@ def _check(args: argparse.Namespace) -> int:
     profile = args.profile or network.info.get("profile")
     if profile is None:
         raise NetworkError(f"{args.network}: names no profile: give one with --profile NAME")
+    return network, hw_profiles.load(profile)
+
+
+def _check(args: argparse.Namespace) -> int:
+    import hw_profiles
+
+    network, chip = _network_and_chip(args)
     time_steps = args.time_steps or network.info.get("time_steps")
     payload = args.input_payload or network.info.get("input_max")
-    report = hw_profiles.check(network, hw_profiles.load(profile), time_steps, payload)
+    report = hw_profiles.check(network, chip, time_steps, payload)
     print(json.dumps(report.to_dict(), indent=2) if args.json else report)
     if args.picture:
         _draw_placement(report.placement, args.picture)
@@ -356,20 +364,17 @@ def _add_cost(commands: Any) -> None:
 
 def _cost(args: argparse.Namespace) -> int:
     import hw_profiles
-    from netx_export import NetworkError, read
+    from netx_export import NetworkError
     from netx_export.activity import measure
     from netx_export.event_backend import load_events
     from netx_export.simulation import load_inputs
 
-    network = read(args.network)
-    profile = args.profile or network.info.get("profile")
-    if profile is None:
-        raise NetworkError(f"{args.network}: names no profile: give one with --profile NAME")
-    chip = hw_profiles.load(profile)
+    network, chip = _network_and_chip(args)
     placement = hw_profiles.place(network, chip)
     if args.backend == "event":
         if args.sanafe:
             raise NetworkError("--sanafe runs time steps: use --backend fast")
+        profile = args.profile or network.info["profile"]
         activity = measure(args.network, load_events(args.input), args.backend, profile=profile)
     else:
         inputs = load_inputs(args.input)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hw_profiles.text import table
 from mtt_lava.bench import machine
 from mtt_lava.data import Dataset, open_dataset
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
@@ -132,8 +133,7 @@ class Paper:
             rows.append(row)
             spread = [f"+-{100 * s:.2f}" for s in self.accuracies(method).std(0)]
             rows.append(["", *spread, *[""] * (len(head) - 1 - len(spread))])
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+        lines = table([head, *rows])
         samples = sum(fold[0].samples for fold in next(iter(self.points.values())))
         count = len(next(iter(self.points.values())))
         lines.append(
