@@ -7,14 +7,13 @@ unknown. Sums of energy are therefore lower bounds where a part of them is unkno
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hw_profiles.geometry import Axis, Geometry, NetworkLike, Range
+from hw_profiles.geometry import Axis, Geometry, NetworkLike, Span, as_map, slices
 from hw_profiles.mapping import place
 from hw_profiles.placement import Part, Placement
 from hw_profiles.profile import Fact, Profile, ProfileError
@@ -181,13 +180,11 @@ class Cost:
 
 def synaptic_operations(network: NetworkLike, activity: Activity) -> list[float]:
     """Synaptic operations of a sample in each layer with neurons; needs no chip."""
-    found = []
     spiking = [layer for layer in network.layers if layer.neuron is not None]
-    for layer, events, spikes in zip(spiking, _arriving(network, activity), activity.spikes, strict=True):
-        back = float(np.sum(spikes)) if getattr(layer, "recurrent", None) is not None else 0.0
-        whole = [(0, size) for size in layer.shape]
-        found.append(_operations(Geometry(layer), events, whole) + back * math.prod(layer.shape))
-    return found
+    flow = zip(spiking, _arriving(network, activity), activity.spikes, strict=True)
+    return [
+        _operations(Geometry(layer), events, _whole(layer), _fed_back(layer, spikes)) for layer, events, spikes in flow
+    ]
 
 
 def cost(network: NetworkLike, activity: Activity, profile: Profile, placement: Placement | None = None) -> Cost:
@@ -229,31 +226,30 @@ def cost(network: NetworkLike, activity: Activity, profile: Profile, placement: 
     }
     geometries = {i: Geometry(layer) for i, layer in spiking}
     work = {core.number: np.zeros(3) for core in placement.cores}
-    steps, synops = activity.time_steps, synaptic_operations(network, activity)
+    steps = activity.time_steps
     layers = []
     for at, ((i, layer), events, spikes) in enumerate(
         zip(spiking, _arriving(network, activity), activity.spikes, strict=True)
     ):
-        maps = np.asarray(spikes, float).reshape((*layer.shape, 1, 1)[:3])
-        recurrent = getattr(layer, "recurrent", None) is not None
+        maps = np.asarray(spikes, float).reshape(as_map(layer.shape))
+        back = _fed_back(layer, maps)
         for core, part in parts[i]:
-            active = float(maps[_cut(part.span)].sum())
+            active = float(maps[slices(part.span)].sum())
             idle = 0 if steps is None else part.neurons * steps - active
-            arrived = _operations(geometries[i], events, part.span) + recurrent * float(maps.sum()) * part.neurons
-            work[core] += (arrived, active, idle)
+            work[core] += (_operations(geometries[i], events, part.span, back), active, idle)
+        recurrent = getattr(layer, "recurrent", None) is not None
         targets = [(core, part, i) for core, part in parts[i]] if recurrent else []
         if at + 1 < len(spiking):
             targets += [(core, part, spiking[at + 1][0]) for core, part in parts[spiking[at + 1][0]]]
         sent = _messages(profile, maps, parts[i], targets, geometries) if placement.complete else (None, None, None)
-        whole = [(0, size) for size in layer.shape]
-        neurons = math.prod(layer.shape)
+        ones = np.ones(layer.in_shape), _whole(layer), _fed_back(layer, np.ones(layer.shape))
         layers.append(
             LayerCost(
                 layer.name,
-                synops[at],
-                round(_operations(geometries[i], np.ones(layer.in_shape), whole)) + recurrent * neurons**2,
+                _operations(geometries[i], events, _whole(layer), back),
+                round(_operations(geometries[i], *ones)),
                 float(maps.sum()),
-                None if steps is None else float(neurons * steps),
+                None if steps is None else float(maps.size * steps),
                 *sent,
             )
         )
@@ -288,14 +284,19 @@ def _arriving(network: NetworkLike, activity: Activity) -> Any:
             events = events.reshape(layer.shape)
 
 
-def _cut(span: Sequence[Range]) -> tuple[slice, ...]:
-    return tuple(slice(*one) for one in span)
+def _whole(layer: Any) -> Span:
+    return tuple((0, size) for size in as_map(layer.shape))
 
 
-def _operations(geometry: Geometry, events: np.ndarray, span: Sequence[Range]) -> float:
-    """Synaptic operations of incoming events in a part of a layer."""
+def _fed_back(layer: Any, spikes: np.ndarray) -> float:
+    """Spikes that reach each neuron of a layer from the layer itself."""
+    return 0.0 if getattr(layer, "recurrent", None) is None else float(np.sum(spikes))
+
+
+def _operations(geometry: Geometry, events: np.ndarray, span: Span, back: float) -> float:
+    """Synaptic operations in a part of a layer, of incoming events and of `back` spikes for each of its neurons."""
     if not geometry.conv:
-        return float(events.sum()) * (span[0][1] - span[0][0])
+        return (float(events.sum()) + back) * (span[0][1] - span[0][0])
     by_group = events.reshape(geometry.groups, geometry.fan, *events.shape[1:]).sum(1)
     first = np.arange(geometry.groups) * geometry.group
     wide = np.clip(np.minimum(first + geometry.group, span[0][1]) - np.maximum(first, span[0][0]), 0, None)
@@ -320,7 +321,7 @@ def _messages(
             fed = geometry.sources_of(target.span[0])
             down, across = (axis.taps(tile) > 0 for axis, tile in zip(geometry.axes, target.span[1:], strict=True))
         for core, part in parts:
-            some = maps[_cut(part.span)]
+            some = maps[slices(part.span)]
             if geometry is not None:
                 start, rows, columns = part.span[0][0], slice(*part.span[1]), slice(*part.span[2])
                 some = some[max(fed[0] - start, 0) : max(fed[1] - start, 0), down[rows]][:, :, across[columns]]

@@ -63,6 +63,17 @@ class NetworkLike(Protocol):
     def layers(self) -> Sequence[Any]: ...
 
 
+def as_map(shape: Shape) -> tuple[int, int, int]:
+    """(C, H, W) of a layer's shape; the neurons of a dense layer, (F,), are channels of one pixel."""
+    channels, height, width = (*shape, 1, 1)[:3]
+    return channels, height, width
+
+
+def slices(span: Span) -> tuple[slice, ...]:
+    """The part of a map that `span` names."""
+    return tuple(slice(*one) for one in span)
+
+
 def even(size: int, count: int) -> list[Range]:
     """`size` things cut into `count` ranges whose sizes differ by 1 at most."""
     return [(i * size // count, (i + 1) * size // count) for i in range(count)]
@@ -100,7 +111,7 @@ class Axis:
     """One axis of a convolution: which outputs an input reaches."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
-        self.inputs, self.outputs, self.stride, self.padding = inputs, outputs, stride, padding
+        self.outputs, self.stride, self.padding = outputs, stride, padding
         self.span = (kernel - 1) * dilation
         at = np.arange(inputs)[:, None] + padding - dilation * np.arange(kernel)
         target = at // stride

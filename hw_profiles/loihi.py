@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from hw_profiles.geometry import Geometry, Range, Reach, Shape, even, per_neuron
+from hw_profiles.geometry import Geometry, Range, Reach, Shape, as_map, even, per_neuron, slices
 from hw_profiles.placement import RESOURCES, Core, Demand, Part, Placement
 from hw_profiles.profile import Profile
 
@@ -76,7 +76,7 @@ class _Target:
 
     def __init__(self, index: int, layer: Any, profile: Profile) -> None:
         self.index, self.layer, self.name = index, layer, layer.name
-        self.shape = cast(tuple[int, int, int], (*layer.shape, 1, 1)[:3])
+        self.shape = as_map(layer.shape)
         facts = profile.facts
         self.chunks = facts.synapse_layout.value == "chunks"
         self.weight_bits = facts.weight_bits.value or 0
@@ -288,6 +288,6 @@ def _parts(split: _Split, after: _Split | None) -> Iterator[Part]:
         used = split.used(at, after)
         index = used.pop("index")
         span = tuple(split.ranges[axis][i] for axis, i in enumerate(at))
-        mine = thresholds[tuple(slice(*one) for one in span)]
+        mine = thresholds[slices(span)]
         formats = frozenset({(target.index, index, target.delay_bits)})
         yield Part(target.index, target.name, span, used, frozenset(np.unique(mine).tolist()), formats)

@@ -201,13 +201,8 @@ class Placement:
                     "limits": dict(core.limits),
                     "utilisation": core.utilisation,
                     "parts": [
-                        dict(
-                            zip(
-                                ("layer", "channels", "rows", "columns"),
-                                (part.name, *map(list, part.span)),
-                                strict=True,
-                            )
-                        )
+                        {"layer": part.name}
+                        | dict(zip(("channels", "rows", "columns"), map(list, part.span), strict=True))
                         for part in core.parts
                     ],
                 }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.energy import Cost
-from hw_profiles.geometry import Geometry, NetworkLike, per_neuron
+from hw_profiles.geometry import Geometry, NetworkLike, as_map, per_neuron, slices
 from hw_profiles.placement import Placement
 from hw_profiles.profile import ProfileError
 from hw_profiles.text import table
@@ -142,10 +142,10 @@ def sanafe(network: NetworkLike, placement: Placement, inputs: np.ndarray, ours:
     except ImportError:
         raise ProfileError("the package sanafe is not installed: pip install 'mtt-lava[sanafe]'") from None
     active = _check(network, placement, inputs)
-    number = {i: np.zeros((*x.shape, 1, 1)[:3], int) for i, x in enumerate(network.layers) if x.neuron is not None}
+    number = {i: np.zeros(as_map(x.shape), int) for i, x in enumerate(network.layers) if x.neuron is not None}
     for core in placement.cores:
         for part in core.parts:
-            number[part.layer][tuple(slice(*one) for one in part.span)] = core.number
+            number[part.layer][slices(part.span)] = core.number
     architecture = simulator.load_loihi()
     cores = [core for tile in architecture.tiles for core in tile.cores]
     free = len(placement.cores)

@@ -57,6 +57,11 @@ class Point:
     spike_difference: float | None = None
     activity: hw_profiles.Activity | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def label(self) -> str:
+        """Its time steps, or ``event`` without a clock."""
+        return "event" if self.time_steps is None else str(self.time_steps)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {name: value for name, value in self.__dict__.items() if name not in ("readout", "activity")}
@@ -246,13 +251,12 @@ def evaluate(
             network = to_network(run, t)
             # A graded spike is one message; without a clock, or with soft reset, a count is so many events.
             one_each = network.reset == "zero"
-            most = run.settings.input_max or counts.max()
             arrived, sums = np.zeros(network.in_shape), [np.zeros(layer.shape) for layer in network.spiking]
             readouts = []
             batch = max(1, BATCH_FRAMES // t)
             for start in range(0, len(labels), batch):
-                inputs = np.minimum(counts[start : start + batch], most)
-                readout, spikes = run_network(run, torch.from_numpy(inputs), spikes=True)
+                inputs = counts[start : start + batch]
+                readout, spikes = run_network(run, torch.from_numpy(inputs.astype(np.float32)), spikes=True)
                 readouts.append(readout.numpy())
                 arrived += (inputs != 0 if one_each else inputs).sum((0, -1))
                 # The neurons of a voltage readout, the last, do not spike.
@@ -260,7 +264,7 @@ def evaluate(
                     each += layer.sum((0, -1)).numpy()
                 bar.update(len(inputs))
             n = len(labels)
-            graded = bool(most > 1) and one_each
+            graded = one_each and run.settings.input_max != 1 and bool(counts.max() > 1)
             activity = hw_profiles.Activity(t, arrived / n, [each / n for each in sums], graded)
             points.append(_point(run, network, activity, np.concatenate(readouts), labels))
     if event_driven:
@@ -274,12 +278,8 @@ def evaluate(
 def synops_table(points: Sequence[Point]) -> str:
     """Synaptic operations of every layer as a table for people."""
     names = list(points[0].synops)
-    rows = [[_name(p), *(f"{p.synops[n]:,.0f}" for n in names)] for p in points]
+    rows = [[p.label, *(f"{p.synops[n]:,.0f}" for n in names)] for p in points]
     return "\n".join(["synaptic operations a sample", *text.table([["T", *names], *rows])])
-
-
-def _name(point: Point) -> str:
-    return "event" if point.time_steps is None else str(point.time_steps)
 
 
 def table(points: Sequence[Point]) -> str:
@@ -288,7 +288,7 @@ def table(points: Sequence[Point]) -> str:
     head = ["T", "accuracy", *names, "synops"]
     rows = [
         [
-            _name(p),
+            p.label,
             f"{p.accuracy:.1%}",
             *(f"{p.spikes[n]:.1f}" for n in names),
             f"{sum(p.synops.values()):,.0f}",

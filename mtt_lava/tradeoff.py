@@ -73,7 +73,7 @@ class Sweep:
             energy, step = cost.energy["total"].value, cost.time_step.value
             rows.append(
                 [
-                    "event" if point.time_steps is None else str(point.time_steps),
+                    point.label,
                     f"{point.accuracy:.1%}",
                     f"{cost.spikes:,.0f}",
                     f"{cost.synops:,.0f}",
@@ -102,7 +102,7 @@ class Sweep:
         folder = Path(folder)
         what, prices = self.price
         title = f"{self.name} on {self.report.profile}"
-        names = ["event" if point.time_steps is None else f"T={point.time_steps}" for point in self.points]
+        names = [point.label if point.time_steps is None else f"T={point.label}" for point in self.points]
         accuracies = [point.accuracy for point in self.points]
         save_figure(sweep_figure(names, prices, accuracies, self.front, what, title), folder / "sweep.png")
         with replacing(folder / "sweep.json") as temporary:
@@ -155,7 +155,7 @@ def sweep(
     chip = hw_profiles.load(profile or run.settings.profile)
     steps = sorted(set(time_steps))
     points = evaluate(run, steps, dataset, event_driven=chip.facts.clocked.value is False, progress=progress)
-    network = to_network(run, profile=chip.name)
+    network = to_network(run)
     report = hw_profiles.check(network, chip, None, run.settings.input_max)
     costs = []
     for point in points:

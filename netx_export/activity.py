@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.energy import Activity
+from hw_profiles.geometry import as_map
 from netx_export import event_backend
 from netx_export.event_backend import Events, EventSimulation
 from netx_export.network import Network
@@ -68,7 +69,7 @@ def measure(
 
 def event_activity(network: Network, events: Events, result: EventSimulation) -> Activity:
     """The same of an event-driven run that recorded ``spikes``."""
-    arrived = np.zeros((*network.in_shape, 1, 1)[:3])
+    arrived = np.zeros(as_map(network.in_shape))
     np.add.at(arrived, (events.c, events.y, events.x), 1)
     n = max(events.n, 1)
     return Activity(None, arrived.reshape(network.in_shape) / n, [each.sum(0) / n for each in result.record.values()])
