@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mtt_lava.model import Model, SpikingNetwork, load_model, model_names
     from mtt_lava.proof import Proof, prove
     from mtt_lava.run import Run, Settings, load_run
+    from mtt_lava.scoring import Score, score
     from mtt_lava.temporal import Sampler, transform
     from mtt_lava.tradeoff import Sweep, sweep
     from mtt_lava.training import train
@@ -33,6 +34,7 @@ _HOME = {
     "Proof": "proof",
     "Run": "run",
     "Sampler": "temporal",
+    "Score": "scoring",
     "Settings": "run",
     "SpikingNetwork": "model",
     "Sweep": "tradeoff",
@@ -44,6 +46,7 @@ _HOME = {
     "model_names": "model",
     "open_dataset": "data",
     "prove": "proof",
+    "score": "scoring",
     "sweep": "tradeoff",
     "to_network": "deploy",
     "train": "training",
@@ -57,6 +60,7 @@ __all__ = [
     "Proof",
     "Run",
     "Sampler",
+    "Score",
     "Settings",
     "SpikingNetwork",
     "Sweep",
@@ -68,6 +72,7 @@ __all__ = [
     "model_names",
     "open_dataset",
     "prove",
+    "score",
     "sweep",
     "to_network",
     "train",
