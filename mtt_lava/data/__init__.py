@@ -9,11 +9,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from .binning import bin_events, frames
 from .cache import cache_folder
-from .dataset import EVENT_DTYPE, DataError, Dataset, check_split, from_events, from_images, from_tonic, picture
+from .dataset import (
+    EVENT_DTYPE,
+    DataError,
+    Dataset,
+    check_seed,
+    check_split,
+    from_events,
+    from_images,
+    from_tonic,
+    picture,
+)
+from .parts import folds, split, subset
 
 __all__ = [
     "DATASETS",
@@ -22,15 +31,18 @@ __all__ = [
     "Dataset",
     "bin_events",
     "cache_folder",
+    "folds",
     "frames",
     "from_events",
     "from_images",
     "from_tonic",
     "open_dataset",
     "picture",
+    "split",
+    "subset",
 ]
 
-DATASETS = ("digits-dvs", "nmnist")
+DATASETS = ("digits-dvs", "nmnist", "cifar10-camera")
 """The names that `open_dataset` knows."""
 
 
@@ -46,16 +58,19 @@ def open_dataset(
 
     Parameters
     ----------
-    name : {"digits-dvs", "nmnist"}
+    name : {"digits-dvs", "nmnist", "cifar10-camera"}
         ``digits-dvs`` is built in: scikit-learn's 1,797 handwritten digits before a simulated event camera; 1,500
-        train, 297 test. ``nmnist`` is real.
+        train, 297 test. ``nmnist`` is real. ``cifar10-camera`` is simulated, not recorded: CIFAR-10's photographs,
+        which you provide, before the same camera with 32 x 32 pixels.
     split : {"train", "test"}
     root : path, optional
         For ``nmnist``. In this order: ``root/NMNIST/Train/<digit>/*.bin`` (any number of them; ``Test`` for the test
         split); ``root/NMNIST/train.zip`` (``test.zip``), unpacked into the cache; else tonic downloads
-        into `root`, 1.2 GB. Default: a folder in the cache.
+        into `root`, 1.2 GB. Default: a folder in the cache. For ``cifar10-camera``, which needs it: a folder with
+        ``train*.npz`` or ``test*.npz``, for the split, strung together in order of their names: arrays x,
+        (N, 32, 32, 3) or (N, 32, 32) uint8; y, (N,) integers; and, optional, classes, their names.
     seed : int
-        For ``digits-dvs``: of the camera and its noise. The digits and their order are the same for all seeds.
+        Of the simulated camera and its noise. The images and their order are the same for all seeds.
     cache : path, optional
         Folder for derived data. Default: ``$MTT_CACHE``, or ``mtt-lava`` in the user's cache folder.
 
@@ -75,11 +90,15 @@ def open_dataset(
 
         if root is not None:
             raise DataError("digits-dvs is built in and takes no root; leave it out")
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise DataError(f"seed is {seed!r}; must be a whole number, 0 or more")
+        check_seed(seed)
         return open_digits(split, int(seed), folder)
     if name == "nmnist":
         from .nmnist import open_nmnist
 
         return open_nmnist(split, root, folder)
+    if name == "cifar10-camera":
+        from .cifar10 import open_cifar10
+
+        check_seed(seed)
+        return open_cifar10(split, root, int(seed), folder)
     raise DataError(f"no data set {name!r}; there are {', '.join(DATASETS)}")

@@ -222,6 +222,12 @@ def check_split(split: str) -> None:
         raise DataError(f"split is {split!r}; must be one of {', '.join(SPLITS)}")
 
 
+def check_seed(seed: int) -> None:
+    """Raise `DataError` unless `seed` is one."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise DataError(f"seed is {seed!r}; must be a whole number, 0 or more")
+
+
 def as_labels(labels: Sequence[int], recordings: int, classes: int, where: str) -> np.ndarray:
     """Return `labels` as an int64 array, or say what is wrong with them."""
     array = np.asarray(labels)

@@ -1,0 +1,140 @@
+"""Parts of a data set: some recordings, a held-out share, folds. Nothing is read until it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .cache import digest
+from .dataset import DataError, Dataset, check_seed
+
+
+class _Part(Sequence[np.ndarray]):
+    """Some of the recordings of `events`, read when asked for."""
+
+    def __init__(self, events: Sequence[np.ndarray], indices: np.ndarray) -> None:
+        self._events = events
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._events[int(self._indices[index])]
+
+
+def subset(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> Dataset:
+    """Return a data set of some of the recordings of another.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    indices : sequence of int
+        Which recordings, 0 .. N - 1, in the order wanted, such as ``range(2000)``; at least one.
+
+    Returns
+    -------
+    Dataset
+        Reads a recording when it is asked for. Its fingerprint follows from that of `dataset` and `indices`.
+
+    Raises
+    ------
+    DataError
+        If `indices` are no such numbers.
+    """
+    chosen = np.asarray(indices)
+    if chosen.ndim != 1 or len(chosen) == 0 or chosen.dtype.kind not in "iu":
+        raise DataError(
+            f"{dataset.name}: indices of type {chosen.dtype}, shape {chosen.shape}; "
+            "must be whole numbers in a row, at least one, such as range(2000)"
+        )
+    low, high = int(chosen.min()), int(chosen.max())
+    if low < 0 or high >= len(dataset):
+        raise DataError(f"{dataset.name}: index {low if low < 0 else high}; must be 0..{len(dataset) - 1}")
+    chosen = chosen.astype(np.int64)
+    return replace(
+        dataset,
+        # The images of a static data set are an array, not a sequence of recordings.
+        events=np.asarray(dataset.events)[chosen] if dataset.static else _Part(dataset.events, chosen),
+        labels=dataset.labels[chosen],
+        fingerprint=digest("subset", dataset.fingerprint, chosen.tolist()),
+    )
+
+
+def split(dataset: Dataset, share: float, *, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Hold out a share of the recordings of every class.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    share : float
+        Of the n recordings of a class, round(share * n) are held out; but where n is 2 or more, at least one is held
+        out and at least one is left, and a class of one stays where it is. Between 0 and 1.
+    seed : int
+        Settles which.
+
+    Returns
+    -------
+    rest, held : Dataset
+        Every recording is in one of the two, in the order of `dataset`.
+
+    Raises
+    ------
+    DataError
+        If `share` or `seed` is none, or no class has two recordings.
+    """
+    check_seed(seed)
+    if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
+        raise DataError(f"share is {share!r}; must be between 0 and 1")
+    order, place, size = _shuffled(dataset.labels, seed)
+    held = order[place < np.where(size > 1, np.clip(np.rint(share * size), 1, size - 1), 0)]
+    if len(held) == 0:
+        raise DataError(f"{dataset.name}: no class has two recordings; there must be one to hold out and one to leave")
+    return _without(dataset, held), subset(dataset, np.sort(held))
+
+
+def folds(dataset: Dataset, count: int, *, seed: int = 0) -> list[tuple[Dataset, Dataset]]:
+    """Divide the recordings into `count` folds for cross-validation.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    count : int
+        2 .. number of recordings.
+    seed : int
+        Settles which recording is in which fold.
+
+    Returns
+    -------
+    list of (rest, held) of Dataset
+        Every recording is held out in one fold. Folds differ by at most one in the number of recordings of a
+        class, and of all.
+
+    Raises
+    ------
+    DataError
+        If `count` or `seed` is none.
+    """
+    check_seed(seed)
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 2 <= count <= len(dataset):
+        raise DataError(f"count is {count!r}; must be a whole number, 2..{len(dataset)}")
+    order, _, _ = _shuffled(dataset.labels, seed)
+    parts = [order[fold::count] for fold in range(count)]
+    return [(_without(dataset, held), subset(dataset, np.sort(held))) for held in parts]
+
+
+def _shuffled(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return indices class by class, in each class shuffled; each one's place in its class; and its class's size."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    _, starts, which, sizes = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
+    return order, np.arange(len(labels)) - starts[which], sizes[which]
+
+
+def _without(dataset: Dataset, held: np.ndarray) -> Dataset:
+    return subset(dataset, np.setdiff1d(np.arange(len(dataset)), held))
