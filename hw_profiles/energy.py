@@ -17,7 +17,7 @@ from hw_profiles.geometry import Axis, Geometry, NetworkLike, Span, as_map, slic
 from hw_profiles.mapping import place
 from hw_profiles.placement import Part, Placement
 from hw_profiles.profile import Fact, Profile, ProfileError
-from hw_profiles.text import table
+from netx_export.text import table
 
 ARITHMETIC = {"float32": (4.6, 0.9), "int8": (0.23, 0.03)}
 """pJ of a multiply-accumulate and of an addition, 45 nm, 0.9 V (Horowitz, ISSCC 2014): what papers compare with."""

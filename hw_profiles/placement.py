@@ -10,7 +10,7 @@ from typing import Any
 
 from hw_profiles.geometry import Span
 from hw_profiles.profile import Profile
-from hw_profiles.text import table
+from netx_export.text import table
 
 RESOURCES: dict[str, dict[str, str]] = {
     "loihi": {

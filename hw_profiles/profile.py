@@ -30,7 +30,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError, model_validator
 
-from hw_profiles.text import table
+from netx_export.text import table
 
 FOLDER = Path(__file__).parent / "profiles"
 

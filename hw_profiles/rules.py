@@ -11,7 +11,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal
 
@@ -22,9 +21,8 @@ from hw_profiles.mapping import place
 from hw_profiles.placement import RESOURCES, Placement
 from hw_profiles.profile import Fact, Profile, ProfileError
 from hw_profiles.speck import core_layers
+from netx_export.bounds import bounds, largest_input
 
-DECAY_UNITY = 4096
-"""A decay of this much forgets everything in one time step."""
 BOARD = ("cores_per_chip", "chips")
 """A core's limit times these is the board's."""
 
@@ -451,52 +449,38 @@ def reset_interval(case: Case) -> Iterator[Finding]:
 def fan_in(case: Case) -> Iterator[Finding]:
     """The current stays within the state bits when all inputs of one sign are active.
 
-    Hidden layers get binary spikes. The input layer gets `input_payload`, where given; else the rule notes
-    the largest payload that fits. A current that decays slowly piles up: by 4096 / decay in the long run,
-    by no more than the number of time steps.
+    Hidden layers get binary spikes. The first layer with neurons gets what becomes of `input_payload` before it, where
+    given; else the rule notes the largest payload that fits. A current that decays slowly piles up.
     """
     bits, shift = case.value("state_bits"), case.value("state_shift")
-    for index, layer in enumerate(case.layers):
-        if layer.weight is None or layer.neuron is None:
+    first = True
+    for bound in bounds(case.layers, 0, case.input_payload or 1, case.time_steps):
+        layer, quantity = bound.layer, "worst-case current"
+        if layer.neuron is None:
             continue
-        quantity = "worst-case current"
         if bits is None or shift is None:
             yield case.unknown("state_bits" if bits is None else "state_shift", quantity, None, layer.name)
             continue
-        # How many times its input the current can become.
-        decay, steps = int(np.min(layer.neuron.current_decay)), case.time_steps
-        piles = [Fraction(DECAY_UNITY, decay)] if decay > 0 else []
-        piles += [] if steps is None else [Fraction(steps)]
-        if not piles:
+        most, used = (1 << (bits - 1)) - 1, bound.current(shift)
+        if used == math.inf:
             remedy = "the current never decays: give the number of time steps"
             yield Finding("not checked", quantity, None, None, remedy, layer.name)
-            continue
-        unit = (1 << shift) * min(piles)
-        most = (1 << (bits - 1)) - 1
-        forward, back = worst_case_input(layer.weight), worst_case_input(getattr(layer, "recurrent", None))
-        first = index == 0
-        level = case.input_payload if first and case.input_payload is not None else 1
-        used = math.ceil((forward * level + back) * unit)
-        remedy = "lower the layer's weight scale and threshold together, or its fan-in"
-        if used > most:
+        elif used > most:
+            remedy = "lower the layer's weight scale and threshold together, or its fan-in"
             remedy += f"; beyond {bits} bits the current wraps"
-            yield case.broken("state_bits", quantity, used, most, remedy, layer.name)
-        elif first and case.input_payload is None and forward:
-            largest = int((most / unit - back) // forward)
-            yield Finding(
-                "note", "largest input payload that cannot overflow", largest, None, "keep inputs within it", layer.name
-            )
-
-
-def worst_case_input(weight: np.ndarray | None) -> int:
-    """Largest |sum of weights of one sign| over a layer's neurons: what all these inputs active at once add.
-
-    For a convolution this is its neurons away from the border.
-    """
-    if weight is None:
-        return 0
-    rows = weight.reshape(len(weight), -1).astype(np.int64)
-    return int(max(np.maximum(rows, 0).sum(axis=1).max(), np.maximum(-rows, 0).sum(axis=1).max()))
+            yield case.broken("state_bits", quantity, int(used), most, remedy, layer.name)
+        elif first and case.input_payload is None:
+            largest = largest_input(case.layers, case.time_steps, state_max=most, shift=shift)
+            if largest is not None:
+                yield Finding(
+                    "note",
+                    "largest input payload that cannot overflow",
+                    largest,
+                    None,
+                    "keep inputs within it",
+                    layer.name,
+                )
+        first = False
 
 
 def neurons(case: Case) -> Iterator[Finding]:

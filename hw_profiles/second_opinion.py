@@ -20,7 +20,7 @@ from hw_profiles.energy import Cost
 from hw_profiles.geometry import Geometry, NetworkLike, as_map, per_neuron, slices
 from hw_profiles.placement import Placement
 from hw_profiles.profile import ProfileError
-from hw_profiles.text import table
+from netx_export.text import table
 
 CONNECTIONS_MAX = 3_000_000
 """SANA-FE keeps every synapse by itself: more of them take it minutes and gigabytes."""

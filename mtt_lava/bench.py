@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hw_profiles.text import table
+from netx_export.text import table
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import accuracy_figure, save_figure
 from mtt_lava.run import Run, Settings, load_run

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.text import table
+from netx_export.text import table
 from mtt_lava.bench import machine
 from netx_export import event_backend
 from netx_export import network as description

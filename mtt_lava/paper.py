@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.text import table
+from netx_export.text import table
 from mtt_lava.bench import machine
 from mtt_lava.data import Dataset, open_dataset
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles import text
+from netx_export import text
 
 KINDS = ("count", "voltage")
 SHORT = 6

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hw_profiles
-from hw_profiles.text import table
+from netx_export.text import table
 from mtt_lava.data import Dataset
 from mtt_lava.deploy import to_network
 from mtt_lava.evaluation import Point, evaluate, open_test_split

@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 
-import hw_profiles
 from netx_export.files import replacing
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
@@ -361,6 +360,8 @@ def _rules(
 ) -> _Rules:
     strict: bool | None = None
     if profile is not None:
+        import hw_profiles  # not at the top: chips are described in terms of networks, not the other way round
+
         facts = hw_profiles.load(profile).facts
         resets = facts.resets.value or ((facts.reset.value,) if facts.reset.value else ())
         if reset is not None and resets and reset not in resets:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from netx_export.bounds import bounds
 from netx_export.fast_backend import Results
 from netx_export.network import (
     DECAY_UNITY,
@@ -43,7 +44,7 @@ def run(
     except (RuntimeError, AssertionError) as error:
         raise NetworkError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
     samples, steps = inputs.shape[0], inputs.shape[-1]
-    payload = max(abs(int(inputs.min())), abs(int(inputs.max())))
+    span = int(inputs.min()), int(inputs.max())
     if chunk is None:
         most = max(int(np.prod(layer.in_shape)) + 4 * int(np.prod(layer.shape)) for layer in network)
         chunk = max(1, min(samples, BUFFER_BYTES // (8 * steps * most)))
@@ -51,7 +52,7 @@ def run(
         bar.disable = bar.disable or not progress
         for n in range(0, samples, chunk):
             part = slice(n, min(n + chunk, samples))
-            _run_chunk(network, inputs[part], payload, results, part, place)
+            _run_chunk(network, inputs[part], span, results, part, place)
             bar.update(part.stop - part.start)
 
 
@@ -68,17 +69,22 @@ def exact() -> Iterator[None]:
 
 
 def _run_chunk(
-    network: Network, inputs: np.ndarray, payload: int, results: Results, part: slice, device: torch.device
+    network: Network,
+    inputs: np.ndarray,
+    span: tuple[int, int],
+    results: Results,
+    part: slice,
+    device: torch.device,
 ) -> None:
     signal = torch.from_numpy(np.ascontiguousarray(np.moveaxis(inputs, -1, 1), np.int64)).to(device)  # (n, T, ...)
-    for number, layer in zip(network.numbers, network, strict=True):
+    for number, bound in zip(network.numbers, bounds(network, *span), strict=True):
+        layer = bound.layer
         if isinstance(layer, Flatten):
             signal = signal.flatten(2)
             continue
-        bound = payload * _largest_row(layer)
-        act = _synapses(layer, signal, _float(bound, network, layer))
+        act = _synapses(layer, signal, _float(bound.terms, network, layer))
         if layer.neuron is None:
-            signal, payload = act, bound
+            signal = act
             continue
         spikes, u, v = _neurons(layer, act, states=bool({"u", "v"} & set(results.what)))
         for what, array in (("spikes", spikes), ("u", u), ("v", v)):
@@ -86,23 +92,13 @@ def _run_chunk(
                 results.record[f"{what}.{number}"][part] = _samples(array)
         if results.voltage is not None and layer is network.spiking[-1]:
             results.voltage[part] = v[:, -1].cpu().numpy()
-        signal, payload = spikes, 1
+        signal = spikes
     results.spikes[part] = _samples(signal)
 
 
 def _samples(array: torch.Tensor) -> np.ndarray:
     """(n, T, ...) to (n, ..., T)."""
     return np.moveaxis(array.cpu().numpy(), 1, -1)
-
-
-def _largest_row(layer: Layer) -> int:
-    """Largest sum of absolute weights into one output: no partial sum of inputs up to 1 is larger."""
-    if isinstance(layer, Pool):
-        return layer.kernel[0] * layer.kernel[1]
-    if isinstance(layer, Average):
-        return int(np.prod(layer.in_shape)) // layer.shape[0]
-    assert layer.weight is not None
-    return int(np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1).sum(axis=1).max())
 
 
 def _float(bound: int, network: Network, layer: Layer) -> torch.dtype:

@@ -26,6 +26,8 @@ Shape = tuple[int, ...]
 
 STATE_BITS = 24
 """Width of u and v."""
+STATE_MAX = (1 << (STATE_BITS - 1)) - 1
+"""Largest u and v that neither wraps nor saturates."""
 STATE_SHIFT = 6
 """Synaptic input, threshold and (through its exponent) bias are shifted left by this much."""
 DECAY_UNITY = 4096

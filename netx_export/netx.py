@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hw_profiles.text import table
+from netx_export.bounds import Bound, bounds
 from netx_export.files import replacing
 from netx_export.network import (
     BIAS_MAX,
@@ -22,6 +22,7 @@ from netx_export.network import (
     DECAY_UNITY,
     DELAY_MAX,
     STATE_BITS,
+    STATE_MAX,
     STATE_SHIFT,
     THRESHOLD_MAX,
     WEIGHT_MAX,
@@ -38,6 +39,7 @@ from netx_export.network import (
     Shape,
     conv_shape,
 )
+from netx_export.text import table
 
 if TYPE_CHECKING:
     import h5py
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
 FORMAT = "mtt-lava netx"
 FORMAT_VERSION = 1
 
-STATE_MAX = (1 << (STATE_BITS - 1)) - 1
-"""Largest u and v that neither wraps nor saturates."""
 CONV_NUMBER_MAX = 127
 """Lava's conv process keeps kernel size, stride, padding, dilation and groups in 8 bits with sign."""
 THRESHOLD_NEVER = 1 << (STATE_BITS - 1 - STATE_SHIFT)
@@ -131,49 +131,6 @@ def loaded_dense_weight(
     return loaded[0], None if recurrent is None else loaded[1]
 
 
-def worst_case_current(
-    layer: Layer, payload: int = 1, *, signed: bool = False, time_steps: int | None = None
-) -> int | float:
-    """Largest absolute u that any neuron of a layer can reach.
-
-    Parameters
-    ----------
-    layer : Layer
-        A layer with weights and neurons.
-    payload : int
-        Largest absolute value of one input; 1 behind a spiking layer.
-    signed : bool
-        Whether inputs can be negative too.
-    time_steps : int, optional
-        Number of steps in which all inputs may be active; any number by default.
-
-    Returns
-    -------
-    int or float
-        In units of u (64 a unit of weight); u is safe up to 8388607. ``math.inf`` where current never decays and
-        `time_steps` is not given.
-    """
-    if layer.weight is None or layer.neuron is None:
-        raise NetworkError(f"layer {layer.name or layer.kind}: has no neurons whose current could be bounded")
-    weight = layer.weight.reshape(len(layer.weight), -1).astype(np.int64)
-    above, below = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
-    if signed:
-        above, below = above - below, below - above
-    above, below = payload * above, payload * below
-    if isinstance(layer, Dense) and layer.recurrent is not None:
-        above = above + np.maximum(layer.recurrent, 0).sum(axis=1)
-        below = below + np.minimum(layer.recurrent, 0).sum(axis=1)
-    step = int(max(above.max(), -below.min())) << STATE_SHIFT
-    decay = int(np.min(layer.neuron.current_decay))
-    # What a current that is fed `step` every time converges to; truncation only takes away from it.
-    limit = step * DECAY_UNITY // decay if decay else (math.inf if step else 0)
-    if time_steps is None:
-        return limit
-    kept = 1 - decay / DECAY_UNITY
-    within = step * (time_steps if decay == 0 else (1 - kept**time_steps) / (1 - kept))
-    return min(limit, math.ceil(within))
-
-
 def check_input_range(
     network: Network, max_abs_input: int, *, signed: bool = True, time_steps: int | None = None
 ) -> None:
@@ -197,20 +154,13 @@ def check_input_range(
     NetworkError
         For the first layer that can wrap, with the bound, the limit and the largest input allowed.
     """
-    payload = max_abs_input
-    for layer in network:
-        if isinstance(layer, Pool):
-            payload *= layer.kernel[0] * layer.kernel[1]
-        if layer.neuron is None:
-            continue
-        bound = worst_case_current(layer, payload, signed=signed, time_steps=time_steps)
-        if bound > STATE_MAX:
+    for bound in bounds(network, -max_abs_input if signed else 0, max_abs_input, time_steps):
+        if bound.layer.neuron is not None and bound.current() > STATE_MAX:
             raise NetworkError(
-                f"{network.source}: layer {_label(network, layer)}: inputs up to {payload} can drive the current u to "
-                f"{bound}, beyond {STATE_MAX} where its 24 bits wrap; give smaller inputs, or train with a smaller "
-                f"weight scale or a larger current decay"
+                f"{network.source}: layer {_label(network, bound.layer)}: inputs up to {bound.payload} can drive the "
+                f"current u to {bound.current()}, beyond {STATE_MAX} where its 24 bits wrap; give smaller inputs, or "
+                f"train with a smaller weight scale or a larger current decay"
             )
-        payload, signed = 1, False
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -321,7 +271,8 @@ def _label(network: Network, layer: Layer) -> str:
 
 def _check_writable(network: Network, allow_wrap: bool) -> None:
     behind_neurons = False
-    for layer in network:
+    for bound in bounds(network):
+        layer = bound.layer
         try:
             if network.reset == "subtract":
                 _check_event_driven(layer)
@@ -332,7 +283,7 @@ def _check_writable(network: Network, allow_wrap: bool) -> None:
                 _check_synapses(layer)
                 _check_neuron(layer)
                 if behind_neurons and not allow_wrap:
-                    _check_wrap(layer)
+                    _check_wrap(bound)
                 behind_neurons = True
             else:
                 raise NetworkError(
@@ -437,12 +388,11 @@ def _check_number(what: str, value: Any, low: int, high: int, remedy: str) -> No
             raise NetworkError(f"{what} {extreme!r} is not an integer in {low}..{high}; {remedy}")
 
 
-def _check_wrap(layer: Layer) -> None:
-    bound = worst_case_current(layer)
-    if bound > STATE_MAX:
+def _check_wrap(bound: Bound) -> None:
+    if bound.current() > STATE_MAX:
         raise NetworkError(
-            f"with all inputs spiking the current u can reach {bound}, beyond {STATE_MAX} where its 24 bits wrap, "
-            f"which training does not see; use smaller weights, fewer inputs or a larger current decay"
+            f"with all inputs spiking the current u can reach {bound.current()}, beyond {STATE_MAX} where its 24 bits "
+            f"wrap, which training does not see; use smaller weights, fewer inputs or a larger current decay"
         )
 
 

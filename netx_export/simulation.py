@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from netx_export.bounds import bounds
 from netx_export.files import replacing
-from netx_export.network import Dense, Network, NetworkError, Pool
-from netx_export.netx import worst_case_current
+from netx_export.network import STATE_SHIFT, Dense, Network, NetworkError
 
 BACKENDS = ("lava", "fast")
 """Names of the simulators."""
@@ -124,17 +124,14 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input") -> 
         )
 
 
-def _largest_change(network: Network, low: int, high: int) -> int | float:
+def _largest_change(network: Network, low: int, high: int) -> int:
     """Bound of what inputs add to u in one time step, in the first layer with neurons."""
-    payload = max(-low, high)
-    for layer in network:
+    for bound in bounds(network, low, high):
+        layer = bound.layer
         if layer.neuron is not None:
-            change = worst_case_current(layer, payload, signed=low < 0, time_steps=1)
             # Lava adds up dense weights that fill 8 bits, and scales the sum down: there a weight of 1 is 128, not 64.
             lone_bits = isinstance(layer, Dense) and layer.weight is not None and layer.weight.max() == 1
-            return 2 * change if lone_bits else change
-        if isinstance(layer, Pool):
-            payload *= layer.kernel[0] * layer.kernel[1]
+            return bound.change << (STATE_SHIFT + lone_bits)
     return 0
 
 

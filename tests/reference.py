@@ -25,7 +25,8 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
     -------
     list of dict
         For each layer ``spikes`` (what leaves it), and for layers with neurons ``u`` and ``v`` after the step, each
-        int64 of shape (N, *layer.shape, T).
+        int64 of shape (N, *layer.shape, T); and ``u_before`` and ``v_before``, the absolute values that they would have
+        had in the step had they not wrapped, or not saturated and not been reset.
     """
     batch, steps = inputs.shape[0], inputs.shape[-1]
     records: list[dict[str, np.ndarray]] = []
@@ -33,7 +34,7 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
     for layer in network:
         record = {"spikes": np.zeros((batch, *layer.shape, steps), dtype=np.int64)}
         if layer.neuron is not None:
-            record |= {"u": np.zeros_like(record["spikes"]), "v": np.zeros_like(record["spikes"])}
+            record |= {name: np.zeros_like(record["spikes"]) for name in ("u", "v", "u_before", "v_before")}
             u = np.zeros((batch, *layer.shape), dtype=np.int64)
             v = np.zeros_like(u)
         for t in range(steps):
@@ -43,8 +44,9 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
                 continue
             if isinstance(layer, Dense) and layer.recurrent is not None and t > 0:
                 activation = activation + delayed(layer.recurrent, layer.recurrent_delay, record["spikes"], t - 1)
-            u, v, spikes = neuron_step(layer, u, v, activation)
+            u, v, spikes, *before = neuron_step(layer, u, v, activation)
             record["u"][..., t], record["v"][..., t], record["spikes"][..., t] = u, v, spikes
+            record["u_before"][..., t], record["v_before"][..., t] = before
         records.append(record)
         signal = record["spikes"]
     return records
@@ -60,8 +62,8 @@ def synapses(layer: Layer, signal: np.ndarray, t: int) -> np.ndarray:
         return delayed(layer.weight, layer.delay, signal, t)
     if isinstance(layer, Conv):
         assert layer.weight is not None
-        # Lava's conv process keeps its sums in 24 bits.
-        return wrap(convolve(layer, layer.weight.astype(np.int64), layer.groups, layer.dilation, now), 24)
+        sums = convolve(layer, layer.weight.astype(np.int64), layer.groups, layer.dilation, now)
+        return sums if layer.neuron is not None else wrap(sums, 24)
     if isinstance(layer, Average):
         return now.reshape(len(now), layer.shape[0], -1).sum(axis=2)
     assert isinstance(layer, Pool)
@@ -97,21 +99,24 @@ def convolve(
     return out
 
 
-def neuron_step(
-    layer: Layer, u: np.ndarray, v: np.ndarray, activation: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One step of Loihi's CUBA neuron: u, v after the step, and spikes."""
+def neuron_step(layer: Layer, u: np.ndarray, v: np.ndarray, activation: np.ndarray) -> tuple[np.ndarray, ...]:
+    """One step of Loihi's CUBA neuron: u, v after the step, spikes, and what |u| and |v| were before they were cut."""
     neuron = layer.neuron
     assert neuron is not None
     limit = 1 << 23
+    kept = decay(u, each(layer, neuron.current_decay))
+    u_before = np.abs(kept + (activation << 6))
+    if isinstance(layer, Conv):
+        activation = wrap(activation, 24)  # Lava's conv process keeps its sums in 24 bits
     # 32-bit integers, as Lava keeps them, matter only for input far beyond 24 bits.
-    sum_ = wrap(decay(u, each(layer, neuron.current_decay)) + wrap(wrap(activation, 32) << 6, 32), 32)
+    sum_ = wrap(kept + wrap(wrap(activation, 32) << 6, 32), 32)
     # One turn round 24 bits only, and 2**23 itself stays.
     u = np.where(sum_ > limit, sum_ - 2 * limit, np.where(sum_ <= -limit, sum_ + 2 * limit, sum_))
     bias = each(layer, 0 if neuron.bias is None else neuron.bias) << neuron.bias_exponent
-    v = np.clip(wrap(decay(v, each(layer, neuron.voltage_decay)) + u + bias, 32), -limit + 1, limit - 1)
+    v_sum = wrap(decay(v, each(layer, neuron.voltage_decay)) + u + bias, 32)
+    v = np.clip(v_sum, -limit + 1, limit - 1)
     spikes = v > each(layer, neuron.threshold) << 6
-    return u, np.where(spikes, 0, v), spikes.astype(np.int64)
+    return u, np.where(spikes, 0, v), spikes.astype(np.int64), u_before, np.abs(v_sum)
 
 
 def each(layer: Layer, value: int | np.ndarray) -> np.ndarray:

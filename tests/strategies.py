@@ -7,8 +7,22 @@ from dataclasses import fields, replace
 import numpy as np
 from hypothesis import strategies as st
 
-from netx_export.network import BIAS_MAX, BIAS_MIN, Conv, Dense, Flatten, Layer, Network, Neuron, Shape, conv_shape
-from netx_export.netx import STATE_MAX, worst_case_current
+from netx_export.bounds import bounds
+from netx_export.network import (
+    BIAS_MAX,
+    BIAS_MIN,
+    STATE_MAX,
+    Average,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    Neuron,
+    Pool,
+    Shape,
+    conv_shape,
+)
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 decays = st.sampled_from((0, 1, 123, 1024, 2048, 4000, 4095, 4096)) | st.integers(0, 4096)
@@ -137,9 +151,38 @@ def networks(draw: st.DrawFn, synapses: str = "any", wraps: bool = False) -> Net
     return Network(tuple(layers), readout=readout, info=draw(infos))
 
 
+@st.composite
+def chains(draw: st.DrawFn) -> Network:
+    """A network of any layers of the network description, at least one of them with neurons; no file holds them all."""
+    shape: Shape = (draw(st.integers(1, 2)), draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    layers: list[Layer] = []
+    kinds = draw(st.lists(st.sampled_from(("conv", "pool", "sums")), max_size=3))
+    for number, kind in enumerate([*kinds, *draw(st.lists(st.just("dense"), min_size=0 if "conv" in kinds else 1))]):
+        name = f"{kind}{number}"
+        if kind == "pool":
+            kernel = (draw(st.integers(1, shape[1])), draw(st.integers(1, shape[2])))
+            out = conv_shape(shape, shape[0], kernel, kernel)
+            layers.append(Pool(in_shape=shape, shape=out, kernel=kernel, stride=kernel, name=name))
+        elif kind == "dense":
+            if len(shape) == 3:
+                layers.append(Flatten(in_shape=shape, shape=(int(np.prod(shape)),), name=f"flatten{number}"))
+            layers.append(draw(denses(int(np.prod(shape)), name=name)))
+        else:
+            layer = draw(convs(shape, name=name))
+            layers.append(layer if kind == "conv" else replace(layer, neuron=None))
+        shape = layers[-1].shape
+    if draw(st.booleans()):
+        size = int(np.prod(shape))
+        groups = draw(st.sampled_from([n for n in range(1, size + 1) if size % n == 0]))
+        layers.append(Average(in_shape=shape, shape=(groups,), name="average"))
+        if draw(st.booleans()):
+            layers.append(draw(denses(groups, name="last")))
+    return Network(tuple(layers))
+
+
 def _calmed(layer: Layer) -> Layer:
     """The layer, its current forgotten at once where it could wrap."""
-    if layer.neuron is None or worst_case_current(layer) <= STATE_MAX:
+    if layer.neuron is None or next(bounds([layer])).current() <= STATE_MAX:
         return layer
     return replace(layer, neuron=replace(layer.neuron, current_decay=4096))
 

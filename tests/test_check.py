@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hw_profiles import ProfileError, Report, check, load
 from hw_profiles.loihi import loihi1_axon_bits
-from hw_profiles.rules import RULES, worst_case_input
+from hw_profiles.rules import RULES
 from hw_profiles.speck import core_layers
 from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, Neuron, Pool, conv_shape
 
@@ -555,12 +555,20 @@ def test_recurrent_input_counts_to_the_fan_in() -> None:
     assert len(said(run("loihi2", *network[:-1], looped), "fan_in")) == 1
 
 
-@given(st.lists(st.lists(st.integers(-256, 254), min_size=3, max_size=3), min_size=1, max_size=4))
-def test_worst_case_input_is_the_worst_of_all_inputs(rows: list[list[int]]) -> None:
-    """It equals the largest |w @ s| over all binary inputs."""
-    weight = np.array(rows)
-    inputs = np.array(np.meshgrid(*[[0, 1]] * 3)).reshape(3, -1)
-    assert worst_case_input(weight) == np.abs(weight @ inputs).max()
+@pytest.mark.parametrize("before", [flatten((1, 8, 8)), pool((1, 8, 8)), "average"])
+def test_what_stands_before_the_first_neurons_does_not_hide_them(before: Any) -> None:
+    """A first layer behind a flatten, a pool or an average gets what becomes of the input's payload there."""
+    if before == "average":
+        before = Average(in_shape=(1, 8, 8), shape=(16,))
+    grown = 64 // int(np.prod(before.shape))
+    flat = [] if len(before.shape) == 1 else [flatten(before.shape)]
+    network = [before, *flat, dense(int(np.prod(before.shape)), 1, 254)]
+    largest = (2**23 - 1) // (64 * 64 * 254)
+    (note,) = run("loihi2", *network).of("note")[-1:]
+    assert (grown, note.used) == (64 // network[-1].in_shape[0], largest)
+    assert said(run("loihi2", *network, input_payload=largest), "fan_in") == []
+    (message,) = said(run("loihi2", *network, input_payload=255), "fan_in")
+    assert message.startswith(f"fc: worst-case current {255 * 64 * 254 * 64:,} > 8,388,607")
 
 
 @pytest.mark.parametrize(("steps", "warns"), [(1, False), (16, False), (17, True), (10, True), (64, False)])
