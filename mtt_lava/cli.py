@@ -155,6 +155,9 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("--samples", type=int, metavar="N", help="fast, lava: only the first N test samples")
     parser.add_argument("--workers", type=int, metavar="N", help="fast, lava: spread the samples over N processes")
+    parser.add_argument(
+        "--confusion", action="store_true", help="also print, for each T, which class was taken for which"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
 
 
@@ -170,14 +173,18 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(table(points))
         if args.backend == "event":
             print(synops_table(points))
-        result = [point.to_dict() for point in points]
+        results: list[Any] = list(points)
     else:
-        proofs = prove(run, steps, args.backend, args.samples, dataset, workers=args.workers)
-        for proof in proofs:
+        results = list(prove(run, steps, args.backend, args.samples, dataset, workers=args.workers))
+        for proof in results:
             print(f"{args.backend}: {proof}")
-        result = [proof.to_dict() for proof in proofs]
+    if args.confusion:
+        for each in results:
+            name = "event" if each.time_steps is None else f"T = {each.time_steps}"
+            print(f"\n{name}: samples of each class (rows) by answer (columns)\n{each.score.table(dataset.classes)}")
     if args.json:
-        _write_json(args.json, {"run": args.run, "backend": args.backend, "time_steps": result})
+        content = {"run": args.run, "backend": args.backend, "classes": dataset.classes}
+        _write_json(args.json, content | {"time_steps": [each.to_dict() for each in results]})
     return 0
 
 
@@ -197,7 +204,7 @@ def _add_sweep(commands: Any) -> None:
     parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
     parser.add_argument("--time-steps", type=_steps, default=[1, 2, 4, 8, 16, 32], metavar="T,T,...")
     parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
-    parser.add_argument("--out", metavar="DIR", help="folder to write: sweep.png, sweep.json, index.html")
+    parser.add_argument("--out", metavar="DIR", help="folder to write: pictures, sweep.json, index.html")
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
 
 

@@ -11,10 +11,11 @@ import torch
 from tqdm import tqdm
 
 import hw_profiles
-from hw_profiles import text
 from mtt_lava.data import Dataset, frames, open_dataset
 from mtt_lava.deploy import to_network
 from mtt_lava.run import Run, RunError
+from mtt_lava.scoring import Score, score
+from netx_export import text
 from netx_export.activity import event_activity
 from netx_export.event_backend import Events, EventSimulation
 from netx_export.event_backend import simulate as simulate_events
@@ -32,9 +33,8 @@ class Point:
     ----------
     time_steps : int or None
         None without a clock.
-    accuracy : float
-        Share of samples classified rightly.
-    samples : int
+    score : Score
+        Accuracy, and the shares of samples without an answer or with several.
     spikes : dict of str to float
         Mean number of spikes a sample, for every layer whose neurons spike.
     synops : dict of str to float
@@ -49,13 +49,22 @@ class Point:
     """
 
     time_steps: int | None
-    accuracy: float
-    samples: int
+    score: Score
     spikes: dict[str, float]
     synops: dict[str, float]
     readout: np.ndarray = field(repr=False, compare=False)
     spike_difference: float | None = None
     activity: hw_profiles.Activity | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples classified rightly; see `Score`."""
+        return self.score.accuracy
+
+    @property
+    def samples(self) -> int:
+        """How many were classified."""
+        return self.score.samples
 
     @property
     def label(self) -> str:
@@ -64,7 +73,13 @@ class Point:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("readout", "activity")}
+        return {
+            "time_steps": self.time_steps,
+            **self.score.to_dict(),
+            "spikes": self.spikes,
+            "synops": self.synops,
+            "spike_difference": self.spike_difference,
+        }
 
 
 def spike_difference(reference: np.ndarray, other: np.ndarray) -> float:
@@ -201,8 +216,7 @@ def _point(
     synops = dict(zip(layers, hw_profiles.synaptic_operations(network, activity), strict=True))
     return Point(
         activity.time_steps,
-        float((readout.argmax(1) == labels).mean()),
-        len(labels),
+        score(readout, labels, network.readout),
         {name: spikes[name] for name in run.network.spiking_names},
         {name: synops[name] for name in run.network.weighted_names},
         readout,
@@ -285,11 +299,11 @@ def synops_table(points: Sequence[Point]) -> str:
 def table(points: Sequence[Point]) -> str:
     """Points as a table for people."""
     names = list(points[0].spikes)
-    head = ["T", "accuracy", *names, "synops"]
+    head = ["T", "accuracy", "silent", "tied", *names, "synops"]
     rows = [
         [
             p.label,
-            f"{p.accuracy:.1%}",
+            *(f"{share:.1%}" for share in (p.accuracy, p.score.silent, p.score.tied)),
             *(f"{p.spikes[n]:.1f}" for n in names),
             f"{sum(p.synops.values()):,.0f}",
         ]
@@ -299,6 +313,8 @@ def table(points: Sequence[Point]) -> str:
         head.append("SD")
         for row, p in zip(rows, points, strict=True):
             row.append("" if p.spike_difference is None else f"{p.spike_difference:.1%}")
-    lines = text.table([head, *rows])
-    note = f"({points[0].samples} samples; columns after accuracy: mean spikes a sample, synaptic operations a sample"
-    return "\n".join([*lines, note + (", spike difference from event)" if "SD" in head else ")")])
+    notes = [
+        f"({points[0].samples} samples: silent ones are wrong, a tie among k outputs counts 1/k; then mean spikes a",
+        "sample, synaptic operations a sample" + (", spike difference from event)" if "SD" in head else ")"),
+    ]
+    return "\n".join([*text.table([head, *rows]), *notes])

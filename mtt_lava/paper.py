@@ -3,7 +3,8 @@
 Five folds over all recordings, so that every accuracy is over all of them. In each fold one base network is trained
 with a norm at T time steps; from it SDT, NMT and MTT fine-tune, free of norms and biases and in the chip's integers.
 The spike penalty of the settings applies to the mixtures, and to SDT in a row of its own (sdt-sparse): what is due to
-the penalty and what to the mixture can be told apart.
+the penalty and what to the mixture can be told apart. The weights of the last epoch count; the paper's own code keeps
+those of the epoch that is best on the evaluation data.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from netx_export.text import table
 from mtt_lava.bench import machine
 from mtt_lava.data import Dataset, open_dataset
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
 from mtt_lava.pictures import COLOURS, paper_figure, save_figure
 from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
+from mtt_lava.scoring import score
 from mtt_lava.training import train, train_base
 from netx_export.files import replacing
+from netx_export.text import table
 
 METHODS = ("sdt", "sdt-sparse", "nmt", "mtt")
 """SDT as it is, SDT with the spike penalty, and the mixtures with it."""
@@ -96,10 +98,11 @@ class Paper:
         """(folds, points)."""
         return np.array([[point.accuracy for point in fold] for fold in self.points[method]])
 
-    def pooled(self, method: str) -> np.ndarray:
-        """Accuracy over all recordings, one a point."""
-        right = np.array([[point.accuracy * point.samples for point in fold] for fold in self.points[method]])
-        return right.sum(0) / sum(fold[0].samples for fold in self.points[method])
+    def pooled(self, method: str, share: str = "accuracy") -> np.ndarray:
+        """Accuracy over all recordings, one a point; or the share that is ``silent`` or ``tied``."""
+        points = self.points[method]
+        shares = [[getattr(point.score, share) for point in fold] for fold in points]
+        return np.average(shares, axis=0, weights=[fold[0].samples for fold in points])
 
     def mean(self, method: str, what: str, index: int) -> dict[str, float]:
         """Spikes or synaptic operations of every layer, averaged over folds."""
@@ -110,7 +113,10 @@ class Paper:
         """As JSON has it."""
         methods = {
             method: {
-                "accuracy": dict(zip(self.columns, self.pooled(method).tolist(), strict=True)),
+                **{
+                    share: dict(zip(self.columns, self.pooled(method, share).tolist(), strict=True))
+                    for share in ("accuracy", "silent", "tied")
+                },
                 "folds": [[point.to_dict() for point in fold] for fold in self.points[method]],
             }
             for method in self.points
@@ -134,12 +140,22 @@ class Paper:
             spread = [f"+-{100 * s:.2f}" for s in self.accuracies(method).std(0)]
             rows.append(["", *spread, *[""] * (len(head) - 1 - len(spread))])
         lines = table([head, *rows])
+        answers = [["method", "in %", *self.columns]]
+        for method in self.points:
+            for share in ("silent", "tied"):
+                name = method if share == "silent" else ""
+                answers.append([name, share, *(f"{100 * a:.2f}" for a in self.pooled(method, share))])
+        lines += ["", *table(answers)]
         samples = sum(fold[0].samples for fold in next(iter(self.points.values())))
         count = len(next(iter(self.points.values())))
         lines.append(
             f"accuracy in % over {samples} recordings of {self.settings.data} in {count} folds (+- standard deviation "
             f"of folds); {self.settings.model.name}, {self.settings.profile}; event: no clock, 8-bit weights, 16-bit "
             f"states; event, float: before rounding; {machine()}"
+        )
+        lines.append("silent recordings count as wrong, a tie among k outputs counts 1/k; tied: not silent")
+        lines.append(
+            "the weights of the last epoch count, not the best on evaluation data, which the paper's own code keeps"
         )
         return "\n".join([*lines, f"picture: {self.picture}"])
 
@@ -214,12 +230,23 @@ def _trained(settings: Settings, folder: Path, training: Dataset, base: Path, pr
 
 
 def _points(run: Run, steps: list[int], test: Dataset, path: Path, progress: bool) -> list[Point]:
-    """Evaluate, or read what was evaluated before."""
+    """Evaluate, or read what was evaluated before; scores are made anew from its readouts."""
     if path.exists():
         with np.load(path, allow_pickle=False) as file:
             stored = json.loads(str(file["points"]))
             if [point["time_steps"] for point in stored] == [*steps, None, None]:
-                return [Point(**point, readout=file[str(i)]) for i, point in enumerate(stored)]
+                kind = run.network.model.readout
+                return [
+                    Point(
+                        point["time_steps"],
+                        score(file[str(i)], test.labels, kind),
+                        point["spikes"],
+                        point["synops"],
+                        file[str(i)],
+                        point["spike_difference"],
+                    )
+                    for i, point in enumerate(stored)
+                ]
     points = evaluate(run, steps, test, event_driven=True, progress=progress)
     points.append(evaluate_events(run, test, quantised=False, progress=progress))
     points[-1] = replace(points[-1], spike_difference=spike_difference(points[-2].readout, points[-1].readout))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mtt_lava.deploy import export
 from mtt_lava.evaluation import open_test_split, run_network
 from mtt_lava.neuron import STATE_UNIT
 from mtt_lava.run import Run
+from mtt_lava.scoring import Score, score
 from netx_export import simulation
 
 
@@ -25,9 +26,9 @@ class Proof:
 
     Attributes
     ----------
-    time_steps, samples : int
-    accuracy : float
-        Of the backend.
+    time_steps : int
+    score : Score
+        Of the backend's answers.
     spikes : int
         Spikes that the trained network fired, over all samples and layers.
     bits : int
@@ -37,11 +38,20 @@ class Proof:
     """
 
     time_steps: int
-    samples: int
-    accuracy: float
+    score: Score
     spikes: int
     bits: int
     mismatches: dict[str, int]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples that the backend classified rightly; see `Score`."""
+        return self.score.accuracy
+
+    @property
+    def samples(self) -> int:
+        """How many were compared."""
+        return self.score.samples
 
     @property
     def exact(self) -> bool:
@@ -50,12 +60,19 @@ class Proof:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return asdict(self)
+        return {
+            "time_steps": self.time_steps,
+            **self.score.to_dict(),
+            "spikes": self.spikes,
+            "bits": self.bits,
+            "mismatches": self.mismatches,
+        }
 
     def __str__(self) -> str:
         wrong = {name: count for name, count in self.mismatches.items() if count}
         return (
             f"T = {self.time_steps}, {self.samples} samples: accuracy {self.accuracy:.1%}, "
+            f"silent {self.score.silent:.1%}, tied {self.score.tied:.1%}, "
             f"{sum(self.mismatches.values())} mismatching of {self.bits:,} bits ({self.spikes:,} spikes)"
             + (f" in {wrong}" if wrong else "")
         )
@@ -116,6 +133,5 @@ def prove(
                 fired += int(wanted.sum())
             unit = STATE_UNIT if network.readout == "voltage" else 1
             mismatches["readout"] = int(((readout.double() * unit).round().long().numpy() != result.readout).sum())
-            accuracy = float((result.readout.argmax(1) == labels).mean())
-            proofs.append(Proof(t, len(labels), accuracy, fired, bits, mismatches))
+            proofs.append(Proof(t, score(result.readout, labels, network.readout), fired, bits, mismatches))
     return proofs

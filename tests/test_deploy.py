@@ -16,6 +16,7 @@ import hw_profiles
 from mtt_lava import Run, Settings, SpikingNetwork, export, load_model, prove, to_network
 from mtt_lava.data import from_events
 from mtt_lava.proof import Proof
+from mtt_lava.scoring import score
 from netx_export import Conv, Dense, Flatten, Network, NetworkError, Neuron, layer_table, read, write
 from netx_export.simulation import simulate
 
@@ -232,6 +233,16 @@ def test_a_layer_that_can_wrap_is_not_exported(tmp_path: Path):
 
 
 def test_a_proof_reads_well():
-    """One line with T, samples, accuracy and mismatches."""
-    proof = Proof(16, 100, 0.97, 12345, 1000000, {"conv1": 0, "readout": 0})
-    assert str(proof) == "T = 16, 100 samples: accuracy 97.0%, 0 mismatching of 1,000,000 bits (12,345 spikes)"
+    """One line with T, samples, accuracy, silent and tied samples and mismatches; the JSON holds them all."""
+    answers = score(np.array([[0, 0], [1, 1], [0, 2], [0, 2]]), np.array([0, 0, 1, 1]), "count")
+    proof = Proof(16, answers, 12345, 1000000, {"conv1": 0, "readout": 0})
+    assert str(proof) == (
+        "T = 16, 4 samples: accuracy 62.5%, silent 25.0%, tied 25.0%, 0 mismatching of 1,000,000 bits (12,345 spikes)"
+    )
+    assert proof.to_dict() == {
+        "time_steps": 16,
+        **answers.to_dict(),
+        "spikes": 12345,
+        "bits": 1000000,
+        "mismatches": {"conv1": 0, "readout": 0},
+    }

@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_training import bars, make
 
-from mtt_lava import Run, evaluate, export, to_network, train
+from mtt_lava import Run, evaluate, export, prove, to_network, train
 from mtt_lava.cli import main
 from mtt_lava.data import from_images
 from mtt_lava.evaluation import evaluate_events, spike_difference, table, to_events
@@ -47,6 +47,21 @@ def test_without_a_clock_it_answers_as_trained(speck: Run) -> None:
     assert evaluate(speck, [4], test, progress=False)[0].accuracy >= 0.95
     assert evaluate_events(speck, test, progress=False).accuracy >= 0.95
     assert evaluate_events(speck, test, quantised=False, progress=False).accuracy >= 0.95
+
+
+@pytest.mark.parametrize("readout", ["count", "voltage"])
+def test_a_network_that_says_nothing_is_never_right(readout: str) -> None:
+    """Its first layer never fires, so no output spikes or all voltages are equal: accuracy 0, not class 0's share."""
+    settings = make(profile="speck2e" if readout == "count" else "loihi2", epochs=2)
+    run, test = train(settings, None, bars(), progress=False), bars(12, "test")
+    assert run.network.model.readout == readout
+    run.network.weighted[0].neuron.threshold_mantissa = 32_000
+    results: list[Any] = evaluate(run, [1, 4], test, event_driven=readout == "count", progress=False)
+    if readout == "voltage":
+        results += prove(run, [4], "fast", dataset=test, progress=False)
+    for result in results:
+        assert (result.accuracy, result.score.silent, result.score.tied) == (0, 1, 0)
+    assert 0 in test.labels
 
 
 def test_the_clocked_network_approaches_the_event_driven_one(speck: Run) -> None:
@@ -130,7 +145,7 @@ def test_folds_hold_every_recording_once() -> None:
 def test_bench_paper_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The table over all folds; a second call trains nothing and says the same."""
+    """The table over all folds; a second call trains nothing and says the same, whatever accuracy it had stored."""
     import mtt_lava.paper as module
 
     cut = [(bars(30), bars(9, "test"))] * 2
@@ -138,11 +153,22 @@ def test_bench_paper_goes_on_where_it_was(
     settings = make(profile="speck2e", epochs=4)
     first = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1, 8), 2, progress=False)
     monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    path = tmp_path / "out" / "0" / "mtt" / "points.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    names = ("time_steps", "samples", "spikes", "synops", "spike_difference")
+    old = [{name: point[name] for name in names} | {"accuracy": 2.0} for point in json.loads(str(arrays["points"]))]
+    np.savez(path, **(arrays | {"points": np.array(json.dumps(old))}))
     again = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1, 8), 2, progress=False)
     assert str(first) == str(again)
     assert first.columns == ["T=1", "T=4", "T=8", "event", "event, float"]
     assert json.dumps(first.to_dict()) == json.dumps(again.to_dict())
     assert (tmp_path / "out" / "paper.png").stat().st_size > 10_000
+    rows = [line.split() for line in str(first).splitlines()]
+    assert rows[6] == ["method", "in", "%", *" ".join(first.columns).split()]
+    silent = [f"{100 * share:.2f}" for share in first.to_dict()["methods"]["mtt"]["silent"].values()]
+    assert rows[9] == ["mtt", "silent", *silent]
 
 
 def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Path, monkeypatch: Any) -> None:
