@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from netx_export.text import table
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import accuracy_figure, save_figure
 from mtt_lava.run import Run, Settings, load_run
 from mtt_lava.training import train
 from netx_export import fast_backend, lava_backend, netx
 from netx_export import network as description
+from netx_export.text import table
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,21 @@ class Comparison:
 
     def accuracies(self, method: str) -> np.ndarray:
         """(seeds, time steps)."""
-        return np.array([[point.accuracy for point in seed] for seed in self.points[method].values()])
+        return self.shares(method, "accuracy")
+
+    def shares(self, method: str, name: str) -> np.ndarray:
+        """(seeds, time steps): ``accuracy``, or the shares of ``silent`` or ``tied`` samples."""
+        return np.array([[getattr(point.score, name) for point in seed] for seed in self.points[method].values()])
 
     @property
     def time_steps(self) -> list[int]:
         """Evaluated at these."""
         return [point.time_steps for point in self._any if point.time_steps is not None]
+
+    @property
+    def nearest(self) -> int:
+        """Index of the time steps nearest to those of training."""
+        return self.time_steps.index(min(self.time_steps, key=lambda t: abs(t - self.settings.time_steps)))
 
     @property
     def _any(self) -> list[Point]:
@@ -67,21 +76,40 @@ class Comparison:
 
     def __str__(self) -> str:
         head = ["method", "seed", *(f"T={t}" for t in self.time_steps), "spikes a sample"]
+        head += ["silent", "tied", "most silent"]
         rows = []
-        at = self.time_steps.index(min(self.time_steps, key=lambda t: abs(t - self.settings.time_steps)))
+        at = self.nearest
         for method, seeds in self.points.items():
             spikes = [sum(points[at].spikes.values()) for points in seeds.values()]
-            for seed, row, count in zip(seeds, self.accuracies(method), spikes, strict=True):
-                rows.append([method, str(seed), *(f"{100 * a:.0f}" for a in row), f"{count:,.0f}"])
-            mean = self.accuracies(method).mean(0)
-            rows.append([method, "mean", *(f"{100 * a:.1f}" for a in mean), f"{np.mean(spikes):,.0f}"])
+            right, silent, tied = (self.shares(method, name) for name in ("accuracy", "silent", "tied"))
+            for seed, *row in zip(seeds, right, spikes, silent, tied, strict=True):
+                rows.append([method, str(seed), *self._cells(*row, digits=0)])
+            means = right.mean(0), float(np.mean(spikes)), silent.mean(0), tied.mean(0)
+            rows.append([method, "mean", *self._cells(*means, digits=1)])
         lines = table([head, *rows])
         samples = self._any[0].samples
         lines.append(
             f"accuracy in % on {samples} test samples of {self.settings.data}; {self.settings.model.name}, 8 bits, "
-            f"{self.settings.profile}; spikes at T = {self.time_steps[at]}; {machine()}"
+            f"{self.settings.profile}; spikes, silent and tied in % at T = {self.time_steps[at]}; {machine()}"
         )
+        lines.append(
+            "silent samples count as wrong, a tie among k outputs counts 1/k; tied: not silent; most silent: over all T"
+        )
+        lines.append("the weights of the last epoch count")
         return "\n".join([*lines, f"picture: {self.picture}"])
+
+    def _cells(
+        self, right: np.ndarray, spikes: float, silent: np.ndarray, tied: np.ndarray, *, digits: int
+    ) -> list[str]:
+        """A row: accuracy and the others at every T."""
+        most = int(silent.argmax())
+        where = f" at T={self.time_steps[most]}" if silent[most] else ""
+        return [
+            *(f"{100 * share:.{digits}f}" for share in right),
+            f"{spikes:,.0f}",
+            *(f"{100 * share[self.nearest]:.1f}" for share in (silent, tied)),
+            f"{100 * silent[most]:.1f}{where}",
+        ]
 
 
 def machine() -> str:
@@ -91,7 +119,7 @@ def machine() -> str:
 
 
 def methods(runs: Sequence[Settings], at: Sequence[int], out: Path, *, progress: bool = True) -> Comparison:
-    """Train every run that is not there yet, and compare.
+    """Train every run that is not there yet, and compare: the weights of the last epoch count.
 
     Parameters
     ----------

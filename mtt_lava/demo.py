@@ -13,7 +13,7 @@ from mtt_lava.data import open_dataset, picture
 from mtt_lava.deploy import export
 from mtt_lava.evaluation import evaluate, table
 from mtt_lava.page import block, image, page
-from mtt_lava.pictures import placement_figure, save_figure
+from mtt_lava.pictures import confusion_figure, placement_figure, save_figure
 from mtt_lava.proof import prove
 from mtt_lava.run import Run, Settings, load_run
 from netx_export import layer_table
@@ -34,8 +34,8 @@ def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Path:
     Parameters
     ----------
     out : pathlib.Path
-        Folder to write: run folders, ``digits.net``, ``accuracy.png``, ``chip.png``, ``index.html``. Runs that are
-        there already are not trained again.
+        Folder to write: run folders, ``digits.net``, ``accuracy.png``, ``confusion.png``, ``chip.png``,
+        ``index.html``. Runs that are there already are not trained again.
     profile : str
         Hardware profile.
     progress : bool
@@ -54,6 +54,10 @@ def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Path:
     print(f"1. Train {MODEL} on {DATA}: standard training (SDT) and Mixed Time-step Training (MTT)")
     comparison = methods(settings, AT, out, progress=progress)
     print(comparison)
+    point = comparison.points["mtt"][0][comparison.nearest]
+    title = f"MTT at T = {point.time_steps}"
+    classes = open_dataset(DATA, split="test").classes
+    save_figure(confusion_figure(point.score, classes, title), out / "confusion.png")
     run = load_run(out / "mtt-0")
     network, report = export(run, out / "digits.net")
     print(f"\n2. Export the MTT network as NetX HDF5: {out / 'digits.net'}\n{layer_table(network)}")
@@ -63,9 +67,7 @@ def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Path:
     target = out / "index.html"
     seconds = time.perf_counter() - start
     with replacing(target) as temporary:
-        temporary.write_text(
-            _page(comparison, layer_table(network), ran, report, out / "chip.png", seconds), encoding="utf-8"
-        )
+        temporary.write_text(_page(comparison, layer_table(network), ran, report, out, seconds), encoding="utf-8")
     print(f"\nPage: {target} ({seconds:.0f} s)")
     return target
 
@@ -105,7 +107,7 @@ def _recordings() -> bytes:
 
 
 def _page(
-    comparison: Comparison, layers: str, ran: list[str], report: hw_profiles.Report, chip: Path, seconds: float
+    comparison: Comparison, layers: str, ran: list[str], report: hw_profiles.Report, out: Path, seconds: float
 ) -> str:
     spikes = "\n\n".join(
         f"{method.upper()}\n{table(next(iter(seeds.values())))}" for method, seeds in comparison.points.items()
@@ -121,10 +123,11 @@ handwritten digits before a simulated event camera that makes three saccades.</p
 steps meanwhile.</p>
 {image(comparison.picture.read_bytes(), "Accuracy against the number of time steps")}
 {block(spikes)}
+{image((out / "confusion.png").read_bytes(), "Which digit was taken for which by MTT")}
 {block(layers)}
 {chr(10).join(ran)}
 <h2>Does it fit the chip?</h2>
-{image(chip.read_bytes(), "The chip with its cores filled")}
+{image((out / "chip.png").read_bytes(), "The chip with its cores filled")}
 {block(report)}
 <p>Made in {seconds:.0f} s on {html.escape(machine())} by <code>mtt demo</code>.</p>""",
     )

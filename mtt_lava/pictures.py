@@ -12,6 +12,7 @@ from netx_export.files import replacing
 
 if TYPE_CHECKING:
     from hw_profiles import Placement
+    from mtt_lava.scoring import Score
 
 COLOURS = {"sdt": "#c44e52", "nmt": "#dd8452", "mtt": "#4c72b0"}
 
@@ -134,6 +135,40 @@ def sweep_figure(
     axes.set(xlabel=what, ylabel="test accuracy", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
+    return figure
+
+
+def confusion_figure(score: Score, classes: Sequence[str], title: str) -> Any:
+    """The confusion matrix as a heat map, with the number of samples in every cell that is not empty.
+
+    Parameters
+    ----------
+    score : Score
+    classes : sequence of str
+        Their names.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    counts, n = score.confusion, len(classes)
+    size = 0.45 * n + 2
+    figure = Figure(figsize=(size + 0.5, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if count > counts.max() / 2 else "black"
+            text = f"{count:.1f}".removesuffix(".0")
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    axes.axvline(n - 0.5, color="0.6", linewidth=0.8)
+    long = max(map(len, classes)) > 3
+    axes.set_xticks(range(n + 1), [*classes, "silent"], rotation=90 if long else 0)
+    axes.set_yticks(range(n), classes)
+    axes.set(xlabel="answer", ylabel="true class", title=title)
     return figure
 
 

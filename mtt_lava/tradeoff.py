@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import hw_profiles
-from netx_export.text import table
 from mtt_lava.data import Dataset
 from mtt_lava.deploy import to_network
 from mtt_lava.evaluation import Point, evaluate, open_test_split
 from mtt_lava.page import block, image, page
-from mtt_lava.pictures import save_figure, sweep_figure
+from mtt_lava.pictures import confusion_figure, save_figure, sweep_figure
 from mtt_lava.run import Run
 from netx_export.files import replacing
+from netx_export.text import table
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,15 @@ class Sweep:
         One a number of time steps, in order; then, for a chip without a clock, the event-driven run.
     costs : tuple of hw_profiles.Cost
         Of the same, on the chip.
+    classes : tuple of str
+        Names of the classes.
     """
 
     name: str
     report: hw_profiles.Report
     points: tuple[Point, ...]
     costs: tuple[hw_profiles.Cost, ...]
+    classes: tuple[str, ...]
 
     @property
     def price(self) -> tuple[str, list[float]]:
@@ -56,6 +59,12 @@ class Sweep:
         pairs = [(point.accuracy, -price) for point, price in zip(self.points, prices, strict=True)]
         return [not any(other != own and other[0] >= own[0] and other[1] >= own[1] for other in pairs) for own in pairs]
 
+    @property
+    def best(self) -> Point:
+        """The most accurate point, of several the cheapest."""
+        _, prices = self.price
+        return max(zip(self.points, prices, strict=True), key=lambda pair: (pair[0].accuracy, -pair[1]))[0]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         rows = zip(self.points, self.costs, self.front, strict=True)
@@ -63,18 +72,19 @@ class Sweep:
             "run": self.name,
             "profile": self.report.profile,
             "fits": self.report.fits,
+            "classes": list(self.classes),
             "points": [point.to_dict() | {"front": best, "cost": cost.to_dict()} for point, cost, best in rows],
         }
 
     def __str__(self) -> str:
-        head = ["T", "accuracy", "spikes", "synops", "energy, nJ", "time step, us", "latency, us", "worth it"]
-        rows = [head]
+        head = ["T", "accuracy", "silent", "tied"]
+        rows = [[*head, "spikes", "synops", "energy, nJ", "time step, us", "latency, us", "worth it"]]
         for point, cost, best in zip(self.points, self.costs, self.front, strict=True):
             energy, step = cost.energy["total"].value, cost.time_step.value
             rows.append(
                 [
                     point.label,
-                    f"{point.accuracy:.1%}",
+                    *(f"{share:.1%}" for share in (point.accuracy, point.score.silent, point.score.tied)),
                     f"{cost.spikes:,.0f}",
                     f"{cost.synops:,.0f}",
                     _text(energy),
@@ -89,6 +99,7 @@ class Sweep:
         for name, figure in named.items():
             origin = ", ".join(part for part in (figure.source, figure.status) if part)
             notes.append(f"{name}: {origin}" + (f" ({figure.note})" if figure.note else ""))
+        notes.append("silent samples are wrong, a tie among k outputs counts 1/k")
         notes.append(f"* no other point has more accuracy for less {self._what}")
         title = f"{self.name} on {self.report.profile}, {self.points[0].samples} samples, means of a sample"
         return "\n".join([title, *table(rows), *notes, str(self.report).splitlines()[0]])
@@ -98,23 +109,29 @@ class Sweep:
         return self.price[0].split(" a sample")[0]
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``sweep.png``, ``sweep.json`` and ``index.html``, which shows both; returns the page."""
+        """Write ``sweep.png``, ``confusion.png`` and ``sweep.json``, and ``index.html``, which shows all: the page."""
         folder = Path(folder)
         what, prices = self.price
         title = f"{self.name} on {self.report.profile}"
-        names = [point.label if point.time_steps is None else f"T={point.label}" for point in self.points]
+        names = list(map(_name, self.points))
         accuracies = [point.accuracy for point in self.points]
         save_figure(sweep_figure(names, prices, accuracies, self.front, what, title), folder / "sweep.png")
+        best = f"Classes at {_name(self.best)}, the most accurate"
+        save_figure(confusion_figure(self.best.score, self.classes, best), folder / "confusion.png")
         with replacing(folder / "sweep.json") as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         picture = image((folder / "sweep.png").read_bytes(), "Accuracy against energy")
+        confusion = image((folder / "confusion.png").read_bytes(), best)
         costs = [block(cost) for cost in self.costs]
         with replacing(folder / "index.html") as temporary:
-            text = page(
-                title, f"<h1>{title}</h1>", picture, block(self), "<h2>In detail</h2>", *costs, block(self.report)
-            )
+            shown = [f"<h1>{title}</h1>", picture, block(self), confusion]
+            text = page(title, *shown, "<h2>In detail</h2>", *costs, block(self.report))
             temporary.write_text(text, encoding="utf-8")
         return folder / "index.html"
+
+
+def _name(point: Point) -> str:
+    return point.label if point.time_steps is None else f"T={point.label}"
 
 
 def _text(value: float | None) -> str:
@@ -162,4 +179,4 @@ def sweep(
         assert point.activity is not None
         costs.append(hw_profiles.cost(network, point.activity, chip, report.placement))
     name = run.settings.model.name if run.folder is None else run.folder.name
-    return Sweep(name, report, tuple(points), tuple(costs))
+    return Sweep(name, report, tuple(points), tuple(costs), dataset.classes)

@@ -125,18 +125,35 @@ def test_what_a_chip_changes_is_said_before_training(profile: str, words: list[s
 
 
 def test_evaluate_prints_a_table_and_writes_json(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """One row a T with accuracy and spikes; the JSON says the same."""
+    """One row a T with accuracy, silent and tied samples, and spikes; the JSON says the same."""
     assert main(["evaluate", str(run_folder), "--time-steps", "1,4", "--json", str(tmp_path / "a.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["T", "accuracy", "conv1", "pool1", "conv2", "pool2", "conv3", "synops"]
+    spikes = ["conv1", "pool1", "conv2", "pool2", "conv3"]
+    assert lines[0].split() == ["T", "accuracy", "silent", "tied", *spikes, "synops"]
     content = json.loads((tmp_path / "a.json").read_text())
     assert [point["time_steps"] for point in content["time_steps"]] == [1, 4]
-    assert lines[2].split()[1] == f"{content['time_steps'][1]['accuracy']:.1%}"
+    shares = [content["time_steps"][1][name] for name in ("accuracy", "silent", "tied")]
+    assert lines[2].split()[1:4] == [f"{share:.1%}" for share in shares]
     assert content["time_steps"][0]["samples"] == 297
+    assert np.sum(content["time_steps"][0]["confusion"]) == pytest.approx(297)
+    assert sum(content["time_steps"][0]["wins"]) + content["time_steps"][0]["silent"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("backend", [[], ["--backend", "fast", "--samples", "9"]])
+def test_evaluate_prints_confusion_matrices_on_request(
+    run_folder: Path, backend: list[str], capsys: pytest.CaptureFixture[str]
+):
+    """One for each T: a row a class and a column a class, one more column for silent samples."""
+    assert main(["evaluate", str(run_folder), "--time-steps", "1,4", "--confusion", *backend]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [i for i, line in enumerate(lines) if line.split() == ["true", *"0123456789", "silent"]]
+    assert [lines[i - 1].split(":")[0] for i in heads] == ["T = 1", "T = 4"]
+    names = [line.split()[0] for line in lines[heads[0] + 1 : heads[0] + 13]]
+    assert names == [*"0123456789", "fires", "wins"]
 
 
 def test_sweep_weighs_accuracy_against_energy(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """One row a T with accuracy, energy and time; the page, the picture and the JSON say the same."""
+    """One row a T with accuracy, silent and tied samples, energy and time; page, pictures and JSON say the same."""
     out = tmp_path / "sweep"
     arguments = ["sweep", str(run_folder), "--profile", "loihi1", "--time-steps", "2,1", "--out", str(out)]
     assert main([*arguments, "--json", str(tmp_path / "a.json")]) == 0
@@ -146,9 +163,15 @@ def test_sweep_weighs_accuracy_against_energy(run_folder: Path, tmp_path: Path, 
     assert content == json.loads((out / "sweep.json").read_text())
     energies = [point["cost"]["energy"]["total"]["value"] for point in content["points"]]
     assert 0 < energies[0] < energies[1]
-    assert lines[2].split()[4] == f"{energies[0] / 1000:,.1f}"
-    assert (out / "sweep.png").stat().st_size > 1000
-    assert "data:image/png" in (out / "index.html").read_text()
+    shares = [f"{content['points'][0][name]:.1%}" for name in ("accuracy", "silent", "tied")]
+    assert lines[2].split()[1:4] == shares
+    assert lines[2].split()[6] == f"{energies[0] / 1000:,.1f}"
+    assert content["classes"] == list("0123456789")
+    for name in ("sweep.png", "confusion.png"):
+        assert (out / name).stat().st_size > 1000
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/png") == 2
+    assert lines[2] in page
     refused(capsys, ["sweep", str(run_folder), "--profile", "loihi9"], "no profile 'loihi9'")
 
 
@@ -229,6 +252,12 @@ def test_bench_methods_compares_and_goes_on(tmp_path: Path, capsys: pytest.Captu
     first = capsys.readouterr().out
     rows = [line.split()[:2] for line in first.splitlines()[1:7]]
     assert rows == [["sdt", "3"], ["sdt", "4"], ["sdt", "mean"], ["mtt", "3"], ["mtt", "4"], ["mtt", "mean"]]
+    mtt = json.loads((tmp_path / "b.json").read_text())["points"]["mtt"]
+    assert first.splitlines()[0].split()[-4:] == ["silent", "tied", "most", "silent"]
+    most = max(mtt["3"], key=lambda point: point["silent"])
+    worst = [f"{100 * most['silent']:.1f}", *(["at", f"T={most['time_steps']}"] if most["silent"] else [])]
+    shares = [f"{100 * mtt['3'][1][name]:.1f}" for name in ("silent", "tied")]
+    assert first.splitlines()[4].split()[5:] == [*shares, *worst]
     assert (tmp_path / "b" / "accuracy.png").read_bytes()[:4] == b"\x89PNG"
     stamp = (tmp_path / "b" / "mtt-3" / "weights.safetensors").stat().st_mtime_ns
     assert main(arguments) == 0

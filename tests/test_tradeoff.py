@@ -20,7 +20,7 @@ def swept(pairs: list[tuple[float, float | None]]) -> Sweep:
         for i, (_, energy) in enumerate(pairs)
     )
     report: Any = None
-    return Sweep("run", report, points, costs)
+    return Sweep("run", report, points, costs, ())
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=8))
@@ -30,6 +30,12 @@ def test_the_front_is_what_no_other_point_beats(pairs: list[tuple[int, int]]) ->
     for on, (accuracy, energy) in zip(front, pairs, strict=True):
         beaten = any(a >= accuracy and e <= energy and (a, e) != (accuracy, energy) for a, e in pairs)
         assert on is not beaten
+
+
+def test_the_best_is_the_most_accurate_of_several_the_cheapest() -> None:
+    """What the page shows class by class."""
+    result = swept([(0.5, 1.0), (0.9, 3.0), (0.9, 2.0)])
+    assert result.best is result.points[2]
 
 
 def test_operations_stand_in_for_unknown_energy() -> None:
