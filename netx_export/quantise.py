@@ -15,6 +15,7 @@ def weight_scale(
     *,
     weight_step: int = 2,
     threshold_max: int = THRESHOLD_MAX,
+    reach_max: float | None = None,
 ) -> float:
     """Integers a unit of weight, chosen so that the layer's largest weight uses all bits.
 
@@ -36,33 +37,61 @@ def weight_scale(
         Stored weights are multiples of it.
     threshold_max : int
         Largest threshold the chip can hold.
+    reach_max : float, optional
+        Largest sum that the integer weights of one sign into one neuron (one index of the first axis) may have:
+        `netx_export.bounds.largest_sum` says with which the 24 bits of the current cannot wrap, whatever the input. By
+        default sums are not looked at. Training goes on after rounding, and can make them larger again.
 
     Returns
     -------
     float
-        The scale; at most `threshold_max` / threshold, so that the threshold fits its mantissa (Loihi: 17 bits).
+        The scale; at most `threshold_max` / threshold, so that the threshold fits its mantissa (Loihi: 17 bits), and
+        small enough for `reach_max`.
 
     Raises
     ------
     NetworkError
-        Weights that are not finite, or a threshold that would vanish beside them.
+        Weights that are not finite, or a threshold that would vanish beside them or beside their sums.
 
     Examples
     --------
     >>> weight_scale(np.array([-0.5, 0.25]))
     512.0
+    >>> weight_scale(np.array([[0.5, 0.5, 0.5, 0.5]]), reach_max=256.0)
+    128.0
     """
     weight = np.asarray(weight, dtype=np.float64)
     if not np.isfinite(weight).all():
         raise NetworkError(f"{name}: has weights that are not finite; training diverged: lower the learning rate")
     steps = 1 << (weight_bits - 1)
     # The most negative integer is one step further from zero than the most positive.
-    reach = max(weight.max(initial=0) / (steps - 1), -weight.min(initial=0) / steps) / weight_step
+    largest = max(weight.max(initial=0) / (steps - 1), -weight.min(initial=0) / steps) / weight_step
     limit = threshold_max / threshold
-    scale = limit if reach == 0 else min(1 / reach, limit)
+    scale = limit if largest == 0 else min(1 / largest, limit)
     if round(scale * threshold) < 1:
         raise NetworkError(
             f"{name}: its largest weight is {np.abs(weight).max():g} times threshold {threshold:g}; "
             f"scaled to {weight_bits} bits the threshold would be 0: train with smaller weights"
         )
+    if reach_max is None:
+        return float(scale)
+    while (reach := _reach(weight, scale, weight_step)) > reach_max:
+        # By a half per mille at least: rounding can keep the sum where it is.
+        scale *= min(reach_max / reach, 0.9995)
+        if round(scale * threshold) < 1:
+            raise NetworkError(
+                f"{name}: weights of one sign into a neuron add up to {_reach(weight, 1, 0):g} times threshold "
+                f"{threshold:g}; with integers that add up to at most {reach_max:g} the threshold would be 0: use "
+                f"fewer inputs, or smaller weights"
+            )
     return float(scale)
+
+
+def _reach(weight: np.ndarray, scale: float, step: int) -> float:
+    """Largest sum of one sign into a neuron, of weights scaled and rounded to multiples of a step (0: not rounded)."""
+    size = np.abs(weight.reshape(len(weight), -1)) * scale
+    if step:
+        # What lies halfway may be rounded up, by training in 32 bits too.
+        size = step * np.floor(size / step + 0.5001)
+    positive = weight.reshape(size.shape) > 0
+    return float(max(np.where(positive, size, 0).sum(axis=1).max(), np.where(positive, 0, size).sum(axis=1).max()))

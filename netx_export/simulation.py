@@ -130,7 +130,7 @@ def _largest_change(network: Network, low: int, high: int) -> int:
         layer = bound.layer
         if layer.neuron is not None:
             # Lava adds up dense weights that fill 8 bits, and scales the sum down: there a weight of 1 is 128, not 64.
-            lone_bits = isinstance(layer, Dense) and layer.weight is not None and layer.weight.max() == 1
+            lone_bits = isinstance(layer, Dense) and layer.weight is not None and bool(layer.weight.max() == 1)
             return bound.change << (STATE_SHIFT + lone_bits)
     return 0
 

@@ -105,7 +105,7 @@ def neuron_step(layer: Layer, u: np.ndarray, v: np.ndarray, activation: np.ndarr
     assert neuron is not None
     limit = 1 << 23
     kept = decay(u, each(layer, neuron.current_decay))
-    u_before = np.abs(kept + (activation << 6))
+    u_before = np.abs(kept + (wrap(activation, 32) << 6))
     if isinstance(layer, Conv):
         activation = wrap(activation, 24)  # Lava's conv process keeps its sums in 24 bits
     # 32-bit integers, as Lava keeps them, matter only for input far beyond 24 bits.

@@ -28,6 +28,7 @@ from netx_export.network import (
     Neuron,
     Pool,
 )
+from netx_export.quantise import weight_scale
 from netx_export.simulation import PAYLOAD_MAX, check_inputs
 
 
@@ -169,3 +170,35 @@ def test_sums_without_neurons_in_24_bits() -> None:
     assert list(bounds(network, 0, 1 << 10))[-1].high == 254 << 10
     last = list(bounds(network, 0, 1 << 20))[-1]
     assert (last.low, last.high) == (-STATE_MAX - 1, STATE_MAX)
+
+
+@settings(deadline=None)
+@given(
+    inputs=st.integers(1, 3000),
+    seed=st.integers(0, 2**32 - 1),
+    decay=st.sampled_from([4096, 1024, 40]),
+    payload=st.sampled_from([1, 3]),
+    step=st.sampled_from([1, 2]),
+)
+def test_scaled_weights_stay_within_the_bound(inputs: int, seed: int, decay: int, payload: int, step: int) -> None:
+    """With what `largest_sum` allows rounded weights never wrap; the scale is left where it fits, else kept large."""
+    weight = np.random.default_rng(seed).normal(0.02, 0.05, (3, inputs)).astype(np.float32)
+    most = largest_sum(decay, payload)
+    free = weight_scale(weight, weight_step=step)
+    scale = weight_scale(weight, weight_step=step, reach_max=most)
+    integers = [step * np.round(weight * np.float32(scale / step)).astype(int) for scale in (scale, free)]
+    bound, unlimited = (next(bounds([dense(weights.tolist(), decay)], 0, payload)) for weights in integers)
+    assert bound.current() <= STATE_MAX
+    if unlimited.change // payload <= 0.999 * most:
+        assert scale == free
+    else:
+        # No smaller than rounding asks for: every weight up by half a step.
+        assert scale >= 0.99 * min(free, (most - step * inputs) / max(np.abs(weight).sum(axis=1).max(), 1e-9))
+
+
+def test_a_sum_beside_which_the_threshold_vanishes_is_refused() -> None:
+    """Weights whose sum leaves the threshold no integer are refused, with the sum and what is allowed."""
+    with pytest.raises(
+        NetworkError, match=r"fc: .* add up to 800 times threshold 1; .* at most 300 the threshold would"
+    ):
+        weight_scale(np.full((1, 1600), 0.5), name="fc", reach_max=300)
