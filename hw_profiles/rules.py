@@ -21,7 +21,7 @@ from hw_profiles.mapping import place
 from hw_profiles.placement import RESOURCES, Placement
 from hw_profiles.profile import Fact, Profile, ProfileError
 from hw_profiles.speck import core_layers
-from netx_export.bounds import bounds, largest_input
+from netx_export.bounds import bounds, largest_input, share
 
 BOARD = ("cores_per_chip", "chips")
 """A core's limit times these is the board's."""
@@ -447,10 +447,11 @@ def reset_interval(case: Case) -> Iterator[Finding]:
 
 
 def fan_in(case: Case) -> Iterator[Finding]:
-    """The current stays within the state bits when all inputs of one sign are active.
+    """The current stays within the state bits when all inputs of one sign are active, or else on the training data.
 
     Hidden layers get binary spikes. The first layer with neurons gets what becomes of `input_payload` before it, where
-    given; else the rule notes the largest payload that fits. A current that decays slowly piles up.
+    given; else the rule notes the largest payload that fits. A current that decays slowly piles up. Where it could
+    leave the bits, but did not over the training data (`u_measured`), there is a warning with both numbers.
     """
     bits, shift = case.value("state_bits"), case.value("state_shift")
     first = True
@@ -462,7 +463,16 @@ def fan_in(case: Case) -> Iterator[Finding]:
             yield case.unknown("state_bits" if bits is None else "state_shift", quantity, None, layer.name)
             continue
         most, used = (1 << (bits - 1)) - 1, bound.current(shift)
-        if used == math.inf:
+        measured = layer.u_measured
+        if measured is not None and measured > most:
+            remedy = f"the training data itself makes it wrap beyond {bits} bits: train with a smaller weight scale"
+            yield case.broken("state_bits", "measured current", measured, most, remedy, layer.name)
+        elif measured is not None and used > most:
+            worst = "unbounded" if used == math.inf else int(used)
+            remedy = f"over the training data it reached {share(measured, most)}; on other data it could wrap"
+            finding = case.broken("state_bits", quantity, worst, most, remedy, layer.name)
+            yield dataclasses.replace(finding, severity="warning")
+        elif used == math.inf:
             remedy = "the current never decays: give the number of time steps"
             yield Finding("not checked", quantity, None, None, remedy, layer.name)
         elif used > most:
@@ -481,6 +491,19 @@ def fan_in(case: Case) -> Iterator[Finding]:
                     layer.name,
                 )
         first = False
+
+
+def saturation(case: Case) -> Iterator[Finding]:
+    """The voltage that is read out stays within the state bits over the training data, where that was measured."""
+    bits = case.value("state_bits")
+    for layer in case.spiking[-1:]:
+        measured = layer.v_measured
+        if getattr(case.network, "readout", "count") != "voltage" or measured is None or bits is None:
+            continue
+        if measured > (most := (1 << (bits - 1)) - 1):
+            remedy = "it saturates, and larger answers look alike: train with a smaller weight scale"
+            finding = case.broken("state_bits", "measured voltage of the readout", measured, most, remedy, layer.name)
+            yield dataclasses.replace(finding, severity="warning")
 
 
 def neurons(case: Case) -> Iterator[Finding]:
@@ -743,6 +766,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "loihi": (
         *COMMON,
         fan_in,
+        saturation,
         neurons,
         synapse_memory,
         input_axons,

@@ -191,6 +191,17 @@ def largest_sum(current_decay: int | np.ndarray = DECAY_UNITY, payload: int = 1,
     return math.ceil((STATE_MAX + 1) / (pile * (payload << STATE_SHIFT))) - 1
 
 
+def share(measured: int, state_max: int = STATE_MAX) -> str:
+    """A measured state and its share of the range, for messages.
+
+    Examples
+    --------
+    >>> share(1_234_567)
+    '1,234,567 (15 % of the range)'
+    """
+    return f"{measured:,} ({100 * measured / state_max:.0f} % of the range)"
+
+
 def largest_input(
     layers: Iterable[Layer], time_steps: int | None = None, *, state_max: int = STATE_MAX, shift: int = STATE_SHIFT
 ) -> int | None:

@@ -93,6 +93,10 @@ class Layer:
     weight: np.ndarray | None = None
     weight_scale: float | None = None
     """Integers a unit of trained weight, where known (weight = trained weight * weight_scale)."""
+    u_measured: int | None = None
+    """Largest |u| over the training data, where measured: before it would have wrapped."""
+    v_measured: int | None = None
+    """The same of v: before it would have saturated, or a spike reset it."""
 
     @property
     def weights(self) -> int:
@@ -100,6 +104,9 @@ class Layer:
         return 0 if self.weight is None else int(self.weight.size)
 
     def __post_init__(self) -> None:
+        for what, most in (("u_measured", self.u_measured), ("v_measured", self.v_measured)):
+            if most is not None and (self.neuron is None or most < 0):
+                raise self._error(f"{what} {most} is not the largest absolute state of neurons")
         for what, shape in (("input", self.in_shape), ("output", self.shape)):
             if len(shape) not in (1, 3) or min(shape) < 1:
                 raise self._error(f"{what} shape {shape} is neither (C, H, W) nor (F,)")

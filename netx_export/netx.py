@@ -10,11 +10,12 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netx_export.bounds import Bound, bounds
+from netx_export.bounds import Bound, bounds, share
 from netx_export.files import replacing
 from netx_export.network import (
     BIAS_MAX,
@@ -59,7 +60,11 @@ _ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute within 64 KiB.
 
 
 class NetxWarning(UserWarning):
-    """lava-dl's loader runs something other than what stands in the file; the network read is what it runs."""
+    """What the user of a file should know.
+
+    When reading: lava-dl's loader runs something other than what stands in the file; the network read is what it runs.
+    When writing: a state can leave its 24 bits on other data than that of training, or does on that.
+    """
 
 
 # ------------------------------------------------------------------------------------------------ what Lava computes
@@ -177,15 +182,23 @@ def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = 
     path : path-like
         Written whole or not at all.
     allow_wrap : bool
-        Write hidden layers whose current u can wrap at 24 bits, too. Lava still runs them as the network says,
-        but not as they were trained.
+        Write layers whose current u can wrap at 24 bits, too. Lava still runs them as the network says, but not as
+        they were trained.
 
     Raises
     ------
     NetworkError
         If lava-dl's loader would not run exactly this network: the layer, the value, what is allowed, what to do.
+        If the current of a hidden layer could wrap on some input, and nobody has measured that it does not on that of
+        training (`Layer.u_measured`), or has measured that it does.
+
+    Warns
+    -----
+    NetxWarning
+        The current of a layer could wrap, but stayed within its 24 bits over the training data; or the voltage of a
+        voltage readout saturated there.
     """
-    _check_writable(network, allow_wrap)
+    measured = _check_writable(network, allow_wrap)
     info = _json(network)
     import h5py
 
@@ -200,7 +213,12 @@ def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = 
         _write_type(entry, "input")
         entry.create_dataset("shape", data=np.array(network.in_shape, dtype=np.int64))
         for number, layer in enumerate(network, start=1):
-            _write_layer(file.create_group(f"layer/{number}"), layer)
+            entry = file.create_group(f"layer/{number}")
+            _write_layer(entry, layer)
+            for name, value in measured.get(number, {}).items():
+                entry.attrs[name] = value
+    for text in _margins(network, measured):
+        warnings.warn(text, NetxWarning, stacklevel=2)
 
 
 def _write_type(entry: h5py.Group, kind: str) -> None:
@@ -269,9 +287,15 @@ def _label(network: Network, layer: Layer) -> str:
     return f"{number} ({layer.name or layer.kind})"
 
 
-def _check_writable(network: Network, allow_wrap: bool) -> None:
+def _check_writable(network: Network, allow_wrap: bool) -> dict[int, dict[str, int | float]]:
+    """Refuse what lava-dl would run otherwise; the attributes of measurements, by number of the layer's group.
+
+    They are written where the bound of the current says too little, so that all other files stay what they were.
+    """
     behind_neurons = False
-    for bound in bounds(network):
+    measured: dict[int, dict[str, int | float]] = {}
+    largest = network.info.get("input_max")
+    for number, bound in enumerate(bounds(network, 0, largest if isinstance(largest, int) else 1), start=1):
         layer = bound.layer
         try:
             if network.reset == "subtract":
@@ -282,9 +306,10 @@ def _check_writable(network: Network, allow_wrap: bool) -> None:
             elif isinstance(layer, (Conv, Dense)):
                 _check_synapses(layer)
                 _check_neuron(layer)
-                if behind_neurons and not allow_wrap:
-                    _check_wrap(bound)
+                if not allow_wrap:
+                    _check_wrap(bound, hidden=behind_neurons)
                 behind_neurons = True
+                measured[number] = _measured(network, bound)
             else:
                 raise NetworkError(
                     f"lava-dl's loader runs no {layer.kind} layer; write a sum pool as a conv with groups = channels "
@@ -294,6 +319,35 @@ def _check_writable(network: Network, allow_wrap: bool) -> None:
             raise NetworkError(f"{network.source}: layer {_label(network, layer)}: {error}") from None
     if not behind_neurons:
         raise NetworkError(f"{network.source}: no layer has neurons, so nothing would run; add a conv or dense layer")
+    return measured
+
+
+def _measured(network: Network, bound: Bound) -> dict[str, int | float]:
+    layer = bound.layer
+    found: dict[str, int | float] = {}
+    if bound.current() > STATE_MAX and layer.u_measured is not None:
+        found = {"u_bound": bound.current(), "u_measured": layer.u_measured}
+    answers = network.readout == "voltage" and layer is network.spiking[-1]
+    if layer.v_measured is not None and (found or (answers and layer.v_measured > STATE_MAX)):
+        found["v_measured"] = layer.v_measured
+    return found
+
+
+def _margins(network: Network, measured: dict[int, dict[str, int | float]]) -> Iterator[str]:
+    """What to say of layers that only the data keeps within 24 bits."""
+    for number, found in measured.items():
+        layer = network.layers[number - 1]
+        where = f"{network.source}: layer {_label(network, layer)}"
+        if "u_measured" in found:
+            yield (
+                f"{where}: with all inputs active the current u can reach {found['u_bound']}, beyond {STATE_MAX} where "
+                f"its 24 bits wrap; over the training data it reached {share(int(found['u_measured']))}"
+            )
+        if network.readout == "voltage" and layer is network.spiking[-1] and found.get("v_measured", 0) > STATE_MAX:
+            yield (
+                f"{where}: over the training data the voltage read out reached {found['v_measured']}, and saturates at "
+                f"{STATE_MAX}: larger answers look alike; train with a smaller weight scale or fewer time steps"
+            )
 
 
 def _check_event_driven(layer: Layer) -> None:
@@ -388,11 +442,20 @@ def _check_number(what: str, value: Any, low: int, high: int, remedy: str) -> No
             raise NetworkError(f"{what} {extreme!r} is not an integer in {low}..{high}; {remedy}")
 
 
-def _check_wrap(bound: Bound) -> None:
-    if bound.current() > STATE_MAX:
+def _check_wrap(bound: Bound, hidden: bool) -> None:
+    measured = bound.layer.u_measured
+    if measured is not None and measured > STATE_MAX:
+        raise NetworkError(
+            f"over the training data the current u reached {measured}, beyond {STATE_MAX} where its 24 bits wrap: the "
+            f"data itself makes it wrap; train with a smaller weight scale (weight_scale with reach_max), smaller or "
+            f"fewer inputs or a larger current decay"
+        )
+    if hidden and measured is None and bound.current() > STATE_MAX:
         raise NetworkError(
             f"with all inputs spiking the current u can reach {bound.current()}, beyond {STATE_MAX} where its 24 bits "
-            f"wrap, which training does not see; use smaller weights, fewer inputs or a larger current decay"
+            f"wrap, which training does not see; say in u_measured how large it gets over the training data (limits of "
+            f"a simulation), or use smaller weights (weight_scale with reach_max), fewer inputs or a larger current "
+            f"decay"
         )
 
 
@@ -656,9 +719,16 @@ def _common(entry: _Entry, kind: str) -> dict[str, Any]:
     scale = _attribute(entry.group, "weight_scale")
     if scale is not None and not isinstance(scale, (int, float, np.integer, np.floating)):
         raise NetworkError(f"attribute weight_scale is {scale!r}, not a number")
+    measured = {}
+    for what in ("u_measured", "v_measured"):
+        most = _attribute(entry.group, what)
+        if most is not None and (not isinstance(most, np.integer) or most < 0):
+            raise NetworkError(f"attribute {what} is {most!r}, not an integer from 0 on")
+        measured[what] = None if most is None else int(most)
     return {
         "name": f"{kind}{entry.number}" if name is None else str(name),
         "weight_scale": None if scale is None else float(scale),
+        **measured,
     }
 
 
@@ -882,8 +952,12 @@ def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron
 
 
 def layer_table(network: Network) -> str:
-    """A plain text table: layer, kind, output shape, weights, bits used (with sign), threshold, range of weights."""
+    """A plain text table: layer, kind, output shape, weights, bits used (with sign), threshold, range of weights.
+
+    Where it was measured over the training data, also the largest current and its share of the range.
+    """
     rows = [["layer", "kind", "shape", "weights", "bits", "threshold", "range of weights"]]
+    measured = any(layer.u_measured is not None for layer in network)
     for i, layer in enumerate(network):
         row = [layer.name or f"{layer.kind}{i}", layer.kind, "x".join(str(n) for n in layer.shape)]
         if layer.weight is None:
@@ -899,8 +973,13 @@ def layer_table(network: Network) -> str:
             ]
             row += [f"{weight.min()} .. {weight.max()}"]
         rows.append(row)
+        if measured:
+            row.append("" if layer.u_measured is None else share(layer.u_measured))
     total = sum(int(row[3].replace(",", "")) for row in rows[1:])
     rows.append(["total", "", "", f"{total:,}", "", "", ""])
+    if measured:
+        rows[0].append("largest u measured")
+        rows[-1].append("")
     return "\n".join(table(rows, left=3))
 
 

@@ -571,6 +571,35 @@ def test_what_stands_before_the_first_neurons_does_not_hide_them(before: Any) ->
     assert message.startswith(f"fc: worst-case current {255 * 64 * 254 * 64:,} > 8,388,607")
 
 
+@pytest.mark.parametrize("decay", [4096, 0])
+def test_a_measured_current_counts_more_than_its_bound(decay: int) -> None:
+    """What could wrap but did not over the training data is a warning with both numbers; what did is a violation."""
+    *before, last = hidden(summing_to(131_072))
+    last = dataclasses.replace(last, neuron=neuron(current_decay=decay), u_measured=2**23 - 1)
+    report = run("loihi2", *before, last)
+    assert said(report, "fan_in") == []
+    (warning,) = said(report, "fan_in", "warning")
+    bound = "8,388,608" if decay else "unbounded"
+    assert f"worst-case current {bound} > 8,388,607: over the training data it reached 8,388,607 (100 %" in warning
+    assert said(report, "fan_in", "not checked") == []
+    report = run("loihi2", *before, dataclasses.replace(last, u_measured=2**23))
+    (violation,) = said(report, "fan_in")
+    assert "measured current 8,388,608 > 8,388,607: the training data itself makes it wrap" in violation
+    small = dataclasses.replace(summing_to(2), u_measured=2**23)
+    assert len(said(run("loihi2", small), "fan_in")) == 1
+
+
+@pytest.mark.parametrize(("readout", "warns"), [("voltage", True), ("count", False)])
+def test_a_saturated_readout_is_a_warning(readout: str, warns: bool) -> None:
+    """A voltage that saturated over the training data is said where it is what is read out."""
+    network = Network(layers=(dense(2, 2, v_measured=2**23),), readout=readout)
+    found = said(check(network, load("loihi2")), "saturation", "warning")
+    assert bool(found) is warns
+    assert not warns or "measured voltage of the readout 8,388,608 > 8,388,607" in found[0]
+    network = Network(layers=(dense(2, 2, v_measured=2**23 - 1),), readout=readout)
+    assert said(check(network, load("loihi2")), "saturation", "warning") == []
+
+
 @pytest.mark.parametrize(("steps", "warns"), [(1, False), (16, False), (17, True), (10, True), (64, False)])
 def test_reset_interval(steps: int, warns: bool) -> None:
     """Loihi 2 hardware resets every power of two of time steps."""
@@ -613,7 +642,7 @@ def test_unknown_limits_are_not_checked(tmp_path: Path) -> None:
         # These speak only where the chip is known to need it, or the caller gives numbers.
         assert silent <= {
             *("payload", "reset_interval", "placement", "refractory", "weight_exponent", "structure"),
-            *("synapses", "threshold_profiles", "synapse_formats", "assignment"),
+            *("synapses", "threshold_profiles", "synapse_formats", "assignment", "saturation"),
         }
 
 

@@ -188,6 +188,93 @@ def test_hidden_layer_that_can_wrap_is_refused(path: Path) -> None:
         netx.write(wide(516, recurrent=np.array([[254]])), path)
 
 
+WIDE = {"u_measured": 1_234_567, "v_measured": 9_000_000}
+
+
+def test_a_measured_layer_that_could_wrap_is_written(path: Path) -> None:
+    """Where the data keeps u within 24 bits the file is written, with both numbers; they are read back."""
+    network = wide(517, **WIDE)
+    with pytest.warns(netx.NetxWarning) as caught:
+        netx.write(network, path)
+    (text,) = (str(warning.message) for warning in caught)
+    assert "layer 1 (second): with all inputs active the current u can reach 8404352, beyond 8388607" in text
+    assert text.endswith("over the training data it reached 1,234,567 (15 % of the range)")
+    with h5py.File(path) as file:
+        assert dict(file["layer/2"].attrs) == {"name": "second", "u_bound": 8404352, **WIDE}
+        assert dict(file["layer/1"].attrs) == {"name": "first"}
+    assert_same(netx.read(path), network)
+    with pytest.warns(netx.NetxWarning, match="can reach inf"):
+        netx.write(wide(1, neuron=Neuron(1, 0), **WIDE), path)
+    assert netx.read(path).layers[1].u_measured == WIDE["u_measured"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_layer_that_wrapped_over_the_training_data_is_refused(first: bool, path: Path) -> None:
+    """A measurement beyond 24 bits is refused in any layer, whatever the bound, and says what to do."""
+    network = small()
+    which = 0 if first else 2
+    layers = list(network.layers)
+    layers[which] = replace(layers[which], u_measured=(1 << 23) - 1)
+    netx.write(Network(tuple(layers)), path)
+    before = path.read_bytes()
+    layers[which] = replace(layers[which], u_measured=1 << 23)
+    name = rf"{which} \({layers[which].name}\)"
+    with pytest.raises(
+        NetworkError, match=rf"{name}: over the .* reached 8388608, beyond 8388607 .* itself .* reach_max"
+    ):
+        netx.write(Network(tuple(layers)), path)
+    assert path.read_bytes() == before
+    netx.write(Network(tuple(layers)), path, allow_wrap=True)
+
+
+def test_measurements_change_no_file_that_needs_none(tmp_path: Path) -> None:
+    """Where the bound holds the file is byte for byte that of a network which nobody has measured."""
+    netx.write(small(), tmp_path / "a.net")
+    layers = [replace(layer, u_measured=5, v_measured=6) if layer.neuron else layer for layer in small()]
+    netx.write(Network(tuple(layers)), tmp_path / "b.net")
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+
+
+def test_a_first_layer_is_judged_by_the_largest_input_trained_with(path: Path) -> None:
+    """With the file's input_max the first layer can pass 24 bits; measured, it is written with its numbers."""
+    network = Network((dense([[254, 254]], u_measured=77),), info={"input_max": 259})
+    with pytest.warns(netx.NetxWarning, match=r"0 \(dense\): .* reach 8420608, .* reached 77 \(0 % of the range\)"):
+        netx.write(network, path)
+    assert netx.read(path).layers[0].u_measured == 77
+    netx.write(Network(network.layers), path)
+    assert netx.read(path).layers[0].u_measured is None
+
+
+def test_a_voltage_readout_that_saturated_is_written_with_a_warning(path: Path) -> None:
+    """A voltage beyond 24 bits in the layer that is read out is said, with the number; in hidden layers it is not."""
+    layers = (dense(EVEN, v_measured=1 << 23, name="hidden"), dense(EVEN, v_measured=1 << 23, name="out"))
+    netx.write(Network(layers), path)
+    with pytest.warns(netx.NetxWarning) as caught:
+        netx.write(Network(layers, readout="voltage"), path)
+    (text,) = (str(warning.message) for warning in caught)
+    assert "1 (out): over the training data the voltage read out reached 8388608, and saturates at 8388607" in text
+    assert [layer.v_measured for layer in netx.read(path)] == [None, 1 << 23]
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "much"])
+def test_measurements_that_are_none_are_refused(value: Any, path: Path) -> None:
+    """An attribute that is no integer from 0 on is refused with its name."""
+    netx.write(small(), path)
+    with h5py.File(path, "r+") as file:
+        file["layer/1"].attrs["u_measured"] = value
+    with pytest.raises(NetworkError, match="layer/1: attribute u_measured is"):
+        netx.read(path)
+    with pytest.raises(NetworkError, match="layer flat: u_measured 3 is not"):
+        replace(small().layers[1], u_measured=3)
+
+
+def test_layer_table_shows_what_was_measured() -> None:
+    """Where a layer was measured there is a column with the largest current and its share; else there is none."""
+    assert "measured" not in netx.layer_table(wide(2))
+    lines = netx.layer_table(wide(517, **WIDE)).splitlines()
+    assert [lines[0].endswith("largest u measured"), lines[2].endswith("1,234,567 (15 % of the range)")] == [True, True]
+
+
 def test_wrapping_can_be_allowed(path: Path) -> None:
     """With allow_wrap the file is written, and holds the network."""
     netx.write(wide(517), path, allow_wrap=True)
