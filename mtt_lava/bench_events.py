@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from netx_export.text import table
 from mtt_lava.bench import machine
 from netx_export import event_backend
 from netx_export import network as description
+from netx_export.text import table
 
 DURATION = 300_000
 """Microseconds of an N-MNIST recording."""
