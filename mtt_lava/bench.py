@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from mtt_lava.data import Dataset
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import accuracy_figure, save_figure
-from mtt_lava.run import Run, Settings, load_run
+from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
 from mtt_lava.training import train
 from netx_export import fast_backend, lava_backend, netx
 from netx_export import network as description
@@ -138,7 +139,7 @@ def methods(runs: Sequence[Settings], at: Sequence[int], out: Path, *, progress:
     """
     points: dict[str, dict[int, list[Point]]] = {}
     for settings in runs:
-        run = _trained(settings, out / f"{settings.method}-{settings.seed}", progress)
+        run = trained(settings, out / f"{settings.method}-{settings.seed}", progress)
         points.setdefault(settings.method, {})[settings.seed] = evaluate(run, at, progress=progress)
     result = Comparison(points, runs[0], out / "accuracy.png")
     curves = {method: (at, result.accuracies(method)) for method in points}
@@ -146,16 +147,17 @@ def methods(runs: Sequence[Settings], at: Sequence[int], out: Path, *, progress:
     return result
 
 
-def _trained(settings: Settings, folder: Path, progress: bool) -> Run:
-    from mtt_lava.run import RunError, load_settings
-
+def trained(
+    settings: Settings, folder: Path, progress: bool, dataset: Dataset | None = None, base: Path | None = None
+) -> Run:
+    """The run in `folder`: as it is, trained to its end, or trained from the start (see `mtt_lava.train`)."""
     if not (folder / "settings.json").exists():
-        return train(settings, folder, progress=progress)
+        return train(settings, folder, dataset, base=base, progress=progress)
     if load_settings(folder) != settings:
         raise RunError(f"{folder}: its run has other settings: choose another folder")
     if (folder / "weights.safetensors").exists():
         return load_run(folder)
-    return train(settings, folder, resume=True, progress=progress)
+    return train(settings, folder, dataset, resume=True, progress=progress)
 
 
 # ------------------------------------------------------------------------------------------------ simulators

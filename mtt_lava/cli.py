@@ -50,11 +50,22 @@ def _write_json(path: str, content: Any) -> None:
 # ------------------------------------------------------------------------------------------------ train
 
 
-def _add_training(parser: argparse.ArgumentParser) -> None:
+def _add_training(parser: argparse.ArgumentParser, data: str | None = None, profile: bool = True) -> None:
     """What every command that trains takes; names are those of `mtt_lava.Settings`."""
-    parser.add_argument("--data", required=True, metavar="NAME", help="data set: digits-dvs (built in) or nmnist")
+    names = "data set: digits-dvs (built in), nmnist or cifar10-camera"
+    parser.add_argument("--data", required=data is None, default=data, metavar="NAME", help=names)
     parser.add_argument("--root", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--samples", type=int, metavar="N", help="train on the first N recordings (default: all)")
+    parser.add_argument(
+        "--validate",
+        dest="validate_on",
+        metavar="SHARE",
+        help="measure accuracy after every epoch on this share of the recordings, held out; or on: test",
+    )
     parser.add_argument("--time-steps", type=int, metavar="T", help="time steps of training (default 10)")
+    parser.add_argument(
+        "--float-method", choices=METHODS, help="method of the first phase, before quantisation (default: the same)"
+    )
     parser.add_argument("--t-min", type=int, metavar="T", help="fewest time steps drawn by nmt and mtt (default 1)")
     parser.add_argument("--configurations", type=int, metavar="S", help="temporal configurations a batch (default 3)")
     parser.add_argument("--group", type=int, metavar="G", help="blocks a stage (default 1)")
@@ -70,20 +81,31 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--spike-penalty", type=float, metavar="W", help="weight of spikes in the loss (default 0)")
     parser.add_argument("--form", choices=("group", "fraction"), help="temporal transformation (default group)")
     parser.add_argument("--input-form", choices=("group", "fraction", "trim"), help="that of the input (default group)")
-    parser.add_argument("--profile", metavar="NAME", help="hardware profile, a name or a TOML file (default loihi2)")
+    if profile:
+        parser.add_argument("--profile", metavar="NAME", help="hardware profile, name or TOML file (default loihi2)")
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs, quantised ones included (default 150)")
     parser.add_argument("--fine-tune", type=float, metavar="SHARE", help="share of the epochs trained quantised")
     parser.add_argument("--batch", type=int, metavar="N", help="samples a batch (default 25)")
     parser.add_argument("--learning-rate", type=float, metavar="R", help="peak rate before quantisation")
     parser.add_argument("--fine-tune-rate", type=float, metavar="R", help="peak rate after it")
     parser.add_argument("--weight-decay", type=float, metavar="W", help="of AdamW (default 0)")
-    parser.add_argument("--norm", choices=("scale", "batch"), help="batch norm without mean and offset, or with them")
-    parser.add_argument("--biases", choices=("none", "scaled", "kept"), help="what folding the norm does with biases")
+    parser.add_argument(
+        "--norm", choices=("batch", "scale"), help="batch norm, or without mean and offset (default batch)"
+    )
+    parser.add_argument(
+        "--biases",
+        choices=("absorbed", "none", "scaled", "kept"),
+        help="what folding the norm does with biases (default absorbed: weights stand for them)",
+    )
+    parser.add_argument(
+        "--silent-epochs", type=int, metavar="N", help="stop after N epochs without an answer; 0 goes on (default 3)"
+    )
     parser.add_argument("--no-augment", dest="augment", action="store_false", default=None, help="frames as they are")
 
 
 _TRAINING = (
-    *("data", "root", "method", "time_steps", "t_min", "configurations", "group", "hold_first", "sandwich"),
+    *("data", "root", "samples", "validate_on", "float_method", "silent_epochs"),
+    *("method", "time_steps", "t_min", "configurations", "group", "hold_first", "sandwich"),
     *("finer", "spike_penalty", "form", "input_form"),
     *("profile", "epochs", "fine_tune", "batch", "learning_rate", "fine_tune_rate", "weight_decay", "norm"),
     *("biases", "augment", "seed"),
@@ -119,7 +141,14 @@ def _train(args: argparse.Namespace) -> int:
     settings = _settings(args)
     run = train(settings, args.out, resume=args.resume)
     last = run.metrics[-1]
-    print(f"{args.out}: {run.network.weights:,} weights; loss {last['loss']:.3f}, accuracy {last['accuracy']:.1%}")
+    print(
+        f"{args.out}: {run.network.weights:,} weights; loss {last['loss']:.3f}, accuracy {last['accuracy']:.1%} "
+        f"(silent {last['silent']:.1%}, tied {last['tied']:.1%})"
+    )
+    held = {line["epoch"]: line["validation"]["accuracy"] for line in run.metrics if "validation" in line}
+    if held:
+        best = max(held, key=lambda epoch: held[epoch])
+        print(f"validation: last epoch {held[last['epoch']]:.1%}, which counts; best {held[best]:.1%} at epoch {best}")
     print(_verdict(run))
     return 0
 
@@ -467,6 +496,7 @@ def _add_bench(commands: Any) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
     _add_bench_paper(benches)
+    _add_bench_depth(benches)
     _add_bench_events(benches)
 
 
@@ -507,6 +537,40 @@ def _bench_paper(args: argparse.Namespace) -> int:
     from mtt_lava.paper import paper
 
     result = paper(_settings(args), Path(args.out), args.methods.split(","), count=args.folds)
+    print(result)
+    if args.json:
+        _write_json(args.json, result.to_dict())
+    return 0
+
+
+def _add_bench_depth(benches: Any) -> None:
+    parser = _command(
+        benches,
+        "depth",
+        _bench_depth,
+        "Plain stacks of 3, 5, 7 and 9 convolutions for every chip by SDT and MTT: which train, which die. Goes on "
+        "where it was stopped.",
+        "mtt bench depth --out runs/depth",
+    )
+    parser.add_argument("--depths", type=_steps, default=[3, 5, 7, 9], metavar="N,N,...", help="default 3,5,7,9")
+    names = "loihi1,loihi2,speck2e"
+    parser.add_argument("--profiles", default=names, metavar="P,P,...", help=f"default {names}")
+    parser.add_argument("--methods", default="sdt,mtt", metavar="M,M,...", help="default sdt,mtt")
+    parser.add_argument("--width", type=int, default=8, metavar="N", help="channels of the first one (default 8)")
+    parser.add_argument("--seed", type=int, metavar="S", help="fixes the result (default 0)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders")
+    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    _add_training(parser, data="digits-dvs", profile=False)
+    parser.set_defaults(samples=600, epochs=12)
+
+
+def _bench_depth(args: argparse.Namespace) -> int:
+    from mtt_lava.bench_depth import depths
+
+    chosen = args.depths, args.profiles.split(","), args.methods.split(",")
+    own = ("data", "profile", "method")
+    values: dict[str, Any] = {name: getattr(args, name, None) for name in _TRAINING if name not in own}
+    result = depths(Path(args.out), *chosen, args.width, args.data, **values)
     print(result)
     if args.json:
         _write_json(args.json, result.to_dict())

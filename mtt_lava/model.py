@@ -83,11 +83,14 @@ class Pool(_Part):
 
 
 class NeuronSpec(_Part):
-    """Neurons of all layers; decays 0 (nothing is forgotten) .. 1. Integrate-and-fire is (1, 0); threshold is 1."""
+    """Neurons of all layers; decays 0 (nothing is forgotten) .. 1. Integrate-and-fire is (1, 0); threshold is 1.
+
+    Surrogate gradients: `mtt_lava.neuron.SURROGATES`; that of soft-reset neurons is always the same.
+    """
 
     current_decay: Annotated[float, pydantic.Field(ge=0, le=1)] = 1.0
     voltage_decay: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
-    surrogate: Literal["triangular", "exponential"] = "triangular"
+    surrogate: Literal["laplace", "triangular", "exponential"] = "laplace"
     width: Annotated[float, pydantic.Field(gt=0)] = 1.0
 
 
@@ -251,6 +254,10 @@ class SumPool(torch.nn.Module):
         return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
 
 
+READOUT_GAIN = 0.1
+"""Of the norm of a voltage readout before training."""
+
+
 class SpikingNetwork(torch.nn.Module):
     """A model as SLAYER CUBA blocks in stages.
 
@@ -312,6 +319,9 @@ class SpikingNetwork(torch.nn.Module):
             # A leaking readout would weigh late time steps more than early ones, and each T differently.
             blocks[-1].neuron = Neuron(1.0, 1.0, 0.0)
             blocks[-1].neuron.norm = _norm(norm, shapes[-1][0])
+            if blocks[-1].neuron.norm is not None:
+                # The loss multiplies the readout; a first answer far from even costs deep networks their first epochs.
+                torch.nn.init.constant_(blocks[-1].neuron.norm.weight, READOUT_GAIN)
         self.blocks = torch.nn.ModuleList(blocks)
 
     @property
@@ -395,8 +405,29 @@ class SpikingNetwork(torch.nn.Module):
         """What the readout counts in: spikes, or the last layer's threshold."""
         return 1.0 if self.model.readout == "count" else self.blocks[-1].neuron.threshold
 
+    def fold(self, block: torch.nn.Module, carrier: torch.Tensor | None = None, bias: bool = False) -> None:
+        """Fold a block's norm into its weights.
+
+        Parameters
+        ----------
+        block : torch.nn.Module
+            One of `weighted`.
+        carrier : torch.Tensor, optional
+            Weights, one an input channel or one for all, with which the inputs come to about 1: times what the norm
+            adds to the current they are added to the weights.
+        bias : bool
+            Keep what the norm adds to the current as a bias; else, without `carrier`, it is removed.
+        """
+        norm, weight = block.neuron.norm, block.synapse.weight
+        if not isinstance(norm, Norm):
+            return
+        weight.data.mul_(norm.gain.view(-1, *(1,) * (weight.dim() - 1)))
+        if carrier is not None:
+            weight.data.add_((norm.bias.view(-1, 1) * carrier).view(len(weight), -1, *(1,) * (weight.dim() - 2)))
+        block.neuron.norm = Bias(norm.bias) if bias else None
+
     def fold_norms(self, biases: bool) -> None:
-        """Fold every norm into the weights; what it adds to the current becomes a bias, or is removed.
+        """Fold every norm that is left into the weights; what it adds to the current becomes a bias, or is removed.
 
         Parameters
         ----------
@@ -404,11 +435,7 @@ class SpikingNetwork(torch.nn.Module):
             Keep the biases. False is the paper's bias removal: means and offsets are set to 0.
         """
         for block in self.weighted:
-            norm = block.neuron.norm
-            if isinstance(norm, Norm):
-                weight = block.synapse.weight
-                weight.data.mul_(norm.gain.view(-1, *(1,) * (weight.dim() - 1)))
-                block.neuron.norm = Bias(norm.bias) if biases else None
+            self.fold(block, bias=biases)
 
     def quantise(self, weight_scales: Sequence[float], weight_bits: int, weight_step: int = 2) -> None:
         """Let every forward run in the chip's integers; gradients go straight through.

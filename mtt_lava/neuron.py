@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from mtt_lava import kernels
+
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     # SLAYER reports a missing Prophesee toolbox and a missing CUDA, which no user of ours asked for.
     warnings.simplefilter("ignore")
@@ -23,9 +25,11 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), conte
     from lava.lib.dl import slayer
     from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
 
-SURROGATES = ("triangular", "exponential", "rectangular")
-"""Derivatives that stand in for that of a spike, d = |v - threshold| and w half their width: the paper's triangle
-max(0, 1 - d / w) / w, SLAYER's 0.1 / (2 tau) * exp(-d / tau) with tau = 100 w, and 1 / (2 w) where d <= w."""
+SURROGATES = ("laplace", "triangular", "exponential", "rectangular")
+"""Derivatives that stand in for that of a spike, d = |v - threshold| and w half their width: exp(-d / w) / w, the
+paper's triangle max(0, 1 - d / w) / w, SLAYER's 0.1 / (2 tau) * exp(-d / tau) with tau = 100 w, and 1 / (2 w) where
+d <= w. Through time ``laplace`` follows the reset too: what a current gave to a spike it does not give again to the
+next, else gradients grow from layer to layer; and it is 0 nowhere, so that what has gone silent can come back."""
 
 WEIGHT_UNIT = 64
 """Chip integers a unit of SLAYER's weights: SLAYER's default scale, 2**6."""
@@ -45,6 +49,11 @@ def _decayed(state: torch.Tensor, kept: float, exact: bool) -> torch.Tensor:
     return (state.double() * (STATE_UNIT * kept)).trunc().div(STATE_UNIT).to(state.dtype)
 
 
+def _on_cpu(x: torch.Tensor) -> bool:
+    """Whether the compiled loops of `mtt_lava.kernels` take it; elsewhere PyTorch does the same, slower."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
+
+
 class _Fire(torch.autograd.Function):
     """Voltage dynamics, threshold and hard reset over all time steps: current (T, ...) to spikes (T, ...)."""
 
@@ -52,28 +61,40 @@ class _Fire(torch.autograd.Function):
     def forward(
         ctx: Any, current: torch.Tensor, threshold: float, kept: float, exact: bool, surrogate: str, width: float
     ) -> torch.Tensor:
+        current = current.contiguous()
         voltage = torch.empty_like(current)
+        ctx.threshold, ctx.kept, ctx.surrogate, ctx.width = threshold, kept, surrogate, width
+        ctx.save_for_backward(voltage)
+        if _on_cpu(current):
+            spikes = torch.empty_like(current)
+            kernels.fire("zero", current, voltage, spikes, threshold, kept, STATE_UNIT, VOLTAGE_MAX, exact)
+            return spikes
         v = torch.zeros_like(current[0])
         for t, now in enumerate(current):
             v = torch.add(_decayed(v, kept, exact), now, out=voltage[t])
             if exact:
                 v.clamp_(-VOLTAGE_MAX, VOLTAGE_MAX)
             v = v * (v <= threshold)
-        ctx.save_for_backward(voltage)
-        ctx.threshold, ctx.kept, ctx.surrogate, ctx.width = threshold, kept, surrogate, width
         return (voltage > threshold).to(current.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
         (voltage,) = ctx.saved_tensors
+        if _on_cpu(gradient):
+            result = kernels.slope("zero", gradient, voltage, ctx.threshold, ctx.kept, ctx.width, ctx.surrogate)
+            return result, None, None, None, None, None
         below = voltage <= ctx.threshold
         distance = (voltage - ctx.threshold).abs_()
-        if ctx.surrogate == "triangular":
+        passed: torch.Tensor | None = below
+        if ctx.surrogate == "laplace":
+            slope = distance.mul_(-1 / ctx.width).exp_().div_(ctx.width)
+            passed = (1 - slope * ctx.threshold).clamp_(min=0) * below
+        elif ctx.surrogate == "triangular":
             slope = distance.mul_(-1 / ctx.width**2).add_(1 / ctx.width).clamp_(min=0)
         elif ctx.surrogate == "exponential":
             # SLAYER's constants (neuron/cuba.py): scale 0.1, tau 100 thresholds.
-            tau = 100 * ctx.width
+            passed, tau = None, 100 * ctx.width
             slope = distance.mul_(-1 / tau).exp_().mul_(0.1 / 2 / tau)
         else:
             slope = (distance <= ctx.width).to(distance.dtype).mul_(0.5 / ctx.width)
@@ -81,7 +102,7 @@ class _Fire(torch.autograd.Function):
         for t in range(len(result) - 2, -1, -1):
             after = result[t + 1]
             # SLAYER lets the gradient pass through a reset; the paper's recursion stops there.
-            result[t].add_(after if ctx.surrogate == "exponential" else after * below[t], alpha=ctx.kept)
+            result[t].add_(after if passed is None else after * passed[t], alpha=ctx.kept)
         return result, None, None, None, None, None
 
 
@@ -94,25 +115,32 @@ class _FireSubtract(torch.autograd.Function):
     def forward(
         ctx: Any, current: torch.Tensor, threshold: float, kept: float, exact: bool, width: float
     ) -> torch.Tensor:
+        current = current.contiguous()
         voltage, spikes = torch.empty_like(current), torch.empty_like(current)
+        ctx.save_for_backward(voltage)
+        ctx.threshold, ctx.kept, ctx.width = threshold, kept, width
+        if _on_cpu(current):
+            kernels.fire("subtract", current, voltage, spikes, threshold, kept, STATE_UNIT, VOLTAGE_MAX, exact)
+            return spikes
         v = torch.zeros_like(current[0])
         for t, now in enumerate(current):
             v = torch.add(_decayed(v, kept, exact), now, out=voltage[t])
             # Integers below 2**24, or float32 as it comes: the quotient of a whole multiple is exact.
             n = torch.div(v, threshold, out=spikes[t]).floor_().clamp_(min=0)
             v = (v - threshold * n).clamp_(min=-threshold)
-        ctx.save_for_backward(voltage)
-        ctx.threshold, ctx.kept, ctx.width = threshold, kept, width
         return spikes
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
         (voltage,) = ctx.saved_tensors
-        # d(spikes) / d(v / threshold): 1 above the threshold, where it is a staircase of that mean slope; the flank of
-        # a triangle below it. Through the reset the same slope takes from v what it gave to the spikes, so that a
-        # charge counts once, whatever the number of time steps.
-        slope = ((voltage - ctx.threshold) / ctx.width).add_(1).clamp_(0, 1)
+        if _on_cpu(gradient):
+            result = kernels.slope("subtract", gradient, voltage, ctx.threshold, ctx.kept, ctx.width)
+            return result, None, None, None, None
+        # d(spikes) / d(v / threshold): 1 above the threshold, where it is a staircase of that mean slope; below it the
+        # paper's single exponential, which no neuron is too silent to feel. Through the reset the same slope takes
+        # from v what it gave to the spikes, so that a charge counts once, whatever the number of time steps.
+        slope = ((voltage - ctx.threshold) / ctx.width).clamp_(max=0).exp_()
         free = voltage > -ctx.threshold
         result = torch.empty_like(gradient)
         after = torch.zeros_like(gradient[0])
@@ -130,13 +158,14 @@ class Neuron(slayer.neuron.cuba.Neuron):
     ----------
     threshold, current_decay, voltage_decay : float
         As SLAYER's: decays 0 (nothing is forgotten) .. 1. Integrate-and-fire is (1, 0).
-    surrogate : {"triangular", "exponential", "rectangular"}
+    surrogate : {"laplace", "triangular", "exponential", "rectangular"}
         Surrogate gradient of a spike, see `SURROGATES`.
     width : float
         Its half width w, in thresholds.
     reset : {"zero", "subtract"}
         Hard reset after one spike a time step at most; or soft reset: as many spikes as thresholds (v >= threshold),
-        each of which is subtracted, and v clamped at -threshold. Its surrogate is always triangular.
+        each of which is subtracted, and v clamped at -threshold. Its surrogate is always the paper's single exponential
+        below the threshold, exp(-d / w), and 1 above it.
 
     Attributes
     ----------
@@ -149,7 +178,7 @@ class Neuron(slayer.neuron.cuba.Neuron):
         threshold: float = 1.0,
         current_decay: float = 1.0,
         voltage_decay: float = 0.0,
-        surrogate: str = "triangular",
+        surrogate: str = "laplace",
         width: float = 1.0,
         reset: str = "zero",
     ) -> None:

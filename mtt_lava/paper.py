@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from mtt_lava.bench import machine
+from mtt_lava.bench import machine, trained
 from mtt_lava.data import Dataset, open_dataset
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
 from mtt_lava.pictures import COLOURS, paper_figure, save_figure
-from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
+from mtt_lava.run import Run, RunError, Settings
 from mtt_lava.scoring import score
-from mtt_lava.training import train, train_base
+from mtt_lava.training import train_base
 from netx_export.files import replacing
 from netx_export.text import table
 
@@ -206,7 +206,7 @@ def paper(
             folder = out / str(number) / method
             if not (folder / "settings.json").exists():
                 train_base(_settings_of("sdt", settings), base, training, progress=progress)
-            run = _trained(_settings_of(method, settings), folder, training, base, progress)
+            run = trained(_settings_of(method, settings), folder, progress, training, base)
             points[method].append(_points(run, steps, test, folder / "points.npz", progress))
     result = Paper(settings.model_copy(update={"method": "mtt"}), points, out / "paper.png")
     curves = {method: result.accuracies(method) for method in methods if method in COLOURS}
@@ -217,16 +217,6 @@ def paper(
 def _settings_of(method: str, settings: Settings) -> Settings:
     sparse = {} if method != "sdt" else {"spike_penalty": 0.0}
     return settings.model_copy(update={"method": method.removesuffix("-sparse")} | sparse)
-
-
-def _trained(settings: Settings, folder: Path, training: Dataset, base: Path, progress: bool) -> Run:
-    if not (folder / "settings.json").exists():
-        return train(settings, folder, training, base=base, progress=progress)
-    if load_settings(folder) != settings:
-        raise RunError(f"{folder}: its run has other settings: choose another folder")
-    if (folder / "weights.safetensors").exists():
-        return load_run(folder)
-    return train(settings, folder, training, resume=True, progress=progress)
 
 
 def _points(run: Run, steps: list[int], test: Dataset, path: Path, progress: bool) -> list[Point]:

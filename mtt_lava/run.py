@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 import torch
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import hw_profiles
-from mtt_lava.model import Model, NeuronSpec, SpikingNetwork, load_model
+from mtt_lava.model import Model, SpikingNetwork, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.files import replacing
 
@@ -43,6 +43,9 @@ class Settings(pydantic.BaseModel):
         Folder of the data set.
     method : {"sdt", "nmt", "mtt"}
         Standard direct training, naive mixture, or Mixed Time-step Training.
+    float_method : str, optional
+        Another method for the first phase, before weights are quantised: "sdt" is quicker, and the paper's recipe for
+        chips without a clock.
     time_steps : int
         T: frames a recording is binned into; the largest number of time steps trained, but for `finer`.
     t_min : int
@@ -59,16 +62,24 @@ class Settings(pydantic.BaseModel):
         All epochs, at least 2; the share `fine_tune` of them trains the quantised network, after norms are folded.
     learning_rate, fine_tune_rate : float
         Peak rates of AdamW in the two phases.
-    norm : {"scale", "batch"}
-        Batch norm while training: without mean and offset (nothing to remove later), or with them.
-    biases : {"none", "scaled", "kept"}
-        What folding the norm does with biases: remove them (the paper's recipe), keep them rescaled by T_train / T
-        (event data, whose charge does not grow with T), or keep them as they are (still images).
+    norm : {"batch", "scale"}
+        Batch norm while training, or without mean and offset (nothing to remove later).
+    biases : {"absorbed", "none", "scaled", "kept"}
+        What folding the norm does with biases: let weights stand for them (`mtt_lava.training`), remove them (the
+        paper's recipe), keep them rescaled by T_train / T (event data, whose charge does not grow with T), or keep them
+        as they are (still images).
     augment : bool
         Small random shifts, turns, zooms and shears of the training frames.
     spike_penalty : float
         Weight in the loss of the spikes that a hidden neuron fires for a recording (mean over a layer's neurons, then
         over layers); what copied frames multiply is divided out, so that it is the same at any T.
+    samples : int, optional
+        Train on the first so many recordings only.
+    validate_on : float or "test"
+        Share of the recordings to hold out of training (the same of each class, chosen by the seed), or the test
+        split: accuracy on them is measured after every epoch. Nothing is chosen by it.
+    silent_epochs : int
+        Stop with an error after so many epochs without any answer; 0: go on.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +88,7 @@ class Settings(pydantic.BaseModel):
     data: str
     root: str | None = None
     method: Literal["sdt", "nmt", "mtt"] = "mtt"
+    float_method: Literal["sdt", "nmt", "mtt"] | None = None
     time_steps: pydantic.PositiveInt = 10
     t_min: pydantic.PositiveInt = 1
     configurations: pydantic.PositiveInt = 3
@@ -93,10 +105,13 @@ class Settings(pydantic.BaseModel):
     learning_rate: pydantic.PositiveFloat = 3e-3
     fine_tune_rate: pydantic.PositiveFloat = 2e-3
     weight_decay: pydantic.NonNegativeFloat = 0.0
-    norm: Literal["scale", "batch"] = "scale"
-    biases: Literal["none", "scaled", "kept"] = "none"
+    norm: Literal["scale", "batch"] = "batch"
+    biases: Literal["absorbed", "none", "scaled", "kept"] = "absorbed"
     augment: bool = True
     spike_penalty: pydantic.NonNegativeFloat = 0.0
+    samples: pydantic.PositiveInt | None = None
+    validate_on: Literal["test"] | Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
+    silent_epochs: pydantic.NonNegativeInt = 3
     seed: pydantic.NonNegativeInt = 0
 
     @classmethod
@@ -124,7 +139,7 @@ class Settings(pydantic.BaseModel):
     def check(self) -> None:
         """Refuse what the profile cannot run, before an hour is spent on it."""
         self.sampler(1)
-        if self.biases != "none" and self.norm != "batch":
+        if self.biases in ("scaled", "kept") and self.norm != "batch":
             raise RunError(f"training settings: biases {self.biases!r} come from norm 'batch'; norm is {self.norm!r}")
         facts = self.chip.facts
         if facts.reset.value is None:
@@ -134,13 +149,14 @@ class Settings(pydantic.BaseModel):
                 f"profile {self.profile}: a chip without a clock answers with spikes only: use readout 'count', not "
                 f"{self.model.readout!r} (Settings.make and mtt train do so)"
             )
-        if facts.reset.value == "subtract" and self.model.neuron != NeuronSpec(width=self.model.neuron.width):
+        neuron = self.model.neuron
+        if facts.reset.value == "subtract" and (neuron.current_decay, neuron.voltage_decay) != (1, 0):
             raise RunError(
                 f"profile {self.profile}: its neurons integrate and fire: the model's neuron must have "
-                f"current_decay 1, voltage_decay 0 and the triangular surrogate"
+                f"current_decay 1 and voltage_decay 0"
             )
-        if self.biases != "none" and facts.bias_allowed.value is False:
-            raise RunError(f"profile {self.profile} has no biases: train with biases 'none'")
+        if self.biases in ("scaled", "kept") and facts.bias_allowed.value is False:
+            raise RunError(f"profile {self.profile} has no biases: train with biases 'absorbed' or 'none'")
         if self.finer > 1 and self.input_form == "trim":
             raise RunError(
                 f"training settings: finer {self.finer} bins recordings into more frames than T, of which input_form "
@@ -196,12 +212,13 @@ class Settings(pydantic.BaseModel):
     @property
     def frames(self) -> int:
         """Frames that training bins a recording into."""
-        return self.time_steps * (1 if self.method == "sdt" else self.finer)
+        mixed = {self.method, self.float_method} & {"nmt", "mtt"}
+        return self.time_steps * (self.finer if mixed else 1)
 
-    def sampler(self, stages: int) -> Sampler:
-        """The temporal configurations of training."""
+    def sampler(self, stages: int, quantised: bool = True) -> Sampler:
+        """The temporal configurations of the second phase of training, or of the first."""
         return Sampler(
-            self.method,
+            self.method if quantised else self.float_method or self.method,
             stages,
             self.t_min,
             self.time_steps,
@@ -292,7 +309,7 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: damaged, or not written by mtt train: {error}") from None
     if info["weight_scales"]:
-        network.fold_norms(biases != "none")
+        network.fold_norms(biases in ("scaled", "kept"))
         network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"])
     state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     try:

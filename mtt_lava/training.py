@@ -26,9 +26,11 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from mtt_lava.data import Dataset, frames, open_dataset
+from mtt_lava.data import Dataset, frames, open_dataset, split, subset
 from mtt_lava.model import SumPool
+from mtt_lava.neuron import Norm
 from mtt_lava.run import Run, RunError, Settings, load_settings, load_state, save_settings, save_state
+from mtt_lava.scoring import Score, score
 from netx_export.files import replacing
 from netx_export.network import THRESHOLD_MAX
 from netx_export.quantise import weight_scale
@@ -36,6 +38,10 @@ from netx_export.quantise import weight_scale
 LOGIT_SCALE = 10.0
 """The loss sees this times the readout averaged over time: sharp enough for a rate between 0 and 1."""
 CALIBRATION_BATCHES = 10
+RIDGE = 0.01
+"""Weight of keeping small what biases are absorbed into, beside the mean square of what carries them."""
+SILENT_LOSS = 0.01
+"""A loss this near to that of guessing, with no output firing, is that of a network that has died."""
 WARM_UP = 0.1
 """Share of a phase in which the learning rate rises; it then falls along a cosine to 0."""
 
@@ -79,37 +85,119 @@ def _check_biases(biases: str, dataset: Dataset) -> None:
         )
 
 
+class _Awake:
+    """Which layers and outputs have fired so far; looked at no longer than needed."""
+
+    def __init__(self, layers: Sequence[str], outputs: int) -> None:
+        self.layers = dict.fromkeys(layers, False)
+        self.outputs = torch.zeros(outputs, dtype=torch.bool)
+        self.counted = False
+
+    def see(self, spikes: Sequence[torch.Tensor], readout: str) -> None:
+        """Take note of the spikes of every layer, (N, ..., T)."""
+        for (name, awake), fired in zip(self.layers.items(), spikes, strict=True):
+            if not awake:
+                self.layers[name] = bool(fired.any())
+        self.counted = readout == "count"
+        if self.counted and not self.outputs.all():
+            self.outputs |= spikes[-1].detach().flatten(2).any(2).any(0).cpu()
+
+    @property
+    def asleep(self) -> list[str]:
+        """What never fired, for people."""
+        silent = torch.nonzero(~self.outputs).flatten().tolist() if self.counted else []
+        names = list(self.layers)
+        last = names[-1:] if self.counted else []
+        found = [name for name, awake in self.layers.items() if not awake and name not in last]
+        return found + ([f"output{'s' * (len(silent) > 1)} {', '.join(map(str, silent))}"] if silent else [])
+
+
+class Moments:
+    """First and second moments of what comes into the neurons of a layer, an input channel each.
+
+    Parameters
+    ----------
+    synapse : torch.nn.Module
+        Of a conv layer, each of whose input channels is summed over the kernel's reach; of a dense layer or a
+        convolution in groups, whose inputs are taken together.
+    """
+
+    def __init__(self, synapse: torch.nn.Module) -> None:
+        self.synapse = synapse
+        self.samples, self.first, self.second = 0, torch.zeros(()), torch.zeros(())
+
+    def add(self, x: torch.Tensor) -> None:
+        """Take note of input (N, C, H, W, T) or (N, F, T)."""
+        frames = x.movedim(-1, 0).flatten(0, 1)
+        s, channels = self.synapse, frames.shape[1]
+        if frames.dim() == 4 and s.groups == 1:
+            ones = torch.ones(channels, 1, *s.weight.shape[2:4], device=x.device)
+            sums = F.conv2d(frames, ones, None, s.stride[:2], s.padding[:2], s.dilation[:2], channels)
+            sums = sums.movedim(1, -1).flatten(0, -2)
+        else:
+            sums = frames.flatten(1).sum(1, keepdim=True)
+        sums = sums.double()
+        self.samples += len(sums)
+        self.first, self.second = self.first + sums.sum(0), self.second + sums.T @ sums
+
+    def constant(self, ridge: float) -> torch.Tensor:
+        """The weight of each channel that comes nearest to a constant 1, (channels,) or (1,)."""
+        first, second = self.first / self.samples, self.second / self.samples
+        scale = second.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
+        return torch.linalg.solve(second + ridge * scale * torch.eye(len(first), device=first.device), first).float()
+
+
 class _Trainer:
     """State of one training run."""
 
-    def __init__(self, settings: Settings, folder: Path | None, dataset: Dataset | None, progress: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path | None,
+        dataset: Dataset | None,
+        progress: bool,
+        validation: Dataset | None = None,
+    ) -> None:
         self.settings, self.folder, self.progress = settings, folder, progress
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dataset = dataset or open_dataset(settings.data, split="train", root=settings.root)
+        if settings.samples is not None:
+            dataset = subset(dataset, range(min(settings.samples, len(dataset))))
         _check_biases(settings.biases, dataset)
+        if validation is None and settings.validate_on == "test":
+            validation = open_dataset(settings.data, split="test", root=settings.root)
+        elif validation is None and settings.validate_on:
+            dataset, validation = split(dataset, float(settings.validate_on), seed=settings.seed)
         self.static = dataset.static
-        counts, labels = frames(dataset, 1 if dataset.static else settings.frames)
-        if settings.model.input != counts.shape[1:-1]:
-            raise RunError(
-                f"model {settings.model.name} takes input {list(settings.model.input)}, but {settings.data} gives "
-                f"{list(counts.shape[1:-1])}: change the model's input or the data set"
-            )
-        if settings.model.layers[-1].features != len(dataset.classes):  # type: ignore[union-attr]
-            raise RunError(
-                f"model {settings.model.name} has {settings.model.layers[-1].features} outputs, "  # type: ignore[union-attr]
-                f"but {settings.data} has {len(dataset.classes)} classes: change the last layer"
-            )
-        # Time first: see SpikingNetwork.forward.
-        compact = np.uint8 if counts.dtype == np.uint8 else np.int32
-        self.frames = torch.from_numpy(np.moveaxis(counts, -1, 0).astype(compact, order="C"))
-        self.labels = torch.from_numpy(labels).long()
+        self.classes = dataset.classes
+        self.frames, self.labels = self._frames(dataset, settings.frames)
+        self.held = None if validation is None else self._frames(validation, settings.time_steps)
         self.network = settings.build().to(self.device)
-        self.sampler = settings.sampler(self.network.n_stages)
+        self.samplers = [settings.sampler(self.network.n_stages, quantised) for quantised in (False, True)]
         self.steps = max(1, len(self.labels) // settings.batch)
         self.first_phase = max(1, settings.epochs - max(1, round(settings.epochs * settings.fine_tune)))
         self.done = 0
         self.lines: list[str] = []
         self.optimiser = self._new_optimiser()
+
+    def _frames(self, dataset: Dataset, time_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames (T, N, C, H, W) of a data set that fits the model, and labels."""
+        settings = self.settings
+        counts, labels = frames(dataset, 1 if dataset.static else time_steps)
+        if settings.model.input != counts.shape[1:-1]:
+            raise RunError(
+                f"model {settings.model.name} takes input {list(settings.model.input)}, but {dataset.name} gives "
+                f"{list(counts.shape[1:-1])}: change the model's input or the data set"
+            )
+        outputs = settings.model.layers[-1].features  # type: ignore[union-attr]
+        if outputs != len(dataset.classes):
+            raise RunError(
+                f"model {settings.model.name} has {outputs} outputs, "
+                f"but {dataset.name} has {len(dataset.classes)} classes: change the last layer"
+            )
+        # Time first: see SpikingNetwork.forward.
+        compact = np.uint8 if counts.dtype == np.uint8 else np.int32
+        return torch.from_numpy(np.moveaxis(counts, -1, 0).astype(compact, order="C")), torch.from_numpy(labels).long()
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
         trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -160,12 +248,13 @@ class _Trainer:
         layers = [layer.sum(-1).mean() / copies[at] for layer, at in zip(spikes, stages, strict=False)]
         return torch.stack(layers).mean() if layers else torch.zeros((), device=self.device)
 
-    def epoch(self, bar: Any) -> dict[str, float]:
+    def epoch(self, bar: Any) -> dict[str, Any]:
         """One pass over the training data: Algorithm 1."""
         self.network.train()
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.done)
         order = torch.randperm(len(self.labels), generator=generator)
-        loss_sum, right, seen = 0.0, 0, 0
+        loss_sum, right, seen = 0.0, 0.0, 0
+        answers, awake = [], _Awake(self.network.spiking_names, len(self.classes))
         for number in range(self.steps):
             step = self.done * self.steps + number
             chosen = order[number * self.settings.batch : (number + 1) * self.settings.batch]
@@ -173,44 +262,126 @@ class _Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = self._rate(step)
             self.optimiser.zero_grad()
-            configurations = self.sampler.draw(step)
+            configurations = self.samplers[self.quantised].draw(step)
             for time_steps in configurations:
-                spikes: list[torch.Tensor] | None = [] if self.settings.spike_penalty else None
-                logits = self.network(x, time_steps, spikes) * (
-                    LOGIT_SCALE / self.network.readout_unit / self._span(time_steps)
-                )
+                spikes: list[torch.Tensor] = []
+                readout = self.network(x, time_steps, spikes)
+                logits = readout * (LOGIT_SCALE / self.network.readout_unit / self._span(time_steps))
                 loss = F.cross_entropy(logits, labels)
-                if spikes is not None:
+                if self.settings.spike_penalty:
                     loss = loss + self.settings.spike_penalty * self._spikes(spikes, time_steps)
                 # Backward at once frees the graph: the peak memory is that of one configuration.
                 (loss / len(configurations)).backward()
                 loss_sum += loss.item() / len(configurations)
-                right += int((logits.argmax(1) == labels).sum())
+                answers.append((readout.detach().cpu().numpy(), labels.cpu().numpy()))
+                right += self._score([answers[-1]]).accuracy * len(labels) if math.isfinite(loss_sum) else 0
                 seen += len(labels)
+                awake.see(spikes, self.settings.model.readout)
             self.optimiser.step()
-            bar.set_postfix(loss=f"{loss_sum / (number + 1):.3f}", accuracy=f"{right / seen:.1%}", refresh=False)
+            bar.set_postfix(
+                loss=f"{loss_sum / (number + 1):.3f}",
+                accuracy=f"{right / seen:.1%}",
+                **self._held_text(),
+                refresh=False,
+            )
             bar.update()
         if not math.isfinite(loss_sum):
             raise RunError(f"training diverged in epoch {self.done + 1}: lower the learning rate")
-        return {"loss": loss_sum / self.steps, "accuracy": right / seen}
+        result = self._score(answers)
+        metrics = {"loss": loss_sum / self.steps, "accuracy": result.accuracy}
+        return metrics | {"silent": result.silent, "tied": result.tied, "never_fired": awake.asleep}
+
+    def _score(self, answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> Score:
+        readouts, labels = zip(*answers, strict=True)
+        return score(np.concatenate(readouts), np.concatenate(labels), self.settings.model.readout)
+
+    def _held_text(self) -> dict[str, str]:
+        """Accuracy of the last validation, for the bar."""
+        held = json.loads(self.lines[-1]).get("validation") if self.lines else None
+        return {"validation": f"{held['accuracy']:.1%}"} if held else {}
+
+    def answer(self, images: torch.Tensor, labels: torch.Tensor) -> Score:
+        """Accuracy at T of frames (T or finer, N, C, H, W) that are not moved."""
+        self.network.eval()
+        full = (self.settings.time_steps,) * self.network.n_stages
+        with torch.no_grad():
+            parts = torch.arange(len(labels)).split(4 * self.settings.batch)
+            inputs = (images[:, part].float().to(self.device).movedim(0, -1) for part in parts)
+            answers = [
+                (self.network(x, full).cpu().numpy(), labels[part].numpy())
+                for x, part in zip(inputs, parts, strict=True)
+            ]
+        return self._score(answers)
+
+    def validate(self) -> dict[str, float]:
+        """Accuracy on the recordings held out, after an epoch."""
+        if self.held is None:
+            return {}
+        if not self.quantised:
+            self.calibrate()
+        result = self.answer(*self.held)
+        return {"accuracy": result.accuracy, "silent": result.silent, "tied": result.tied}
+
+    def watch(self, metrics: dict[str, Any]) -> None:
+        """Say what never fired in the epoch that has just ended; stop where nothing has answered for several."""
+        asleep = metrics["never_fired"]
+        before = json.loads(self.lines[-1])["never_fired"] if self.lines else []
+        if self.progress and asleep and asleep != before:
+            tqdm.write(f"epoch {self.done}: never fired: {', '.join(asleep)}", file=sys.stderr)
+        limit = self.settings.silent_epochs
+        if not limit:
+            return
+        last = [json.loads(line) for line in self.lines[-limit + 1 :]] if limit > 1 else []
+        guess = math.log(len(self.classes))
+        dead = [m["silent"] == 1 and abs(m["loss"] - guess) < SILENT_LOSS * guess for m in (*last, metrics)]
+        if len(dead) == limit and all(dead):
+            raise RunError(
+                f"after epoch {self.done} no output has answered any sample for {limit} epochs and the loss sits at "
+                f"ln({len(self.classes)}) = {guess:.3f}: the network is dead. Lower learning_rate or spike_penalty, "
+                f"use norm 'batch' with biases 'absorbed', fewer or wider layers; or go on with silent_epochs 0"
+            )
 
     def calibrate(self) -> None:
         """Statistics of the norms over some batches at T alone: those of mixed configurations mean nothing."""
-        norms = [block.neuron.norm for block in self.network.weighted]
-        for norm in norms:
-            norm.reset(momentum=None)
+        for block in self.network.weighted:
+            if isinstance(block.neuron.norm, Norm):
+                block.neuron.norm.reset(momentum=None)
+        self.network.train()
+        self._at_full()
+
+    @torch.no_grad()
+    def _at_full(self) -> None:
+        """Some training batches at T."""
         generator = torch.Generator().manual_seed(self.settings.seed)
         order = torch.randperm(len(self.labels), generator=generator)
         full = (self.settings.time_steps,) * self.network.n_stages
-        self.network.train()
-        with torch.no_grad():
-            for chosen in order.split(self.settings.batch)[:CALIBRATION_BATCHES]:
-                self.network(self._batch(chosen, None)[0], full)
+        for chosen in order.split(self.settings.batch)[:CALIBRATION_BATCHES]:
+            self.network(self._batch(chosen, None)[0], full)
 
-    def lower(self) -> None:
-        """End the first phase: calibrate, fold the norms, quantise."""
+    def absorb(self) -> None:
+        """Fold every norm, and let weights stand for the bias that this leaves.
+
+        What comes into a neuron is much alike for all samples. So a bias of every time step is, nearly, a little more
+        weight on every input: the weight per input channel that comes nearest to a constant 1 (least squares over
+        some batches at T), times the bias. It carries over to any number of time steps, and to none. Layer by
+        layer, each with what really comes in once those before it are folded.
+        """
+        self.network.eval()
+        for block in self.network.weighted:
+            moments = Moments(block.synapse)
+            handle = block.synapse.register_forward_pre_hook(lambda _, x, to=moments: to.add(x[0]))
+            self._at_full()
+            handle.remove()
+            self.network.fold(block, moments.constant(RIDGE))
+
+    def lower(self) -> dict[str, Any]:
+        """End the first phase: calibrate, fold the norms, quantise. Accuracy before and after."""
         self.calibrate()
-        self.network.fold_norms(self.settings.biases != "none")
+        some = slice(0, CALIBRATION_BATCHES * self.settings.batch)
+        before = self.answer(self.frames[:, some], self.labels[some])
+        if self.settings.norm == "batch" and self.settings.biases == "absorbed":
+            self.absorb()
+        self.network.fold_norms(self.settings.biases in ("scaled", "kept"))
         bits, names = self.settings.weight_bits, dict(zip(self.network.blocks, self.network.names, strict=True))
         step = self.settings.weight_step
         limits = {"weight_step": step, "threshold_max": self.settings.chip.facts.threshold_max.value or THRESHOLD_MAX}
@@ -220,6 +391,14 @@ class _Trainer:
         ]
         self.network.quantise(scales, bits, step)
         self.optimiser = self._new_optimiser()
+        after = self.answer(self.frames[:, some], self.labels[some])
+        if self.progress:
+            tqdm.write(
+                f"epoch {self.done}: lowered to the chip's integers: accuracy on {before.samples} training samples "
+                f"{before.accuracy:.1%} before, {after.accuracy:.1%} after (silent {after.silent:.1%})",
+                file=sys.stderr,
+            )
+        return {"lowered": {"before": before.accuracy, "after": after.accuracy, "samples": before.samples}}
 
     def checkpoint(self) -> None:
         """Write everything that the next epoch depends on."""
@@ -266,10 +445,12 @@ class _Trainer:
         ) as bar:
             while self.done < end:
                 start = time.perf_counter()
-                if self.done == self.first_phase and not self.quantised:
-                    self.lower()
-                metrics = self.epoch(bar)
+                lowered = self.lower() if self.done == self.first_phase and not self.quantised else {}
+                metrics = self.epoch(bar) | lowered
                 self.done += 1
+                self.watch(metrics)
+                if held := self.validate():
+                    metrics["validation"] = held
                 phase = "quantised" if self.quantised else "float"
                 seconds = round(time.perf_counter() - start, 3)
                 self.lines.append(
@@ -294,6 +475,7 @@ def train(
     *,
     resume: bool = False,
     base: str | Path | None = None,
+    validation: Dataset | None = None,
     progress: bool = True,
 ) -> Run:
     """Train a network.
@@ -310,6 +492,9 @@ def train(
         Go on where the run in `out` was stopped; its result is that of an unbroken run.
     base : path, optional
         Folder of `train_base`: its network is taken over, and only the second phase trained.
+    validation : Dataset, optional
+        Recordings to validate on after every epoch; default: what the setting ``validate_on`` says. Nothing is chosen
+        by it: the last epoch counts.
     progress : bool
         Show a progress bar, and before it what the profile changes (`Settings.adaptations`).
 
@@ -343,7 +528,7 @@ def train(
             raise RunError(f"{folder}: has no run to resume")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder}: exists and is not an empty folder: choose another")
-    trainer = _Trainer(settings, folder, dataset, progress)
+    trainer = _Trainer(settings, folder, dataset, progress, validation)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
