@@ -309,6 +309,8 @@ def _simulate(args: argparse.Namespace) -> int:
     result = simulate(args.network, inputs, backend=args.backend, record=record, **given)
     result.save(args.output)
     print(f"{args.output}: {len(inputs)} samples, {int(result.spikes.sum()):,} output spikes")
+    if text := result.limits_text():
+        print(text)
     return 0
 
 
@@ -326,6 +328,8 @@ def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
     print(
         f"{args.output}: {events.n} samples, {int(result.counts.sum()):,} output events, {synops:,} synaptic operations"
     )
+    if text := result.limits_text():
+        print(text)
     return 0
 
 

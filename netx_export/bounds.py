@@ -25,8 +25,8 @@ from netx_export.network import (
     Pool,
 )
 
-_FORGOTTEN = 40
-"""A current is as good as piled up when less than e ** -40 of it is missing."""
+_EXACT_STEPS = 512
+"""Up to so many time steps a pile is computed exactly: the fraction has twelve bits a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +124,9 @@ def _recurrent(layer: Layer) -> tuple[list[int], list[int]]:
 
 
 def _signed(weight: np.ndarray) -> tuple[list[int], list[int]]:
-    rows = weight.reshape(len(weight), -1).astype(np.int64)
-    return np.maximum(rows, 0).sum(axis=1).tolist(), np.minimum(rows, 0).sum(axis=1).tolist()
+    rows = weight.reshape(len(weight), -1).astype(np.int64, copy=False)
+    total, size = rows.sum(axis=1), np.abs(rows).sum(axis=1)
+    return ((size + total) // 2).tolist(), ((total - size) // 2).tolist()
 
 
 def pile_up(current_decay: int | np.ndarray, time_steps: int | None = None) -> Fraction | None:
@@ -141,13 +142,14 @@ def pile_up(current_decay: int | np.ndarray, time_steps: int | None = None) -> F
     Returns
     -------
     Fraction or None
-        4096 / decay in the long run; None where there is no limit. Truncation only takes away from it.
+        At most 4096 / decay, and the number of time steps; None where there is no limit. Truncation only takes away
+        from it.
     """
     decay = int(np.min(current_decay))
     if decay <= 0:
         return None if time_steps is None else Fraction(time_steps)
-    if time_steps is None or time_steps * decay > _FORGOTTEN * DECAY_UNITY:
-        return Fraction(DECAY_UNITY, decay)
+    if time_steps is None or time_steps > _EXACT_STEPS:
+        return min(Fraction(DECAY_UNITY, decay), Fraction(time_steps or DECAY_UNITY))
     return (1 - Fraction(DECAY_UNITY - decay, DECAY_UNITY) ** time_steps) * Fraction(DECAY_UNITY, decay)
 
 

@@ -30,7 +30,9 @@ from typing import Any
 
 import numpy as np
 
+from netx_export import limits
 from netx_export.files import replacing
+from netx_export.limits import Limits, keys
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
 
@@ -115,6 +117,9 @@ class EventSimulation:
     record : dict of str to numpy.ndarray
         If recorded: ``spikes.<layer>``, how many events each neuron emitted, (N, C, H, W) or (N, F) int64, where
         <layer> is the number of the layer's group in the file.
+    limits : dict of str to Limits
+        How far v of every layer with neurons went, and how often it saturated, by the layer's name. v is followed
+        only where 16 bits can be too few: else ``v_max`` is None and nothing saturates. There is no u.
     """
 
     counts: np.ndarray
@@ -124,13 +129,22 @@ class EventSimulation:
     first_spike: np.ndarray
     events: Events | None = None
     record: dict[str, np.ndarray] = field(default_factory=dict)
+    limits: dict[str, Limits] = field(default_factory=dict)
+
+    def limits_text(self) -> str:
+        """One line that says in which layers v saturated; nothing where it did in none."""
+        return limits.text(self.limits)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to a NumPy .npz file, whole or not at all; recorded events as ``events.<column>``."""
-        arrays = {name: value for name, value in self.__dict__.items() if name not in ("events", "record")}
+        """Write everything to a NumPy .npz file, whole or not at all.
+
+        Recorded events are ``events.<column>``, ``limits`` is a text, a JSON object.
+        """
+        arrays = {name: value for name, value in self.__dict__.items() if name not in ("events", "record", "limits")}
         arrays |= self.record
         if self.events is not None:
             arrays |= {f"events.{name}": getattr(self.events, name) for name in COLUMNS}
+        arrays["limits"] = np.array(limits.to_json(self.limits))
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -265,6 +279,8 @@ def _run(
         },
     )
     recorded: list[tuple[np.ndarray, np.ndarray]] = [_NOTHING] * n
+    saturations = np.zeros((n, len(network.spiking)), np.int64)
+    peaks = np.zeros_like(saturations)
 
     idle: SimpleQueue[list[_State]] = SimpleQueue()
 
@@ -288,7 +304,8 @@ def _run(
                     parts.append((outputs, when.copy()))
         states = [state for state in chain if state.plan.layer.neuron is not None]
         for layer, state in enumerate(states):
-            result.spikes_per_layer[sample, layer], result.synops_per_layer[sample, layer] = state.tally
+            result.spikes_per_layer[sample, layer], result.synops_per_layer[sample, layer] = state.tally[:2]
+            peaks[sample, layer], saturations[sample, layer] = state.peak[0], state.tally[2]
         for state, counts in zip(states, result.record.values(), strict=False):
             counts[sample].reshape(-1)[_order(state.plan.layer.shape)] = state.counts
         if network.readout == "voltage":
@@ -302,6 +319,10 @@ def _run(
         idle.put(chain)
 
     _spread(run, n, threads or len(os.sched_getaffinity(0)), progress)
+    watched = [plan.counting for plan in plans if plan.layer.neuron is not None]
+    reached = zip(watched, peaks.max(axis=0, initial=0).tolist(), saturations.sum(axis=0).tolist(), strict=True)
+    found = [Limits(None, v_max if seen else None, 0, times) for seen, v_max, times in reached]
+    result = replace(result, limits=dict(zip(keys(network), found, strict=True)))
     if "events" not in record:
         return result
     sample = np.repeat(np.arange(n), [len(where) for where, _ in recorded])
@@ -430,6 +451,7 @@ class _Plan:
     tables: tuple[Any, ...]
     neurons: tuple[Any, ...] = ()
     room: int = 0
+    counting: bool = False
     key: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     times: tuple[float, int, int] = (0.0, 0, 0)
 
@@ -535,14 +557,23 @@ def _plan(
     high = {"int16": 32767, "int32": 1 << 30, "float32": np.inf}[rules.dtype]
     lowest = {"int16": -32768, "int32": LOWEST, "float32": -np.inf}[rules.dtype]
     silent = network.readout == "voltage" and layer is network.spiking[-1]
-    low = -full if rules.clamp and not silent else np.full(full.shape, lowest)
+    clamped = rules.clamp and not silent
+    low = -full if clamped else np.full(full.shape, lowest)
     uniform = bool((full == full[0]).all())
     largest = max(float(weight.max(initial=0)), 0.0)
     most = 1 if rules.reset == "zero" or refractory else int(2 + largest // max(float(least), 1e-9))
     room = min(most * int(max(tables[4].max(initial=0), 1)) * int(np.diff(tables[1]).max(initial=1)), 1 << 26)
-    neurons = (full, limit, low.astype(wide), wide.type(high), uniform, rules.reset == "subtract")
+    # Bits that no event can pass are not watched: it would take time.
+    counting = dtype == np.int16 and (not clamped or refractory > 0 or int(limit.max()) - 1 + largest > high)
+    neurons = (full, limit, low.astype(wide), wide.type(high), counting, clamped, uniform, rules.reset == "subtract")
     return _Plan(
-        layer, tables, neurons, room, out_order.astype(np.int32), (float(time_constant), refractory, int(latency))
+        layer,
+        tables,
+        neurons,
+        room,
+        counting,
+        out_order.astype(np.int32),
+        (float(time_constant), refractory, int(latency)),
     )
 
 
@@ -609,7 +640,7 @@ class _State:
 
     def __init__(self, plan: _Plan, counting: bool) -> None:
         self.plan, self.counting = plan, counting
-        self.tally = np.zeros(2, np.int64)
+        self.tally = np.zeros(3, np.int64)
         if plan.layer.neuron is None:
             places = CHUNK * plan.room
             self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
@@ -617,11 +648,12 @@ class _State:
         size = math.prod(plan.layer.shape)
         weight = plan.tables[6]
         self.v = np.zeros(size, weight.dtype)
+        self.peak = np.zeros(1, np.int64)
         self.counts = np.zeros(size if counting else 0, np.int64)
         leaks, refractory, _ = plan.times
         self.last = np.zeros(size if leaks else 0, np.int64)
         self.ready = np.full(size if refractory else 0, -1, np.int64)
-        if leaks and not refractory:
+        if (leaks or plan.counting) and not refractory:
             self.ready = np.full(size, -1, np.int64)
         self.hit, self.times = np.zeros(size + 1, np.int32), np.zeros(size, np.int32)
         places = CHUNK + plan.room
@@ -629,7 +661,7 @@ class _State:
 
     def reset(self) -> None:
         """Make ready for another recording."""
-        for state in (self.tally, self.v, self.counts, self.last):
+        for state in (self.tally, self.peak, self.v, self.counts, self.last):
             state.fill(0)
         self.ready.fill(-1)
 
@@ -644,7 +676,7 @@ class _State:
             reach, target = plan.tables
             return count, pass_on(where, t, count, reach, target, self.where, self.t)
         leak, refractory, latency = plan.times
-        out = (self.hit, self.times, self.where, self.t, self.tally)
+        out = (self.hit, self.times, self.where, self.t, self.tally, self.peak)
         times = (plan.key, self.last, self.ready, leak, refractory, latency)
         arguments = (where, t, begin, count, plan.room, *plan.tables, self.v, *plan.neurons, *times, *out)
         position, total = run_layer(*arguments)

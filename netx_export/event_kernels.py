@@ -68,6 +68,8 @@ def run_layer(  # type: ignore[no-untyped-def]
     limit,
     low,
     high,
+    counting,
+    clamped,
     uniform,
     subtract,
     key,
@@ -81,12 +83,15 @@ def run_layer(  # type: ignore[no-untyped-def]
     out_where,
     out_t,
     tally,
+    peak,
 ):
     """Run events ``begin .. count`` through a layer until fewer than `room` places are left for its own.
 
     An event in channel c of pixel p adds ``weight[kernel[j] + c * weights_a_channel + k]`` to
     ``v[target[j] + first[c] + k]``, k < length[j], for all j in ``reach[p] : reach[p + 1]``. A neuron spikes from
-    `limit` on, and loses `threshold` or all. ``tally`` counts spikes and synaptic operations.
+    `limit` on, and loses `threshold` or all. ``tally`` counts spikes and synaptic operations; with `counting` also how
+    often v is beyond its bits, and ``peak`` is the largest |v| before it is cut to them. They end at `high` and, unless
+    a rule of the neurons keeps v above (`clamped`), at `low`.
 
     Returns
     -------
@@ -96,7 +101,7 @@ def run_layer(  # type: ignore[no-untyped-def]
         Events that were emitted.
     """
     total, synops = 0, np.int64(0)
-    slow = time_constant > 0 or refractory > 0
+    slow = time_constant > 0 or refractory > 0 or counting
     zero = weight[0] * 0
     limit_0, low_0 = limit[0], low[0]
     position = begin
@@ -122,6 +127,10 @@ def run_layer(  # type: ignore[no-untyped-def]
                         x = _leaked(x, now - last[k], time_constant)
                         last[k] = now
                     x = _add(x, weight[w + (k - o)])
+                    if counting:
+                        x = max(x, low[k]) if clamped else x
+                        peak[0] = max(peak[0], abs(x))
+                        tally[2] += x > high or x < low[k]
                     v[k] = min(max(x, low[k]), high)
                     if v[k] >= limit[k]:
                         hit[hits] = k

@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from netx_export.bounds import bounds
+from netx_export.limits import add_counts, from_counts
 from netx_export.network import (
     DECAY_UNITY,
     STATE_BITS,
+    STATE_MAX,
     STATE_SHIFT,
     Conv,
     Dense,
@@ -127,12 +130,14 @@ class Results:
             if what in record
         }
         self.voltage = np.zeros((samples, *last.shape), np.int32) if network.readout == "voltage" else None
+        self.counts = np.zeros((len(numbered), 4), np.int64)
 
     def simulation(self) -> Simulation:
         readout = self.spikes.sum(axis=-1, dtype=np.int64)
         if self.voltage is not None:
             readout = linear(self.tail, self.voltage)
-        return Simulation(self.spikes, readout.reshape(len(self.spikes), -1).astype(np.int64), self.record)
+        readout = readout.reshape(len(self.spikes), -1).astype(np.int64)
+        return Simulation(self.spikes, readout, self.record, from_counts(self.network, self.counts))
 
 
 def linear(layers: Sequence[Layer], signal: np.ndarray) -> np.ndarray:
@@ -165,6 +170,8 @@ class _Plan:
     synapses: tuple[Any, ...]
     neurons: tuple[Any, ...]
     order: np.ndarray
+    range: int
+    """For inputs of 0 and 1; see `_ranges`."""
 
 
 def _order(shape: Shape) -> np.ndarray:
@@ -173,14 +180,28 @@ def _order(shape: Shape) -> np.ndarray:
     return order if len(shape) == 1 else np.ascontiguousarray(order.reshape(shape).transpose(1, 2, 0)).ravel()
 
 
-def _plans(network: Network) -> Iterator[_Plan]:
-    order = _order(network.in_shape)
+def _plans(network: Network, steps: int) -> Iterator[_Plan]:
+    order, range_ = _order(network.in_shape), _ranges(network, 0, 1, steps)
     for number, layer in zip(network.numbers, network, strict=True):
         if isinstance(layer, Flatten):
             continue  # events keep their indices, and `order` still says which (C, H, W) they are
         synapses = _maps(layer) if isinstance(layer, (Conv, Pool)) else _matrix(layer, order)
         order = _order(layer.shape)
-        yield _Plan(layer, number, synapses, _neurons(layer, order), order)
+        yield _Plan(layer, number, synapses, _neurons(layer, order), order, range_[layer])
+
+
+def _ranges(network: Network, low: int, high: int, steps: int) -> dict[Layer, int]:
+    """How far the states of each layer could go, whatever the input.
+
+    0: they stay within 24 bits; 2: a time step could make the current go round 24 bits more than once; 1: neither.
+    """
+    ranges = {}
+    for bound in bounds(network, low, high, steps):
+        neuron = bound.layer.neuron
+        bias = 0 if neuron is None or neuron.bias is None else int(np.abs(neuron.bias).max()) << neuron.bias_exponent
+        calm = steps * (bound.current() + bias) <= STATE_MAX
+        ranges[bound.layer] = 0 if calm else 1 + (bound.change << STATE_SHIFT >= 1 << STATE_BITS)
+    return ranges
 
 
 def _int32(array: np.ndarray) -> np.ndarray:
@@ -284,7 +305,7 @@ def _run(
 ) -> None:
     from tqdm import tqdm
 
-    plans = list(_plans(network))
+    plans = list(_plans(network, inputs.shape[-1]))
     samples, steps = inputs.shape[0], inputs.shape[-1]
     if chunk is None:
         travelling = max(int(np.prod(plan.layer.in_shape)) + len(plan.order) for plan in plans)
@@ -296,13 +317,14 @@ def _run(
         with tqdm(total=samples, desc="fast", unit="sample", delay=1, leave=False, disable=not progress) as bar:
             started = {pool.submit(_run_chunk, plans, inputs[part], results, part): part for part in parts}
             for done in as_completed(started):
-                done.result()
+                add_counts(results.counts, done.result())
                 bar.update(started[done].stop - started[done].start)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _run_chunk(plans: Sequence[_Plan], inputs: np.ndarray, results: Results, part: slice) -> None:
+def _run_chunk(plans: Sequence[_Plan], inputs: np.ndarray, results: Results, part: slice) -> np.ndarray:
+    """Simulate some samples into `results`; the counts of `Limits` are returned, as other threads have theirs."""
     from netx_export import fast_kernels
 
     run_layer: Any = fast_kernels.run_layer
@@ -312,7 +334,11 @@ def _run_chunk(plans: Sequence[_Plan], inputs: np.ndarray, results: Results, par
     events = _Events.empty(flat.size, samples * steps)
     inverse = np.argsort(_order(inputs.shape[1:-1])).astype(np.int32)
     if not fast_kernels.collect(flat, inverse, events.where, events.value, events.start):
-        events.value = events.value[:0]
+        events.value, ranges = events.value[:0], {plan.layer: plan.range for plan in plans}
+    else:
+        ranges = _ranges(results.network, int(flat.min()), int(flat.max()), steps)
+    counts = np.zeros_like(results.counts)
+    rows = iter(counts)
     for plan in plans:
         spiking = plan.layer.neuron is not None
         out = _Events.empty(samples * steps * len(plan.order), samples * steps, graded=not spiking)
@@ -331,6 +357,7 @@ def _run_chunk(plans: Sequence[_Plan], inputs: np.ndarray, results: Results, par
             events.start,
             *plan.synapses,
             *plan.neurons,
+            ranges[plan.layer],
             out.where,
             out.value,
             out.start,
@@ -338,11 +365,13 @@ def _run_chunk(plans: Sequence[_Plan], inputs: np.ndarray, results: Results, par
             recorded["u"],
             recorded["v"],
             last,
+            next(rows) if spiking else counts[0],
         )
         if len(recorded["spikes"]):
             fast_kernels.spread(out.where, out.value, out.start, plan.order, recorded["spikes"])
         events = out
     fast_kernels.spread(events.where, events.value, events.start, plans[-1].order, _flat(results.spikes, part))
+    return counts
 
 
 def _flat(array: np.ndarray, part: slice) -> np.ndarray:

@@ -63,6 +63,71 @@ def decayed(state, keep):  # type: ignore[no-untyped-def]
     return np.int32(-np.int32(kept)) if state < 0 else np.int32(kept)
 
 
+MOST = np.int32((1 << 23) - 1)
+"""Largest u and v of 24 bits."""
+
+
+def _step(instant, calm):  # type: ignore[no-untyped-def]
+    @compiled
+    def step(act, u, v, spikes, keep_u, keep_v, bias, threshold, seen):  # type: ignore[no-untyped-def]
+        """A time step of neurons whose states stay within 24 bits (`calm`), or that are fed less than 2**24.
+
+        Then 24 bits go round once at most. What |u| and |v| were before they were cut goes into `seen`: the largest,
+        and how often they were beyond MOST.
+        """
+        u_most, v_most, wraps, saturations = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+        for i in range(len(u)):
+            x = np.int32(act[i] << 6)
+            if not instant:
+                x = np.int32(x + decayed(u[i], keep_u[i]))
+            size = np.int32(abs(x))
+            u_most = max(u_most, size)
+            if not calm:
+                wraps = np.int32(wraps + (size > MOST))
+                x = np.int32(np.int32(np.int32(np.int32(x - 1) << 8) >> 8) + 1)  # 2**23 itself stays
+            u[i] = x
+            x = np.int32((v[i] if instant else decayed(v[i], keep_v[i])) + x + bias[i])
+            size = np.int32(abs(x))
+            v_most = max(v_most, size)
+            if not calm:
+                saturations = np.int32(saturations + (size > MOST))
+                x = min(max(x, np.int32(-MOST)), MOST)
+            spikes[i] = x > threshold[i]
+            v[i] = 0 if x > threshold[i] else x
+        seen[0], seen[1] = max(seen[0], u_most), max(seen[1], v_most)
+        seen[2] += wraps
+        seen[3] += saturations
+
+    return step
+
+
+# Instant: integrate-and-fire, where u forgets everything in a step and v nothing.
+step_instant, step_leaky = _step(True, False), _step(False, False)
+calm_instant, calm_leaky = _step(True, True), _step(False, True)
+
+
+@compiled
+def step_wide(act, u, v, spikes, keep_u, keep_v, bias, threshold, bits, seen):  # type: ignore[no-untyped-def]
+    """A time step of neurons fed anything: sums that a conv process cuts to `bits`, u that leaves even 32."""
+    cut = np.int32(32 - bits)
+    for i in range(len(u)):
+        kept = decayed(u[i], keep_u[i])
+        size = abs(np.int64(act[i]) * 64 + kept)
+        seen[0] = max(seen[0], size)
+        seen[2] += size > MOST
+        x = np.int32(np.int32(np.int32(act[i] << cut) >> cut) << 6)
+        x = np.int32(x + kept)
+        x = np.int32(x - (1 << 24)) if x > 1 << 23 else np.int32(x + (1 << 24)) if x <= -(1 << 23) else x
+        u[i] = x
+        x = np.int32(decayed(v[i], keep_v[i]) + x + bias[i])
+        size = abs(np.int64(x))
+        seen[1] = max(seen[1], size)
+        seen[3] += size > MOST
+        x = min(max(x, np.int32(-MOST)), MOST)
+        spikes[i] = x > threshold[i]
+        v[i] = 0 if x > threshold[i] else x
+
+
 @compiled
 def run_layer(  # type: ignore[no-untyped-def]
     samples,
@@ -89,6 +154,7 @@ def run_layer(  # type: ignore[no-untyped-def]
     keep_v,
     bias,
     threshold,
+    range_,
     out_where,
     out_value,
     out_start,
@@ -96,15 +162,16 @@ def run_layer(  # type: ignore[no-untyped-def]
     u_record,
     v_record,
     v_last,
+    seen,
 ):
     """Simulate a layer for all time steps of some samples, each from rest; events in, events out.
 
     An input event in pixel p and channel c reaches ``target[j] + first[c] + k``, k < fan, through the weights
-    ``weight[kernel[j] + c * fan + k]``, for all j in ``reach[p] : reach[p + 1]``.
+    ``weight[kernel[j] + c * fan + k]``, for all j in ``reach[p] : reach[p + 1]``. How far u and v go is put into
+    ``seen``: u_max, v_max, wraps and saturations, as in `netx_export.limits`.
     """
     size = len(bias)
     u, v = np.zeros(size, np.int32), np.zeros(size, np.int32)
-    cut = np.int32(32 - bits)
     ring = np.zeros((depth, size), np.int32)  # sums that are due in coming time steps
     words = (size + 7) // 8
     spikes = np.zeros(8 * words, np.uint8)
@@ -151,25 +218,16 @@ def run_layer(  # type: ignore[no-untyped-def]
                         total += 1
                 act[:] = 0
                 continue
-            if instant:
-                for i in range(size):
-                    x = np.int32(np.int32(np.int32(act[i] << cut) >> cut) << 6)
-                    x = np.int32(x - (1 << 24)) if x > 1 << 23 else np.int32(x + (1 << 24)) if x <= -(1 << 23) else x
-                    u[i] = x
-                    x = np.int32(v[i] + x + bias[i])
-                    x = min(max(x, np.int32(1 - (1 << 23))), np.int32((1 << 23) - 1))
-                    spikes[i] = x > threshold[i]
-                    v[i] = 0 if x > threshold[i] else x
+            if range_ == 2:
+                step_wide(act, u, v, spikes, keep_u, keep_v, bias, threshold, bits, seen)
+            elif range_ == 1 and instant:
+                step_instant(act, u, v, spikes, keep_u, keep_v, bias, threshold, seen)
+            elif range_ == 1:
+                step_leaky(act, u, v, spikes, keep_u, keep_v, bias, threshold, seen)
+            elif instant:
+                calm_instant(act, u, v, spikes, keep_u, keep_v, bias, threshold, seen)
             else:
-                for i in range(size):
-                    x = np.int32(np.int32(np.int32(act[i] << cut) >> cut) << 6)
-                    x = np.int32(x + decayed(u[i], keep_u[i]))
-                    x = np.int32(x - (1 << 24)) if x > 1 << 23 else np.int32(x + (1 << 24)) if x <= -(1 << 23) else x
-                    u[i] = x
-                    x = np.int32(decayed(v[i], keep_v[i]) + x + bias[i])
-                    x = min(max(x, np.int32(1 - (1 << 23))), np.int32((1 << 23) - 1))
-                    spikes[i] = x > threshold[i]
-                    v[i] = 0 if x > threshold[i] else x
+                calm_leaky(act, u, v, spikes, keep_u, keep_v, bias, threshold, seen)
             act[:] = 0
             for b in range(words):
                 if eights[b] != 0:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from netx_export.bounds import bounds
 from netx_export.fast_backend import Results
+from netx_export.limits import add_counts
 from netx_export.network import (
     DECAY_UNITY,
     STATE_BITS,
@@ -86,7 +87,8 @@ def _run_chunk(
         if layer.neuron is None:
             signal = act
             continue
-        spikes, u, v = _neurons(layer, act, states=bool({"u", "v"} & set(results.what)))
+        spikes, u, v, counts = _neurons(layer, act, states=bool({"u", "v"} & set(results.what)))
+        add_counts(results.counts[network.spiking.index(layer)], counts)
         for what, array in (("spikes", spikes), ("u", u), ("v", v)):
             if what in results.what:
                 results.record[f"{what}.{number}"][part] = _samples(array)
@@ -125,7 +127,7 @@ def _synapses(layer: Layer, signal: torch.Tensor, dtype: torch.dtype) -> torch.T
         else:
             weight, groups, dilation = images.new_ones(layer.shape[0], 1, *layer.kernel), layer.shape[0], (1, 1)
         sums = F.conv2d(images, weight, None, layer.stride, layer.padding, dilation, groups).long()
-        if isinstance(layer, Conv):
+        if isinstance(layer, Conv) and layer.neuron is None:
             sums = _wrap(sums, STATE_BITS)  # Lava's conv process keeps its sums in 24 bits
         return sums.reshape(*signal.shape[:2], *layer.shape)
     assert isinstance(layer, Dense)
@@ -150,10 +152,13 @@ def _by_delay(weight: np.ndarray, delay: np.ndarray | None, like: torch.Tensor) 
     return [(late, weights * (delays == late)) for late in delays.unique().tolist()]
 
 
-def _neurons(layer: Layer, act: torch.Tensor, states: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _neurons(
+    layer: Layer, act: torch.Tensor, states: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
     """Spikes, u and v (n, T, *layer.shape) of neurons fed `act`; u and v of the last step only without `states`.
 
-    What a recurrent layer feeds back is added to `act`.
+    What a recurrent layer feeds back is added to `act`. The last of the four: u_max, v_max, wraps and saturations, as
+    in `netx_export.limits`.
     """
     neuron = layer.neuron
     assert neuron is not None
@@ -171,16 +176,25 @@ def _neurons(layer: Layer, act: torch.Tensor, states: bool) -> tuple[torch.Tenso
     )
     bias = _per_neuron(layer, np.asarray(0 if neuron.bias is None else neuron.bias), act.device) << neuron.bias_exponent
     u = torch.zeros_like(act[:, 0])
+    u_most, v_most, wraps, saturations = (torch.zeros_like(u) for _ in range(4))
     v, fired = torch.zeros_like(u), torch.zeros_like(u, dtype=torch.bool)
     spikes = torch.zeros(act.shape, dtype=torch.int8, device=act.device)
     kept = act.shape[1] if states else 1
     us = torch.zeros((len(act), kept, *layer.shape), dtype=torch.int32, device=act.device)
     vs = torch.zeros_like(us)
     for t in range(act.shape[1]):
-        u = _wrap(_decayed(u, current_keep) + _wrap(_wrap(act[:, t], 32) << STATE_SHIFT, 32), 32)
+        rest, fed = _decayed(u, current_keep), _wrap(act[:, t], 32)
+        size = (rest + (fed << STATE_SHIFT)).abs()
+        u_most, wraps = torch.maximum(u_most, size), wraps + size.ge(limit)
+        if isinstance(layer, Conv):
+            fed = _wrap(fed, STATE_BITS)  # Lava's conv process keeps its sums in 24 bits
+        u = _wrap(rest + _wrap(fed << STATE_SHIFT, 32), 32)
         # One turn round 24 bits only, and 2**23 itself stays.
         u = torch.where(u > limit, u - 2 * limit, torch.where(u <= -limit, u + 2 * limit, u))
-        v = _wrap(_decayed(v, voltage_keep) + u + bias, 32).clamp(1 - limit, limit - 1)
+        v = _wrap(_decayed(v, voltage_keep) + u + bias, 32)
+        size = v.abs()
+        v_most, saturations = torch.maximum(v_most, size), saturations + size.ge(limit)
+        v = v.clamp(1 - limit, limit - 1)
         fired = v > threshold
         v = v.masked_fill(fired, 0)
         spikes[:, t] = fired
@@ -188,7 +202,8 @@ def _neurons(layer: Layer, act: torch.Tensor, states: bool) -> tuple[torch.Tenso
             if t + 1 + late < act.shape[1]:
                 act[:, t + 1 + late] += (fired.to(weight) @ weight).long()
         us[:, min(t, kept - 1)], vs[:, min(t, kept - 1)] = u, v
-    return spikes, us, vs
+    counts = torch.stack([u_most.max(), v_most.max(), wraps.sum(), saturations.sum()])
+    return spikes, us, vs, counts.cpu().numpy()
 
 
 def _per_neuron(layer: Layer, value: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from netx_export.lava_child import kill_group, remove_shared_memory
+from netx_export.limits import from_counts
 from netx_export.network import Flatten, Network, NetworkError
 from netx_export.netx import read
 from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record
@@ -61,8 +62,9 @@ def simulate(
     record : sequence of str
         Any of ``"spikes"``, ``"u"``, ``"v"``: record these for every layer with neurons (see `Simulation`).
     stock : bool
-        Run Lava as it is, without the quicker model of convolutions (`netx_export.lava_processes.conv`) and the
-        quicker channels (`netx_export.lava_channels`): the same integers, several times slower.
+        Run Lava as it is, without the quicker model of convolutions (`netx_export.lava_processes.conv`), the
+        quicker channels (`netx_export.lava_channels`) and the neurons that count (`netx_export.lava_processes.neuron`):
+        the same integers, several times slower, and no ``limits``.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def simulate_each(
         (job / "job.json").write_text(json.dumps(settings))
         _supervise(job, name, steps, time_limit, progress)
         return [
-            _results(job / str(number), network, len(inputs), record)
+            _results(job / str(number), network, len(inputs), record, stock)
             for number, (network, (_, inputs)) in enumerate(zip(networks, runs, strict=True))
         ]
 
@@ -126,6 +128,7 @@ def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequenc
             shape = (samples if what == "readout" else samples * time_steps, *reversed(layer.shape))
             dtype = np.int8 if what == "spikes" else np.int32
             np.lib.format.open_memmap(folder / f"{what}.{index}.npy", mode="w+", dtype=dtype, shape=shape)
+        np.save(folder / f"counts.{index}.npy", np.zeros(4, np.int64))
     graded = bool(((inputs != 0) & (inputs != 1)).any())
     return {
         "network": os.path.abspath(network.source),
@@ -137,7 +140,7 @@ def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequenc
     }
 
 
-def _results(folder: Path, network: Network, samples: int, record: Sequence[str]) -> Simulation:
+def _results(folder: Path, network: Network, samples: int, record: Sequence[str], stock: bool) -> Simulation:
     """What a run has left in its folder."""
 
     def result(what: str, index: int) -> np.ndarray:
@@ -148,7 +151,9 @@ def _results(folder: Path, network: Network, samples: int, record: Sequence[str]
     spikes = result("spikes", last)
     readout = result("readout", last)[..., 0] if network.readout == "voltage" else spikes.sum(axis=-1, dtype=np.int64)
     recorded = {f"{what}.{number}": result(what, index) for index, number in enumerate(numbers) for what in record}
-    return Simulation(spikes, readout.reshape(samples, -1).astype(np.int64), recorded)
+    counts = None if stock else [np.load(folder / f"counts.{index}.npy") for index in range(len(numbers))]
+    limits = None if counts is None else from_counts(network, counts)
+    return Simulation(spikes, readout.reshape(samples, -1).astype(np.int64), recorded, limits)
 
 
 def _to_lava(inputs: np.ndarray, flat: bool) -> np.ndarray:

@@ -123,6 +123,7 @@ def _build(folder: Path, settings: dict[str, Any]) -> Any:
     """Connect the network of a run with processes that feed and record it."""
     load()
     from lava.lib.dl import netx
+    from lava.proc.conv.process import Conv
     from lava.proc.dense.process import DelayDense
 
     from netx_export.lava_processes.arrays import ArraySource, BufferReset, SpikeSink, StateSink
@@ -147,6 +148,14 @@ def _build(folder: Path, settings: dict[str, Any]) -> Any:
     for index, layer in enumerate(network.layers):
         # Every layer takes a time step: the neurons of layer `index` get input step t in step t + index + 1.
         first = index + 2
+        if not settings["stock"]:
+            conv = isinstance(layer.synapse, Conv)
+            steps = settings["steps"] - len(network.layers)
+            counting = {"counts": str(folder / f"counts.{index}.npy"), "first": first, "steps": steps, "cut": conv}
+            for name, value in counting.items():
+                layer.neuron.proc_params[name] = value
+            if conv:
+                layer.synapse.proc_params["uncut"] = True
         for what in settings["record"][index]:
             path = str(folder / f"{what}.{index}.npy")
             if what == "spikes":
@@ -168,14 +177,16 @@ def _run(job: Path, network: Any, settings: dict[str, Any]) -> None:
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv
+    from lava.proc.lif.process import LIFReset
 
     from netx_export import lava_channels
     from netx_export.lava_processes.conv import PySparseConvModel
+    from netx_export.lava_processes.neuron import PyCountingLifModel
 
     models = {}
     if not settings["stock"]:
         lava_channels.install()
-        models[Conv] = PySparseConvModel
+        models = {Conv: PySparseConvModel, LIFReset: PyCountingLifModel}
     run_cfg = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
     over = threading.Event()
     threading.Thread(target=_watch_workers, args=(job, network, over), daemon=True).start()

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from netx_export import limits
 from netx_export.bounds import bounds
 from netx_export.files import replacing
+from netx_export.limits import Limits
 from netx_export.network import STATE_SHIFT, Dense, Network, NetworkError
 
 BACKENDS = ("lava", "fast")
@@ -41,16 +43,25 @@ class Simulation:
     record : dict of str to numpy.ndarray
         What else was asked for, by name: ``spikes.<layer>``, ``u.<layer>``, ``v.<layer>``, shaped like `spikes`, where
         <layer> is the number of the layer's group in the file. State is that at the end of the time step.
+    limits : dict of str to Limits, or None
+        How far u and v of every layer with neurons went, by the layer's name (its number, where the name is not
+        unique). None: not counted (backend ``"lava"`` with ``stock``).
     """
 
     spikes: np.ndarray
     readout: np.ndarray
     record: dict[str, np.ndarray] = field(default_factory=dict)
+    limits: dict[str, Limits] | None = None
+
+    def limits_text(self) -> str:
+        """One line that says which layers wrapped or saturated, or that nobody counted; else nothing."""
+        return limits.text(self.limits)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to a NumPy .npz file, whole or not at all."""
+        """Write everything to a NumPy .npz file, whole or not at all; ``limits`` as a text, a JSON object."""
+        text = np.array(limits.to_json(self.limits))
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, spikes=self.spikes, readout=self.readout, **self.record)
+            np.savez_compressed(file, spikes=self.spikes, readout=self.readout, **self.record, limits=text)
 
 
 def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:

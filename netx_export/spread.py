@@ -18,12 +18,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, Thr
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from netx_export.limits import Limits, merged
 from netx_export.network import Network, NetworkError
 from netx_export.netx import NetxWarning, read
 from netx_export.simulation import Simulation, SimulationError, check_inputs, check_record, simulate
@@ -125,6 +127,7 @@ def spread(
     over = _Deadline(time_limit)
     finished = _on_processes(job, chunks, workers, over) if workers else _on_dask(job, chunks, str(scheduler), over)
     whole: dict[str, np.ndarray] = {}
+    limits: list[dict[str, Limits] | None] = []
     with (
         closing(finished),
         tqdm(total=len(inputs), desc=backend, unit="sample", delay=1, leave=False, disable=not progress) as bar,
@@ -134,8 +137,9 @@ def spread(
                 if name not in whole:
                     whole[name] = np.empty((len(inputs), *array.shape[1:]), array.dtype)
                 whole[name][samples] = array
+            limits.append(result.limits)
             bar.update(samples.stop - samples.start)
-    return Simulation(whole.pop("spikes"), whole.pop("readout"), whole)
+    return Simulation(whole.pop("spikes"), whole.pop("readout"), whole, reduce(merged, limits))
 
 
 class _Chunks:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import json
 import math
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from mtt_lava.cli import main
 from netx_export import event_backend, netx
 from netx_export.event_backend import COLUMNS, Events, load_events, simulate
+from netx_export.limits import Limits
 from netx_export.network import Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool, conv_shape
 from netx_export.simulation import simulate as clocked
 
@@ -71,6 +74,7 @@ class Slow:
         self.last: dict[Any, int] = defaultdict(int)
         self.ready: dict[Any, int] = defaultdict(lambda: -1)
         self.spikes, self.synops = [0] * len(self.layers), [0] * len(self.layers)
+        self.v_max, self.saturations = [0] * len(self.layers), [0] * len(self.layers)
         self.out: list[tuple[int, int]] = []
         self.in_shape, self.shape = network.in_shape, network.shape
 
@@ -117,7 +121,9 @@ class Slow:
             self.v[key] += int(weight)
         if self.clamp:
             self.v[key] = max(self.v[key], -threshold)
+        self.v_max[at] = max(self.v_max[at], abs(self.v[key]))
         if self.bits == 16:
+            self.saturations[at] += not -32768 <= self.v[key] <= 32767
             self.v[key] = min(max(self.v[key], -32768), 32767)
         fires = (lambda: self.v[key] > threshold) if self.reset == "zero" else (lambda: self.v[key] >= threshold)
         while fires():
@@ -133,6 +139,7 @@ def slow(network: Network, events: Events, reset: str, **more: Any) -> tuple[Any
     counts = np.zeros((events.n, math.prod(network.shape)), int)
     first = np.full(counts.shape, -1)
     spikes, synops, out = [], [], []
+    v_max, saturations = [], []
     neurons = [i for i, x in enumerate(layer for layer in network if not isinstance(layer, Flatten)) if x.neuron]
     for n in range(events.n):
         run = Slow(network, reset, **more)
@@ -145,8 +152,11 @@ def slow(network: Network, events: Events, reset: str, **more: Any) -> tuple[Any
             first[n, flat] = t if first[n, flat] < 0 else first[n, flat]
         spikes.append([run.spikes[i] for i in neurons])
         synops.append([run.synops[i] for i in neurons])
+        v_max.append([run.v_max[i] for i in neurons])
+        saturations.append([run.saturations[i] for i in neurons])
         out += [(n, t, flat) for t, flat in run.out]
-    return counts, first, spikes, synops, out
+    limits = [np.max(v_max, axis=0, initial=0).tolist(), np.sum(saturations, axis=0).tolist()]
+    return counts, first, spikes, synops, out, limits
 
 
 # ------------------------------------------------------------------------------------------------ random networks
@@ -209,6 +219,12 @@ def compare(network: Network, events: Events, reset: str, more: dict[str, Any], 
     shape = network.shape if len(network.shape) == 3 else (network.shape[0], 1, 1)
     flat = np.ravel_multi_index((got.events.c, got.events.y, got.events.x), shape)
     assert list(zip(got.events.sample.tolist(), got.events.t.tolist(), flat.tolist(), strict=True)) == expected[4]
+    assert len(got.limits) == len(network.spiking)
+    for limits, v_max, saturations in zip(got.limits.values(), *expected[5], strict=True):
+        assert (limits.u_max, limits.wraps, limits.saturations) == (None, 0, saturations)
+        assert limits.v_max in (None, v_max)
+        assert limits.v_max is not None or v_max <= 32767 or options.get("dtype") != "int16"
+    assert bool(got.limits_text()) is any(expected[5][1])
 
 
 PLAIN: dict[str, Any] = {"refractory": 0, "latency": 0, "leak": 0.0, "bits": 32}
@@ -234,6 +250,22 @@ def test_refractory_time_and_latency(case: Any, reset: str, refractory: int, lat
 def test_lower_clamp(case: Any, reset: str, clamp: bool) -> None:
     """v stays above the negative threshold, or falls as it may, with either reset."""
     compare(*case, reset, PLAIN | {"clamp": clamp}, clamp=clamp)
+
+
+@settings(max_examples=50)
+@given(cases(), st.sampled_from(["zero", "subtract"]), st.booleans(), st.sampled_from([0, 0, 5]))
+def test_saturations_of_16_bits_are_counted(case: Any, reset: str, clamp: bool, refractory: int) -> None:
+    """Where 16 bits are too few v stays at their ends; how often, and how far it would have gone, is counted."""
+    network, events = case
+    layers = [
+        layer
+        if layer.neuron is None
+        else replace(layer, weight=layer.weight * 1000, neuron=Neuron(np.asarray(layer.neuron.threshold) * 800))
+        for layer in network
+    ]
+    more = {"clamp": clamp, "bits": 16, "refractory": refractory}
+    network = Network(tuple(layers))
+    compare(network, events, reset, PLAIN | more, clamp=clamp, dtype="int16", refractory=refractory)
 
 
 @settings(max_examples=25)
@@ -278,6 +310,9 @@ def test_speck_has_16_bit_states() -> None:
     events = Events(zeros, zeros, zeros, zeros, zeros)
     saturated = simulate(down, events, profile="speck2e", reset="zero", progress=False)
     assert saturated.readout.item() == -32768
+    # 258 times -127 is -32766; the next 42 events find it at the end, or past it.
+    assert saturated.limits == {"1": Limits(None, 32768 + 127, 0, 42)}
+    assert saturated.limits_text() == "v was beyond its bits and saturated: 1 42 times, up to 32,895"
     assert simulate(down, events, progress=False).readout.item() == -127 * 300
 
 
@@ -382,6 +417,7 @@ def test_from_file_to_file(tmp_path: Path) -> None:
         assert out["spikes_per_layer"].tolist() == [[2], [0]]
         assert out["synops_per_layer"].tolist() == [[3], [0]]
         assert out["events.t"].tolist() == [5, 5]
+        assert json.loads(out["limits"].item()) == {"1": {"u_max": None, "v_max": None, "wraps": 0, "saturations": 0}}
 
 
 def test_no_events_at_all() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ import pytest
 import reference
 
 from netx_export import lava_backend, netx
+from netx_export.limits import UNCOUNTED, Limits, from_counts
 from netx_export.network import Conv, Dense, Flatten, Network, NetworkError, Neuron
 from netx_export.simulation import Simulation, SimulationError, check_inputs, load_inputs, simulate
 
@@ -71,6 +73,10 @@ def assert_equals_reference(network: Network, inputs: np.ndarray, result: Simula
     for name, recorded in result.record.items():
         what, number = name.split(".")
         np.testing.assert_array_equal(recorded, expected[int(number) - 1][what], err_msg=name)
+    if result.limits is not None:
+        before = [[np.abs(each[name]) for name in ("u_before", "v_before")] for each in expected if "u" in each]
+        counts = [[*(x.max() for x in both), *((x >= 1 << 23).sum() for x in both)] for both in before]
+        assert result.limits == from_counts(network, counts)
 
 
 @pytest.mark.lava
@@ -86,6 +92,44 @@ def test_graded_input_biases_and_voltage_readout_equal_reference(tmp_path: Path,
     assert result.record["spikes.2"].any()
     assert set(result.record) == {f"{what}.{number}" for what in ("spikes", "u", "v") for number in (1, 2, 4)}
     assert_equals_reference(network, inputs, result)
+    assert (result.limits is None) is stock
+    assert (result.limits_text() == UNCOUNTED) is stock
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("steps", [1, 7])
+def test_wraps_and_saturations_are_counted(steps: int, tmp_path: Path) -> None:
+    """Where u wraps, v saturates and a conv's sums leave 24 bits, Lava counts what the plain NumPy reading does."""
+    rng = np.random.default_rng(5)
+    conv = Conv(
+        name="conv",
+        in_shape=(2, 3, 3),
+        shape=(2, 3, 3),
+        weight=np.abs(random_weight(rng, 2, 2, 3, 3)) + 2,
+        padding=(1, 1),
+        neuron=Neuron(131071, 1000, 0, bias=np.array([4000, -4000])),
+    )
+    flat = Flatten(in_shape=(2, 3, 3), shape=(18,))
+    wide = Dense(
+        in_shape=(18,), shape=(1000,), weight=random_weight(rng, 1000, 18), neuron=Neuron(0, 4096, 0), name="fc"
+    )
+    weight = np.full((3, 1000), 254) * np.array([1, -1, 1])[:, None]
+    out = Dense(in_shape=(1000,), shape=(3,), weight=weight, neuron=Neuron(131071, 4096, 0), name="fc")
+    network = Network((conv, flat, wide, out), readout="voltage")
+    netx.write(network, tmp_path / "a.net", allow_wrap=True)
+    inputs = rng.integers(0, 2, (4, 2, 3, 3, steps))
+    inputs[1] *= 2000
+    inputs[2:] = ((1 << 25) - 1) // (90 * 18)
+    inputs[3] *= rng.choice([-1, 1], inputs[3].shape)
+    result = simulate(tmp_path / "a.net", inputs, progress=False, record=("u", "v"))
+    assert_equals_reference(network, inputs, result)
+    assert result.limits is not None
+    assert list(result.limits) == ["conv", "3", "4"]
+    assert result.limits["conv"].wraps > 0
+    assert result.limits["conv"].u_max >= 1 << 29  # type: ignore[operator]
+    assert result.limits["4"].wraps > 0
+    assert any(each.saturations for each in result.limits.values())
+    assert result.limits_text().startswith("u was beyond its bits and wrapped: conv")
 
 
 @pytest.mark.lava
@@ -449,8 +493,13 @@ def test_input_files(tmp_path: Path) -> None:
 def test_result_is_saved_whole(tmp_path: Path) -> None:
     """The .npz file holds spikes, readout and what was recorded, without pickles, under exactly the given name."""
     result = Simulation(np.ones((1, 2, 3), np.int8), np.array([[3, 3]]), {"v.1": np.zeros((1, 2, 3), np.int32)})
+    result = replace(result, limits={"fc": Limits(5, 6, 0, 1)})
     result.save(tmp_path / "out")
     with np.load(tmp_path / "out", allow_pickle=False) as saved:
-        assert set(saved) == {"spikes", "readout", "v.1"}
+        assert set(saved) == {"spikes", "readout", "v.1", "limits"}
+        assert json.loads(saved["limits"].item()) == {"fc": {"u_max": 5, "v_max": 6, "wraps": 0, "saturations": 1}}
+    Simulation(result.spikes, result.readout).save(tmp_path / "out")
+    with np.load(tmp_path / "out", allow_pickle=False) as saved:
+        assert json.loads(saved["limits"].item()) is None
         np.testing.assert_array_equal(saved["spikes"], result.spikes)
     assert os.listdir(tmp_path) == ["out"]

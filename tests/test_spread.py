@@ -89,6 +89,8 @@ def assert_equal(result: Simulation, alone: Simulation) -> None:
         np.testing.assert_array_equal(getattr(result, name), getattr(alone, name))
         assert getattr(result, name).dtype == getattr(alone, name).dtype
     assert set(result.record) == set(alone.record)
+    assert result.limits == alone.limits
+    assert alone.limits
     for name, array in alone.record.items():
         np.testing.assert_array_equal(result.record[name], array, err_msg=name)
         assert result.record[name].dtype == array.dtype
@@ -277,7 +279,13 @@ def test_the_command_line(folder: Path, inputs: np.ndarray, tmp_path: Path, caps
     for name, more in (("a.npz", []), ("b.npz", ["--workers", "2"])):
         assert main([*command, "--record", "u,spikes", "--output", str(tmp_path / name), *more]) == 0
     with np.load(tmp_path / "a.npz") as alone, np.load(tmp_path / "b.npz") as spread_out:
-        assert list(alone) == list(spread_out) == ["spikes", "readout", "spikes.1", "u.1", "spikes.3", "u.3"]
+        assert (
+            list(alone)
+            == list(spread_out)
+            == [
+                *("spikes", "readout", "spikes.1", "u.1", "spikes.3", "u.3", "limits"),
+            ]
+        )
         for name in alone:
             np.testing.assert_array_equal(alone[name], spread_out[name])
     capsys.readouterr()

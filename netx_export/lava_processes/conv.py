@@ -22,6 +22,9 @@ from scipy.sparse import csr_matrix
 class PySparseConvModel(PyConvModelFixed):
     """Computes what `PyConvModelFixed` does: sums in doubles, exact below 2^53, cut to 32 bits and clamped to 24.
 
+    With the parameter ``uncut`` of its process the 24 bits are left to the neurons, which count what they are too few
+    for.
+
     The matrix makes one column of the output (all y and channels at one x) from the columns of the input under the
     kernel. All columns of the output share it, so it stays small for large images.
     """
@@ -41,7 +44,8 @@ class PySparseConvModel(PyConvModelFixed):
             self._build(s_in.shape)
         self.inside[:] = s_in.reshape(len(s_in), -1).T
         sums = self.matrix @ self.padded[:, self.under_kernel].reshape(self.matrix.shape[1], -1)
-        self.a_buf = signed_clamp(sums.T.astype(np.int32), bits=24).reshape(self.a_buf.shape)
+        sums = sums.T.astype(np.int32).reshape(self.a_buf.shape)
+        self.a_buf = sums if self.proc_params.get("uncut") else signed_clamp(sums, bits=24)
 
     def _build(self, in_shape: tuple[int, int, int]) -> None:
         """Matrix and buffers for inputs of shape (W, H, C), once Lava has set the weights."""

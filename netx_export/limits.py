@@ -1,0 +1,99 @@
+"""How far the states of neurons went in a simulation, and how often their bits were too few."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from netx_export.network import Network
+
+UNCOUNTED = "wraps of u and saturations of v were not counted: Lava's own models (stock) do not"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The states of one layer's neurons, over all samples, neurons and time steps.
+
+    Attributes
+    ----------
+    u_max : int or None
+        Largest |u| that a neuron would have had before it wrapped. None: neurons without a current (event-driven).
+    v_max : int or None
+        Largest |v| that a neuron would have had before it saturated, or a spike reset it. None: not followed, as it
+        cannot pass its bits (event-driven).
+    wraps : int
+        How many times u was beyond what its bits hold, in neurons times time steps.
+    saturations : int
+        The same of v.
+
+    Notes
+    -----
+    Lava keeps a u of just 2**23 as it is, in one bit too many; it is counted as beyond.
+    """
+
+    u_max: int | None
+    v_max: int | None
+    wraps: int = 0
+    saturations: int = 0
+
+    def __or__(self, other: Limits) -> Limits:
+        """Of the runs of both."""
+        u_max, v_max = _larger(self.u_max, other.u_max), _larger(self.v_max, other.v_max)
+        return Limits(u_max, v_max, self.wraps + other.wraps, self.saturations + other.saturations)
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else max(one, other)
+
+
+def keys(network: Network) -> list[str]:
+    """What to call the layers with neurons: by name, or by the number of the group where that is not unique."""
+    spiking = [(n, layer.name) for n, layer in zip(network.numbers, network, strict=True) if layer.neuron is not None]
+    names = [name for _, name in spiking]
+    # A name of digits could be another layer's number.
+    return [name if name and names.count(name) == 1 and not name.isdigit() else str(n) for n, name in spiking]
+
+
+def from_counts(network: Network, counts: Iterable[Iterable[int]]) -> dict[str, Limits]:
+    """Limits of rows u_max, v_max, wraps, saturations, one a layer with neurons."""
+    return {key: Limits(*map(int, row)) for key, row in zip(keys(network), counts, strict=True)}
+
+
+def add_counts(total: np.ndarray, counts: np.ndarray) -> None:
+    """Take the counts (..., 4) of further runs into those of others."""
+    np.maximum(total[..., :2], counts[..., :2], out=total[..., :2])
+    total[..., 2:] += counts[..., 2:]
+
+
+def merged(one: Mapping[str, Limits] | None, other: Mapping[str, Limits] | None) -> dict[str, Limits] | None:
+    """Limits of two runs of the same network together; unknown where those of one are."""
+    return None if one is None or other is None else {key: limits | other[key] for key, limits in one.items()}
+
+
+def text(limits: Mapping[str, Limits] | None) -> str:
+    """One line that says which layers wrapped or saturated; nothing where none did.
+
+    Examples
+    --------
+    >>> text({"conv1": Limits(9, 9), "fc": Limits(9_000_000, 5, wraps=2)})
+    'u was beyond its bits and wrapped: fc 2 times, up to 9,000,000'
+    """
+    if limits is None:
+        return UNCOUNTED
+    wrapped = [f"{key} {_times(x.wraps)}, up to {x.u_max:,}" for key, x in limits.items() if x.wraps]
+    saturated = [f"{key} {_times(x.saturations)}, up to {x.v_max:,}" for key, x in limits.items() if x.saturations]
+    parts = ["u was beyond its bits and wrapped: " + "; ".join(wrapped)] if wrapped else []
+    parts += ["v was beyond its bits and saturated: " + "; ".join(saturated)] if saturated else []
+    return " | ".join(parts)
+
+
+def _times(number: int) -> str:
+    return f"{number:,} time" + ("" if number == 1 else "s")
+
+
+def to_json(limits: Mapping[str, Limits] | None) -> str:
+    """As JSON: an object of objects, or null where unknown."""
+    return json.dumps(None if limits is None else {key: asdict(each) for key, each in limits.items()})
