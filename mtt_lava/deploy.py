@@ -54,6 +54,8 @@ def to_network(run: Run, time_steps: int | None = None, profile: str | None = No
             "name": name,
             "shape": shape,
             "weight_scale": block.synapse.pre_hook_fx.weight_scale,
+            "u_measured": run.measured.get(name, (None, None))[0],
+            "v_measured": run.measured.get(name, (None, None))[1],
             "neuron": _neuron(block, norm.integers.numpy().astype(np.int64) if isinstance(norm, Bias) else None),
         }
         if isinstance(part, Conv):

@@ -227,8 +227,8 @@ class _DenseSynapse(slayer.synapse.Dense):
 class _Quantiser:
     """A synapse's `pre_hook_fx`: the weights a chip can hold, in SLAYER's units, or (descaled) in the chip's."""
 
-    def __init__(self, weight_scale: float, weight_bits: int, weight_step: int = 2) -> None:
-        self.weight_scale, self.weight_step = weight_scale, weight_step
+    def __init__(self, weight_scale: float, weight_bits: int, weight_step: int = 2, reach: float | None = None) -> None:
+        self.weight_scale, self.weight_step, self.reach = weight_scale, weight_step, reach
         self.low, self.high = -(1 << (weight_bits - 1)), (1 << (weight_bits - 1)) - 1
 
     def __call__(self, weight: torch.Tensor, descale: bool = False) -> torch.Tensor:
@@ -437,7 +437,13 @@ class SpikingNetwork(torch.nn.Module):
         for block in self.weighted:
             self.fold(block, bias=biases)
 
-    def quantise(self, weight_scales: Sequence[float], weight_bits: int, weight_step: int = 2) -> None:
+    def quantise(
+        self,
+        weight_scales: Sequence[float],
+        weight_bits: int,
+        weight_step: int = 2,
+        reaches: Sequence[float | None] | None = None,
+    ) -> None:
         """Let every forward run in the chip's integers; gradients go straight through.
 
         Parameters
@@ -448,10 +454,14 @@ class SpikingNetwork(torch.nn.Module):
             Width of the weights, sign included.
         weight_step : int
             Weights are multiples of it: of Loihi's nine bits the lowest is lost where signs are mixed.
+        reaches : sequence of float or None, optional
+            For every layer with weights: largest sum of its integers of one sign that `keep_reaches` lets a neuron
+            have; None: any.
         """
         self.weight_bits, self.weight_step = weight_bits, weight_step
-        for block, scale in zip(self.weighted, weight_scales, strict=True):
-            block.synapse.pre_hook_fx = _Quantiser(scale, weight_bits, weight_step)
+        reaches = reaches or [None] * len(weight_scales)
+        for block, scale, reach in zip(self.weighted, weight_scales, reaches, strict=True):
+            block.synapse.pre_hook_fx = _Quantiser(scale, weight_bits, weight_step, reach)
             block.neuron.threshold_mantissa = round(scale)
             block.neuron.exact = True
             if isinstance(block.neuron.norm, Bias):
@@ -461,10 +471,29 @@ class SpikingNetwork(torch.nn.Module):
                 block.neuron.exact = True
 
     @property
+    def _quantisers(self) -> list[_Quantiser]:
+        hooks = [block.synapse.pre_hook_fx for block in self.weighted]
+        return [hook for hook in hooks if isinstance(hook, _Quantiser)]
+
+    @property
     def weight_scales(self) -> list[float]:
         """The scales `quantise` was given; empty before."""
-        hooks = [block.synapse.pre_hook_fx for block in self.weighted]
-        return [hook.weight_scale for hook in hooks if isinstance(hook, _Quantiser)]
+        return [quantiser.weight_scale for quantiser in self._quantisers]
+
+    @property
+    def reaches(self) -> list[float | None]:
+        """The largest sums `quantise` was given; empty before."""
+        return [quantiser.reach for quantiser in self._quantisers]
+
+    @torch.no_grad()
+    def keep_reaches(self) -> None:
+        """Scale down the weights of neurons whose sums an optimiser's step has made larger than `quantise` allows."""
+        for block, quantiser in zip(self.weighted, self._quantisers, strict=False):
+            if quantiser.reach is not None:
+                weight = block.synapse.weight
+                rows = weight.flatten(1)
+                sums = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * quantiser.weight_scale
+                weight.mul_((quantiser.reach / sums).clamp(max=1).view(-1, *(1,) * (weight.dim() - 1)))
 
 
 def _norm(norm: str | None, channels: int) -> Norm | None:

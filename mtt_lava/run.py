@@ -7,6 +7,8 @@ A run folder holds ``settings.json`` (what was trained, and how), ``weights.safe
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,9 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import hw_profiles
-from mtt_lava.model import Model, SpikingNetwork, load_model
+from mtt_lava.model import Conv, Model, Pool, SpikingNetwork, load_model
 from mtt_lava.temporal import Sampler
+from netx_export.bounds import largest_sum
 from netx_export.files import replacing
+from netx_export.network import DECAY_UNITY, WEIGHT_MIN
 
 if TYPE_CHECKING:
     from hw_profiles import Profile
@@ -165,7 +169,7 @@ class Settings(pydantic.BaseModel):
 
     def adaptations(self) -> list[str]:
         """What the profile changes in the training, one line each."""
-        facts, lines = self.chip.facts, []
+        facts, lines = self.chip.facts, list(self._wide())
         if self.input_max is not None:
             bits = facts.payload_bits.value
             lines.append(f"input: counts above {self.input_max} in a frame are cut: a spike carries {bits} bit")
@@ -178,6 +182,23 @@ class Settings(pydantic.BaseModel):
         if not facts.pool_without_neuron.value and any(layer.type == "pool" for layer in self.model.layers):
             lines.append("pools: they have neurons of their own, a spike where any came in")
         return lines
+
+    def _wide(self) -> Iterator[str]:
+        """Layers with so many inputs that a current of 24 bits cannot be sure to hold them all."""
+        if self.chip.facts.reset.value != "zero":
+            return
+        weighted = [(layer, shape) for layer, shape in zip(self.model.layers, self.model.shapes(), strict=False)]
+        weighted = [(layer, shape) for layer, shape in weighted if not isinstance(layer, Pool)]
+        for number, (layer, shape) in enumerate(weighted[1:], 2):
+            fan_in = math.prod(shape)
+            if isinstance(layer, Conv):
+                fan_in = shape[0] // layer.groups * math.prod(layer.kernel)
+            if fan_in > 2 * largest_sum(round(self.model.neuron.current_decay * DECAY_UNITY) or 1) // -WEIGHT_MIN:
+                yield (
+                    f"layer {number} of those with weights ({layer.type}): {fan_in:,} inputs: were all to fire at "
+                    f"once, 24 bits might not hold its current; its weights use fewer bits where that suffices, else "
+                    f"what the training data reaches is measured and written into the file"
+                )
 
     @property
     def chip(self) -> Profile:
@@ -248,10 +269,14 @@ class Run:
     network : SpikingNetwork
         Quantised, in evaluation mode.
     folder : pathlib.Path or None
+    measured : dict of str to tuple of int
+        For layers whose current could wrap if all their inputs fired at once: largest |u| and |v| over the training
+        data, in the chip's units.
     """
 
     def __init__(self, settings: Settings, network: SpikingNetwork, folder: Path | None = None) -> None:
         self.settings, self.network, self.folder = settings, network, folder
+        self.measured: dict[str, tuple[int, int]] = {}
         network.eval()
 
     @property
@@ -271,7 +296,7 @@ class Run:
         """Write settings and weights into a run folder."""
         self.folder = Path(folder)
         save_settings(self.settings, self.folder)
-        save_state(self.folder / "weights.safetensors", self.network, {})
+        save_state(self.folder / "weights.safetensors", self.network, {}, {"measured": self.measured})
 
 
 def save_settings(settings: Settings, folder: Path) -> None:
@@ -286,7 +311,7 @@ def save_state(
 ) -> None:
     """Write a network's tensors (and more) as safetensors, with what is needed to rebuild it."""
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
-    quantised = {name: getattr(network, name) for name in ("weight_scales", "weight_bits", "weight_step")}
+    quantised = {name: getattr(network, name) for name in ("weight_scales", "weight_bits", "weight_step", "reaches")}
     info = quantised | (info or {})
     with replacing(path) as temporary:
         save_file(tensors | more, temporary, {"info": json.dumps(info)})
@@ -310,7 +335,7 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
         raise RunError(f"{path}: damaged, or not written by mtt train: {error}") from None
     if info["weight_scales"]:
         network.fold_norms(biases in ("scaled", "kept"))
-        network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"])
+        network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info.get("reaches"))
     state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     try:
         network.load_state_dict(state)
@@ -359,5 +384,7 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / "weights.safetensors").exists() and (folder / "checkpoint.safetensors").exists():
         raise RunError(f"{folder}: training has not ended: go on with mtt train --resume --out {folder}")
     network = settings.build()
-    load_state(folder / "weights.safetensors", network, settings.biases)
-    return Run(settings, network, folder)
+    _, info = load_state(folder / "weights.safetensors", network, settings.biases)
+    run = Run(settings, network, folder)
+    run.measured = {name: (u, v) for name, (u, v) in info.get("measured", {}).items()}
+    return run

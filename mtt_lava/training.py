@@ -31,8 +31,10 @@ from mtt_lava.model import SumPool
 from mtt_lava.neuron import Norm
 from mtt_lava.run import Run, RunError, Settings, load_settings, load_state, save_settings, save_state
 from mtt_lava.scoring import Score, score
+from mtt_lava.temporal import transform
+from netx_export.bounds import bounds, largest_sum
 from netx_export.files import replacing
-from netx_export.network import THRESHOLD_MAX
+from netx_export.network import STATE_MAX, THRESHOLD_MAX
 from netx_export.quantise import weight_scale
 
 LOGIT_SCALE = 10.0
@@ -40,6 +42,10 @@ LOGIT_SCALE = 10.0
 CALIBRATION_BATCHES = 10
 RIDGE = 0.01
 """Weight of keeping small what biases are absorbed into, beside the mean square of what carries them."""
+SLACK = 0.8
+"""Share of the current's range that the weights of a layer may fill before they are rounded."""
+MEASURED = 1000
+"""Training recordings over which currents are measured."""
 SILENT_LOSS = 0.01
 """A loss this near to that of guessing, with no output firing, is that of a network that has died."""
 WARM_UP = 0.1
@@ -278,6 +284,7 @@ class _Trainer:
                 seen += len(labels)
                 awake.see(spikes, self.settings.model.readout)
             self.optimiser.step()
+            self.network.keep_reaches()
             bar.set_postfix(
                 loss=f"{loss_sum / (number + 1):.3f}",
                 accuracy=f"{right / seen:.1%}",
@@ -382,14 +389,8 @@ class _Trainer:
         if self.settings.norm == "batch" and self.settings.biases == "absorbed":
             self.absorb()
         self.network.fold_norms(self.settings.biases in ("scaled", "kept"))
-        bits, names = self.settings.weight_bits, dict(zip(self.network.blocks, self.network.names, strict=True))
-        step = self.settings.weight_step
-        limits = {"weight_step": step, "threshold_max": self.settings.chip.facts.threshold_max.value or THRESHOLD_MAX}
-        scales = [
-            weight_scale(block.synapse.weight.detach().cpu().numpy(), 1.0, bits, names[block], **limits)
-            for block in self.network.weighted
-        ]
-        self.network.quantise(scales, bits, step)
+        scales, reaches = zip(*map(self._weight_scale, self.network.weighted), strict=True)
+        self.network.quantise(scales, self.settings.weight_bits, self.settings.weight_step, reaches)
         self.optimiser = self._new_optimiser()
         after = self.answer(self.frames[:, some], self.labels[some])
         if self.progress:
@@ -399,6 +400,49 @@ class _Trainer:
                 file=sys.stderr,
             )
         return {"lowered": {"before": before.accuracy, "after": after.accuracy, "samples": before.samples}}
+
+    def _weight_scale(self, block: torch.nn.Module) -> tuple[float, float | None]:
+        """Chip integers a unit of weight, and the largest sum of integers of one sign that is kept to, or None.
+
+        All bits of the weights; or fewer, with sums that cannot take the current out of its 24 bits, where that costs
+        a bit at most. A voltage readout, whose threshold is never passed, can have any scale.
+        """
+        settings, names = self.settings, dict(zip(self.network.blocks, self.network.names, strict=True))
+        weight = block.synapse.weight.detach().cpu().numpy()
+        most = settings.chip.facts.threshold_max.value or THRESHOLD_MAX
+        given = (weight, 1.0, settings.weight_bits, names[block])
+        full = weight_scale(*given, weight_step=settings.weight_step, threshold_max=most)
+        decay = round(block.neuron.current_decay.item())
+        if block is self.network.weighted[0] or self.network.reset != "zero" or decay == 0:
+            return full, None  # the input's range is the data's; without a clock there is no current
+        reach = SLACK * largest_sum(decay)
+        safe = weight_scale(*given, weight_step=settings.weight_step, threshold_max=most, reach_max=reach)
+        readout = block is self.network.blocks[-1] and settings.model.readout == "voltage"
+        return (safe, reach) if readout or safe >= full / 2 else (full, None)
+
+    def measure(self, run: Run) -> dict[str, tuple[int, int]]:
+        """Largest |u| and |v| over training recordings of every layer whose current could wrap, were all to fire."""
+        from mtt_lava.deploy import to_network
+        from netx_export import fast_backend
+
+        network = to_network(run)
+        if self.network.reset != "zero":
+            return {}
+        wide = [b.layer.name for b in list(bounds(network))[1:] if b.layer.neuron and b.current() > STATE_MAX]
+        if not wide:
+            return {}
+        found = dict.fromkeys(wide, (0, 0))
+        chosen = self.frames[:, torch.linspace(0, len(self.labels) - 1, min(MEASURED, len(self.labels))).long()]
+        for t in sorted({self.settings.time_steps, self.settings.t_min if self.settings.method != "sdt" else 1}):
+            counts = transform(chosen.float().movedim(0, -1), t, self.settings.input_form).round().int().numpy()
+            if self.static:
+                counts = np.repeat(chosen.movedim(0, -1).numpy(), t, axis=-1)
+            counts = np.minimum(counts, self.settings.input_max or counts.max())
+            limits = fast_backend.simulate(network, counts, progress=self.progress, device="cpu").limits
+            assert limits is not None
+            for name, (u, v) in found.items():
+                found[name] = (max(u, limits[name].u_max or 0), max(v, limits[name].v_max or 0))
+        return found
 
     def checkpoint(self) -> None:
         """Write everything that the next epoch depends on."""
@@ -462,6 +506,7 @@ class _Trainer:
         """All epochs that are left, and the end."""
         self.epochs_until(self.settings.epochs)
         result = Run(self.settings, self.network.cpu(), self.folder)
+        result.measured = self.measure(result)
         if self.folder is not None:
             result.save(self.folder)
             (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
