@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from netx_export.network import Network
+from netx_export.network import Layer, Network
 
 UNCOUNTED = "wraps of u and saturations of v were not counted: Lava's own models (stock) do not"
 
@@ -71,6 +71,17 @@ def add_counts(total: np.ndarray, counts: np.ndarray) -> None:
 def merged(one: Mapping[str, Limits] | None, other: Mapping[str, Limits] | None) -> dict[str, Limits] | None:
     """Limits of two runs of the same network together; unknown where those of one are."""
     return None if one is None or other is None else {key: limits | other[key] for key, limits in one.items()}
+
+
+def measured(network: Network, limits: Mapping[str, Limits]) -> Network:
+    """The network with what a run over the training data measured: `Layer.u_measured` and `Layer.v_measured`."""
+    names = iter(keys(network))
+    layers = [layer if layer.neuron is None else _measured(layer, limits[next(names)]) for layer in network]
+    return replace(network, layers=tuple(layers))
+
+
+def _measured(layer: Layer, limits: Limits) -> Layer:
+    return replace(layer, u_measured=limits.u_max, v_measured=limits.v_max)
 
 
 def text(limits: Mapping[str, Limits] | None) -> str:

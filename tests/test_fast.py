@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from strategies import denses, networks, neurons, spike_inputs
 
 from netx_export import fast_backend, lava_backend, netx
-from netx_export.limits import Limits, keys
+from netx_export.limits import Limits, keys, measured, merged
 from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool
 from netx_export.simulation import Simulation, check_inputs, simulate
 
@@ -441,3 +441,63 @@ def test_network_without_neurons() -> None:
     network = Network((Pool(in_shape=(1, 4, 4), shape=(1, 2, 2)),))
     with pytest.raises(NetworkError, match="no layer has neurons"):
         fast(network, np.ones((1, 1, 4, 4, 1), int))
+
+
+# ---------------------------------------------------------------------------------------------- limits
+
+
+def wide_network(inputs: int) -> Network:
+    """A hidden layer of so many inputs of the largest weight, and a voltage readout behind it."""
+    first = Dense(in_shape=(1,), shape=(inputs,), weight=np.full((inputs, 1), 2), neuron=Neuron(1), name="first")
+    second = Dense(in_shape=(inputs,), shape=(1,), weight=np.full((1, inputs), 254), neuron=Neuron(131071), name="out")
+    return Network((first, second), readout="voltage")
+
+
+def test_what_was_measured_lets_a_wide_layer_be_written(tmp_path: Path) -> None:
+    """From a run's limits to the file: where the data keeps u within 24 bits it is written, else refused."""
+    network = wide_network(600)
+    quiet, loud = (fast(network, np.array([[values]])) for values in ([0, 0, 0], [0, 1, 1]))
+    assert quiet.limits == {"first": Limits(0, 0), "out": Limits(0, 0)}
+    bound = 600 * 254 * 64
+    # The voltage of the first spike, wrapped, is below 0, and saturates with the second.
+    assert loud.limits == {"first": Limits(128, 128), "out": Limits(bound, 2 * (2 * LIMIT - bound), 2, 1)}
+    assert loud.limits_text() == (
+        "u was beyond its bits and wrapped: out 2 times, up to 9,753,600 | "
+        "v was beyond its bits and saturated: out 1 time, up to 14,047,232"
+    )
+    with pytest.warns(netx.NetxWarning, match="over the training data it reached 0"):
+        netx.write(measured(network, quiet.limits or {}), tmp_path / "a.net")
+    with pytest.raises(NetworkError, match="the current u reached 9753600"):
+        netx.write(measured(network, loud.limits or {}), tmp_path / "b.net")
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_limits_of_parts_are_those_of_the_whole(data: st.DataObject) -> None:
+    """Merged in any cut, limits are those of one run; what is unknown of a part is unknown of all."""
+    network = data.draw(networks(wraps=True))
+    inputs = data.draw(spike_inputs(network, samples=4, largest=data.draw(st.sampled_from((1, 3000)))))
+    cut = data.draw(st.integers(1, 3))
+    parts = [fast(network, part).limits for part in (inputs[:cut], inputs[cut:])]
+    assert merged(*parts) == fast(network, inputs, chunk=data.draw(st.integers(1, 4))).limits
+    assert merged(parts[0], None) is None
+
+
+def test_layers_are_called_by_what_tells_them_apart() -> None:
+    """A layer's name where no other has it, and it is no number; else the number of its group."""
+    layers = [replace(wide_network(1).layers[1], name=name) for name in ("a", "b", "", "b", "2")]
+    assert keys(Network(tuple(layers))) == ["a", "2", "3", "4", "5"]
+
+
+def test_the_command_line_says_what_wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`mtt simulate` ends with a line about wraps and saturations, where there were any."""
+    from mtt_lava.cli import main
+
+    netx.write(wide_network(600), tmp_path / "a.net", allow_wrap=True)
+    for value, lines in ((0, 1), (1, 2)):
+        np.save(tmp_path / "in.npy", np.array([[[value]]]))
+        command = ["simulate", str(tmp_path / "a.net"), str(tmp_path / "in.npy"), "--backend", "fast"]
+        assert main([*command, "--output", str(tmp_path / "out.npz")]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert len(said) == lines
+    assert said[1] == "u was beyond its bits and wrapped: out 1 time, up to 9,753,600"
