@@ -10,6 +10,7 @@ import re
 import secrets
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -1148,8 +1149,10 @@ def test_every_field_is_documented(path: Path) -> None:
         found.update(f"{name}@{attribute}" for attribute in item.attrs)
 
     clockless = Network((replace(full, recurrent=None),), reset="subtract")
-    for written_network in (network, clockless):
-        netx.write(written_network, path)
+    for written_network in (network, clockless, wide(517, **WIDE)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", netx.NetxWarning)  # the last one is wide
+            netx.write(written_network, path)
         with h5py.File(path) as file:
             found.update(f"@{attribute}" for attribute in file.attrs)
             file.visititems(visit)
