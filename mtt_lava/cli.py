@@ -90,7 +90,7 @@ def _add_training(parser: argparse.ArgumentParser, data: str | None = None, prof
     parser.add_argument("--fine-tune-rate", type=float, metavar="R", help="peak rate after it")
     parser.add_argument("--weight-decay", type=float, metavar="W", help="of AdamW (default 0)")
     parser.add_argument(
-        "--norm", choices=("batch", "scale"), help="batch norm, or without mean and offset (default batch)"
+        "--norm", choices=("centred", "batch", "scale"), help="while training (default centred: needs no bias)"
     )
     parser.add_argument(
         "--biases",

@@ -34,7 +34,7 @@ import tomli
 import torch
 import torch.nn.functional as F
 
-from mtt_lava.neuron import WEIGHT_UNIT, Bias, Neuron, Norm, slayer
+from mtt_lava.neuron import WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
 from mtt_lava.temporal import transform
 from netx_export.network import conv_shape
 
@@ -198,30 +198,36 @@ def load_model(name: str | Path | dict[str, Any]) -> Model:
     return model
 
 
-class _ConvSynapse(slayer.synapse.Conv):
+class _Weights:
+    """What our synapses do with their weights before they use them."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.centring: Centring | None = None
+
+    def used(self, frames: torch.Tensor) -> torch.Tensor:
+        """Quantised, or centred on the input (N, C, ...)."""
+        weight: torch.Tensor = self.weight if self.pre_hook_fx is None else self.pre_hook_fx(self.weight)  # type: ignore[attr-defined]
+        return weight if self.centring is None else self.centring(weight, frames)
+
+
+class _ConvSynapse(_Weights, slayer.synapse.Conv):
     """SLAYER's convolution as one two-dimensional convolution over all samples and time steps."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.weight if self.pre_hook_fx is None else self.pre_hook_fx(self.weight)
         frames = x.movedim(-1, 0)
-        flat = F.conv2d(
-            frames.flatten(0, 1),
-            weight[..., 0],
-            None,
-            self.stride[:2],
-            self.padding[:2],
-            self.dilation[:2],
-            self.groups,
-        )
+        flat = frames.flatten(0, 1)
+        weight = self.used(flat)[..., 0]
+        flat = F.conv2d(flat, weight, None, self.stride[:2], self.padding[:2], self.dilation[:2], self.groups)
         return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
 
 
-class _DenseSynapse(slayer.synapse.Dense):
+class _DenseSynapse(_Weights, slayer.synapse.Dense):
     """SLAYER's dense layer as one matrix product over all samples and time steps."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = self.weight if self.pre_hook_fx is None else self.pre_hook_fx(self.weight)
-        return F.linear(x.movedim(-1, 0), weight.flatten(1)).movedim(0, -1)
+        frames = x.movedim(-1, 0)
+        return F.linear(frames, self.used(frames.flatten(0, 1)).flatten(1)).movedim(0, -1)
 
 
 class _Quantiser:
@@ -267,8 +273,9 @@ class SpikingNetwork(torch.nn.Module):
         What to build.
     pool_neurons : bool
         Sum pools have neurons (chips of one-bit messages), or pass sums on.
-    norm : {"batch", "scale", None}
-        Normalisation of the dendritic current while training: batch norm, or its bias-free form.
+    norm : {"centred", "batch", "scale", None}
+        Normalisation of the dendritic current while training: its scale, with weights centred on the mean input
+        (`mtt_lava.neuron.Centring`); batch norm; its scale alone.
     input_max : int, optional
         Largest value an input spike can carry on the chip; larger event counts are cut.
     form, input_form : str
@@ -319,9 +326,12 @@ class SpikingNetwork(torch.nn.Module):
             # A leaking readout would weigh late time steps more than early ones, and each T differently.
             blocks[-1].neuron = Neuron(1.0, 1.0, 0.0)
             blocks[-1].neuron.norm = _norm(norm, shapes[-1][0])
-            if blocks[-1].neuron.norm is not None:
+            if norm is not None:
                 # The loss multiplies the readout; a first answer far from even costs deep networks their first epochs.
                 torch.nn.init.constant_(blocks[-1].neuron.norm.weight, READOUT_GAIN)
+        for block in filter(_trained, blocks) if norm == "centred" else ():
+            weight = block.synapse.weight
+            block.synapse.centring = Centring(weight.shape[1] * block.synapse.groups, len(weight))
         self.blocks = torch.nn.ModuleList(blocks)
 
     @property
@@ -418,9 +428,12 @@ class SpikingNetwork(torch.nn.Module):
         bias : bool
             Keep what the norm adds to the current as a bias; else, without `carrier`, it is removed.
         """
-        norm, weight = block.neuron.norm, block.synapse.weight
+        norm, weight, centring = block.neuron.norm, block.synapse.weight, block.synapse.centring
         if not isinstance(norm, Norm):
             return
+        if centring is not None:
+            weight.data.copy_(centring.eval()(weight, None).detach())
+            block.synapse.centring = None
         weight.data.mul_(norm.gain.view(-1, *(1,) * (weight.dim() - 1)))
         if carrier is not None:
             weight.data.add_((norm.bias.view(-1, 1) * carrier).view(len(weight), -1, *(1,) * (weight.dim() - 2)))

@@ -314,6 +314,55 @@ class Norm(torch.nn.Module):
         return (self.offset - self.mean * self.gain).detach()
 
 
+class Centring(torch.nn.Module):
+    """Weights centred on the mean input of their layer, so that the mean current is what a learnt lift makes it.
+
+    Spikes have no sign, and what comes into a neuron is much alike for all samples. Uncentred, this common part is
+    most of the current of a deep layer, and tells samples apart no longer. Batch norm subtracts it as a bias, which a
+    chip without biases cannot; here it leaves by the weights, and nothing need be removed after training. It is
+    weight standardisation (Qiao et al., arXiv 1903.10520) with the mean taken over what comes in.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels or features.
+
+    Attributes
+    ----------
+    momentum : float or None
+        Weight of a new batch in the running mean; None averages all batches since `reset` alike.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.lift = torch.nn.Parameter(torch.zeros(outputs))
+        self.momentum: float | None = 0.1
+        self.batches = 0
+
+    def reset(self, momentum: float | None) -> None:
+        """Forget the running mean."""
+        self.mean.zero_()
+        self.momentum, self.batches = momentum, 0
+
+    def forward(self, weight: torch.Tensor, x: torch.Tensor | None) -> torch.Tensor:
+        """Centred weights (outputs, inputs / groups, ...) for input (N, C, ...), None in evaluation."""
+        mean = self.mean
+        if self.training and x is not None:
+            mean = x.detach().mean([d for d in range(x.dim()) if d != 1])
+            self.batches += 1
+            rate = 1 / self.batches if self.momentum is None or self.batches == 1 else self.momentum
+            self.mean.lerp_(mean, rate)
+        groups = len(mean) // weight.shape[1]
+        # One row a group of outputs; a layer that nothing reaches is centred evenly.
+        share = mean.view(groups, -1) + torch.finfo(mean.dtype).eps
+        share = share / share.sum(1, keepdim=True)
+        by_group = weight.reshape(groups, -1, *weight.shape[1:])
+        middle = by_group.flatten(3).mean(-1) * share.unsqueeze(1)
+        middle = middle.sum(-1).view(-1) - self.lift * weight.detach().std()
+        return weight - middle.view(-1, *(1,) * (weight.dim() - 1))
+
+
 class Bias(torch.nn.Module):
     """A bias on the current, one a channel, added in every time step.
 

@@ -109,7 +109,7 @@ class Settings(pydantic.BaseModel):
     learning_rate: pydantic.PositiveFloat = 3e-3
     fine_tune_rate: pydantic.PositiveFloat = 2e-3
     weight_decay: pydantic.NonNegativeFloat = 0.0
-    norm: Literal["scale", "batch"] = "batch"
+    norm: Literal["centred", "batch", "scale"] = "centred"
     biases: Literal["absorbed", "none", "scaled", "kept"] = "absorbed"
     augment: bool = True
     spike_penalty: pydantic.NonNegativeFloat = 0.0
@@ -270,8 +270,7 @@ class Run:
         Quantised, in evaluation mode.
     folder : pathlib.Path or None
     measured : dict of str to tuple of int
-        For layers whose current could wrap if all their inputs fired at once: largest |u| and |v| over the training
-        data, in the chip's units.
+        Largest |u| and |v| of every layer over the training data, in the chip's units; empty without time steps.
     """
 
     def __init__(self, settings: Settings, network: SpikingNetwork, folder: Path | None = None) -> None:

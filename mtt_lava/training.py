@@ -28,13 +28,13 @@ from tqdm import tqdm
 
 from mtt_lava.data import Dataset, frames, open_dataset, split, subset
 from mtt_lava.model import SumPool
-from mtt_lava.neuron import Norm
+from mtt_lava.neuron import Centring, Norm
 from mtt_lava.run import Run, RunError, Settings, load_settings, load_state, save_settings, save_state
 from mtt_lava.scoring import Score, score
 from mtt_lava.temporal import transform
-from netx_export.bounds import bounds, largest_sum
+from netx_export.bounds import largest_sum
 from netx_export.files import replacing
-from netx_export.network import STATE_MAX, THRESHOLD_MAX
+from netx_export.network import THRESHOLD_MAX
 from netx_export.quantise import weight_scale
 
 LOGIT_SCALE = 10.0
@@ -44,7 +44,7 @@ RIDGE = 0.01
 """Weight of keeping small what biases are absorbed into, beside the mean square of what carries them."""
 SLACK = 0.8
 """Share of the current's range that the weights of a layer may fill before they are rounded."""
-MEASURED = 1000
+MEASURED = 500
 """Training recordings over which currents are measured."""
 SILENT_LOSS = 0.01
 """A loss this near to that of guessing, with no output firing, is that of a network that has died."""
@@ -350,9 +350,9 @@ class _Trainer:
 
     def calibrate(self) -> None:
         """Statistics of the norms over some batches at T alone: those of mixed configurations mean nothing."""
-        for block in self.network.weighted:
-            if isinstance(block.neuron.norm, Norm):
-                block.neuron.norm.reset(momentum=None)
+        for module in self.network.modules():
+            if isinstance(module, Norm | Centring):
+                module.reset(momentum=None)
         self.network.train()
         self._at_full()
 
@@ -421,28 +421,24 @@ class _Trainer:
         return (safe, reach) if readout or safe >= full / 2 else (full, None)
 
     def measure(self, run: Run) -> dict[str, tuple[int, int]]:
-        """Largest |u| and |v| over training recordings of every layer whose current could wrap, were all to fire."""
+        """Largest |u| and |v| of every layer over training recordings, at the ends of the range of time steps."""
         from mtt_lava.deploy import to_network
         from netx_export import fast_backend
+        from netx_export.limits import Limits, merged
 
-        network = to_network(run)
         if self.network.reset != "zero":
             return {}
-        wide = [b.layer.name for b in list(bounds(network))[1:] if b.layer.neuron and b.current() > STATE_MAX]
-        if not wide:
-            return {}
-        found = dict.fromkeys(wide, (0, 0))
-        chosen = self.frames[:, torch.linspace(0, len(self.labels) - 1, min(MEASURED, len(self.labels))).long()]
-        for t in sorted({self.settings.time_steps, self.settings.t_min if self.settings.method != "sdt" else 1}):
-            counts = transform(chosen.float().movedim(0, -1), t, self.settings.input_form).round().int().numpy()
-            if self.static:
-                counts = np.repeat(chosen.movedim(0, -1).numpy(), t, axis=-1)
-            counts = np.minimum(counts, self.settings.input_max or counts.max())
-            limits = fast_backend.simulate(network, counts, progress=self.progress, device="cpu").limits
-            assert limits is not None
-            for name, (u, v) in found.items():
-                found[name] = (max(u, limits[name].u_max or 0), max(v, limits[name].v_max or 0))
-        return found
+        settings, network = self.settings, to_network(run)
+        found: dict[str, Limits] | None = {layer.name: Limits(0, 0) for layer in network.spiking}
+        few = min(MEASURED, len(self.labels))
+        frames = self.frames[:, torch.linspace(0, len(self.labels) - 1, few).long()].movedim(0, -1).float()
+        for t in sorted({settings.time_steps, settings.time_steps if settings.method == "sdt" else settings.t_min}):
+            # A still image is the same in every time step.
+            counts = frames.expand(*frames.shape[:-1], t) if self.static else transform(frames, t, settings.input_form)
+            inputs = np.minimum(counts.round().int().numpy(), settings.input_max or np.iinfo(np.int32).max)
+            limits = fast_backend.simulate(network, inputs, progress=self.progress, device="cpu").limits
+            found = merged(found, limits)
+        return {name: (limit.u_max or 0, limit.v_max or 0) for name, limit in (found or {}).items()}
 
     def checkpoint(self) -> None:
         """Write everything that the next epoch depends on."""

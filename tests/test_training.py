@@ -99,7 +99,7 @@ def test_a_mini_batch_is_algorithm_1(monkeypatch: pytest.MonkeyPatch):
     network.train()
     expected = [torch.zeros_like(p) for p in network.parameters()]
     x, labels = trainer._batch(torch.randperm(20, generator=torch.Generator().manual_seed(0)), None)
-    for t in trainer.sampler.draw(0):
+    for t in trainer.samplers[0].draw(0):
         network.zero_grad()
         F.cross_entropy(network(x, t) * 10 / t[-1], labels).backward()
         for total, p in zip(expected, network.parameters(), strict=True):
@@ -153,7 +153,7 @@ def test_copies_count_from_the_recording_on():
 
 def test_a_spike_penalty_saves_spikes():
     """The same training with it fires less, and still learns. (0.3 leaves some recordings without an answer.)"""
-    settings = [make(profile="speck2e", epochs=30, spike_penalty=weight) for weight in (0.0, 0.1)]
+    settings = [make(profile="speck2e", epochs=30, spike_penalty=weight) for weight in (0.0, 0.2)]
     runs = [train(one, None, bars(120), progress=False) for one in settings]
     points = [evaluate(run, [4], bars(60, "test"), progress=False)[0] for run in runs]
     assert points[1].spikes["conv1"] < 0.8 * points[0].spikes["conv1"]
@@ -165,7 +165,7 @@ def test_finer_frames_add_one_configuration(method: str):
     """Mixtures train finer * T time steps too, on the recordings' own finer frames; all others see them summed."""
     plain, finer = (training._Trainer(make(method=method, finer=n), None, bars(20), progress=False) for n in (1, 3))
     mixed = method != "sdt"
-    assert finer.sampler.draw(5) == plain.sampler.draw(5) + [(12, 12)] * mixed
+    assert finer.samplers[1].draw(5) == plain.samplers[1].draw(5) + [(12, 12)] * mixed
     x = [trainer._batch(torch.arange(20), None)[0] for trainer in (plain, finer)]
     assert x[1].shape[-1] == (12 if mixed else 4)
     torch.testing.assert_close(transform(x[1], 4), x[0])
@@ -244,7 +244,7 @@ def test_calibration_uses_the_training_t_only():
         ({"epochs": 1}, "epochs: Input should be greater than or equal to 2 (got 1)"),
         ({"t_min": 9}, "time steps 9..4 are no range: need 1 <= t_min <= t_max"),
         ({"configurations": 2}, "configurations is 2: with sandwich it must be at least 3"),
-        ({"biases": "kept"}, "biases 'kept' come from norm 'batch'; norm is 'scale'"),
+        ({"biases": "kept"}, "biases 'kept' come from norm 'batch'; norm is 'centred'"),
         ({"profile": "speck2e", "norm": "batch", "biases": "scaled"}, "profile speck2e has no biases"),
         ({"profile": "loihi9"}, "loihi9"),
         ({"spike_penalty": -1.0}, "spike_penalty: Input should be greater than or equal to 0 (got -1.0)"),
@@ -282,7 +282,7 @@ def test_models_that_do_not_fit_the_data_are_refused(tmp_path: Path):
         train(make(), tmp_path / "a", progress=False)
     layers = [*MODEL["layers"][:-1], {"type": "dense", "features": 4}]
     settings = Settings.make(MODEL | {"layers": layers}, data="digits-dvs")
-    with pytest.raises(RunError, match="has 4 outputs, but digits-dvs has 3 classes"):
+    with pytest.raises(RunError, match="has 4 outputs, but bars has 3 classes"):
         train(settings, tmp_path / "b", bars(), progress=False)
 
 
@@ -352,3 +352,151 @@ def test_a_diverged_training_says_so(tmp_path: Path):
     """Weights that are no numbers any more end the run with a remedy."""
     with pytest.raises(ValueError, match="lower the learning rate"):
         train(make(learning_rate=1e30), tmp_path / "run", bars(), progress=False)
+
+
+# ------------------------------------------------------------------------------------------------ networks that live
+
+
+def deep(convolutions: int) -> dict[str, Any]:
+    """A plain stack, 8 channels wide, for the bars."""
+    conv = {"type": "conv", "channels": 8, "kernel": 3, "padding": 1}
+    layers = [conv] * convolutions
+    layers[2:2] = [{"type": "pool", "kernel": 2}]
+    return {"name": f"deep{convolutions}", "input": [2, 8, 8], "layers": [*layers, {"type": "dense", "features": 3}]}
+
+
+@pytest.mark.parametrize("profile", ["loihi1", "loihi2", "speck2e"])
+@pytest.mark.parametrize("method", ["sdt", "mtt"])
+def test_a_deep_network_lives_on_every_chip(profile: str, method: str):
+    """Seven convolutions learn the bars; every layer fires, every class is answered, nothing is silent."""
+    settings = Settings.make(deep(7), data="bars", profile=profile, method=method, time_steps=6, epochs=10, batch=20)
+    run = train(settings, None, bars(180), progress=False)
+    event_driven = profile == "speck2e"
+    points = evaluate(run, [6], bars(60, "test"), event_driven=event_driven, progress=False)
+    for point in points:
+        assert all(point.spikes.values()), point.spikes
+        assert min(point.score.wins) > 0.1, point.score
+        assert point.score.silent == 0
+    assert points[0].accuracy > 0.8
+
+
+def test_a_network_trained_with_centred_weights_has_nothing_to_remove():
+    """Lowering folds what training saw: before weights are rounded, no spike changes."""
+    trainer = training._Trainer(make(profile="speck2e", epochs=4), None, bars(), progress=False)
+    trainer.epochs_until(2)
+    trainer.calibrate()
+    trainer.network.eval()
+    x, full = trainer._batch(torch.arange(30), None)[0], (4, 4)
+    before: list[torch.Tensor] = []
+    after: list[torch.Tensor] = []
+    trainer.network(x, full, before)
+    trainer.network.fold_norms(False)
+    trainer.network(x, full, after)
+    changed = sum(int((a != b).sum()) for a, b in zip(before, after, strict=True))
+    assert changed <= 1e-3 * sum(a.numel() for a in before)  # sums of floats in another order
+    assert all(block.synapse.centring is None for block in trainer.network.weighted)
+
+
+def test_what_inputs_carry_stands_for_a_bias():
+    """The weights found come to 1 on inputs that are alike, and near it on others."""
+    network = make(profile="speck2e").build()
+    conv = network.weighted[0].synapse
+    moments = training.Moments(conv)
+    x = torch.ones(3, 2, 8, 8, 4)
+    moments.add(x[:, :, 2:6, 2:6] * torch.tensor([1.0, 3.0]).view(1, 2, 1, 1, 1))
+    carrier = moments.constant(1e-6)
+    assert carrier.shape == (2,)
+    assert torch.isfinite(carrier).all()
+    dense = training.Moments(network.weighted[1].synapse)
+    dense.add(torch.full((5, 16, 4), 0.25))
+    assert dense.constant(1e-9).item() == pytest.approx(1 / 4, rel=1e-4)
+
+
+def test_absorbed_biases_lose_less_than_removed_ones():
+    """With a batch norm, accuracy after lowering is higher where weights stand for its biases."""
+    lowered = {}
+    for biases in ("absorbed", "none"):
+        settings = Settings.make(
+            deep(5), data="bars", profile="speck2e", method="sdt", norm="batch", biases=biases, time_steps=6, epochs=8,
+            batch=20,
+        )  # fmt: skip
+        trainer = training._Trainer(settings, None, bars(180), progress=False)
+        trainer.epochs_until(4)
+        lowered[biases] = trainer.lower()["lowered"]
+    assert lowered["absorbed"]["before"] == lowered["none"]["before"]
+    assert lowered["absorbed"]["after"] > lowered["none"]["after"]
+
+
+def kill(trainer: Any) -> None:
+    """Make every neuron silent for good."""
+    for block in trainer.network.weighted:
+        block.neuron._threshold = 1e9
+
+
+def test_a_dead_network_stops_with_remedies(capsys: pytest.CaptureFixture[str]):
+    """Training says at once what never fired, and stops after several epochs without an answer."""
+    trainer = training._Trainer(make(profile="speck2e", epochs=20), None, bars(), progress=True)
+    kill(trainer)
+    with pytest.raises(RunError, match=r"after epoch 3 no output has answered .* 3 epochs .* ln\(3\) = 1.099") as error:
+        trainer.epochs_until(9)
+    assert "\n" not in str(error.value)
+    assert "silent_epochs 0" in str(error.value)
+    said = capsys.readouterr().err
+    assert said.count("never fired: conv1, outputs 0, 1, 2") == 1
+    assert [json.loads(line)["silent"] for line in trainer.lines] == [1.0, 1.0]
+
+
+def test_a_dead_network_goes_on_where_asked():
+    """With silent_epochs 0 the same training runs to its end, and its accuracy is 0."""
+    trainer = training._Trainer(make(profile="speck2e", epochs=20, silent_epochs=0), None, bars(), progress=False)
+    kill(trainer)
+    trainer.epochs_until(5)
+    assert json.loads(trainer.lines[-1])["accuracy"] == 0
+
+
+def test_a_live_network_is_not_called_dead(learned: Run):
+    """The last epochs name nothing that never fired."""
+    assert learned.metrics[-1]["never_fired"] == []
+    assert learned.metrics[-1]["silent"] == 0
+
+
+def test_validation_holds_recordings_out(tmp_path: Path):
+    """Accuracy on a held-out share after every epoch; the trained part is the rest, and seeds fix both."""
+    runs = [train(make(validate_on=0.2), tmp_path / str(i), bars(100), progress=False) for i in range(2)]
+    assert [m["validation"] for m in runs[0].metrics] == [m["validation"] for m in runs[1].metrics]
+    assert all(set(m["validation"]) == {"accuracy", "silent", "tied"} for m in runs[0].metrics)
+    trainer = training._Trainer(make(validate_on=0.2), None, bars(100), progress=False)
+    assert len(trainer.labels) + len(trainer.held[1]) == 100
+    assert set(np.bincount(trainer.held[1].numpy())) == {7}
+
+
+def test_validation_changes_nothing_else():
+    """A run with recordings of one's own to validate on has the weights of one without."""
+    plain = train(make(), None, bars(60), progress=False)
+    watched = train(make(), None, bars(60), validation=bars(30, "test"), progress=False)
+    for name, value in weights(plain).items():
+        assert torch.equal(value, weights(watched)[name]), name
+
+
+def test_fewer_samples_are_the_first(tmp_path: Path):
+    """`samples` trains on the first recordings, and refuses nothing where there are fewer."""
+    assert len(training._Trainer(make(samples=25), None, bars(60), progress=False).labels) == 25
+    assert len(training._Trainer(make(samples=999), None, bars(60), progress=False).labels) == 60
+
+
+def test_the_first_phase_can_have_a_method_of_its_own():
+    """float_method sdt runs T alone until weights are quantised, then the mixture."""
+    settings = make(method="mtt", float_method="sdt", finer=2)
+    trainer = training._Trainer(settings, None, bars(60), progress=False)
+    assert trainer.samplers[0].draw(0) == [(4, 4)]
+    assert len(trainer.samplers[1].draw(0)) == settings.configurations + 1
+    assert settings.frames == 8
+
+
+def test_lowering_reports_accuracy_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One line on stderr, and the metrics of the epoch that follows."""
+    run = train(make(), tmp_path / "run", bars(60), progress=True)
+    (line,) = [m for m in run.metrics if "lowered" in m]
+    assert line["epoch"] == 4
+    assert 0 <= line["lowered"]["after"] <= 1
+    assert "lowered to the chip's integers: accuracy on 60 training samples" in capsys.readouterr().err
