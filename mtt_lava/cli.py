@@ -40,6 +40,12 @@ def _seeds(text: str) -> list[int]:
     return _numbers(text, 0, "seeds")
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
 def _write_json(path: str, content: Any) -> None:
     from netx_export.files import replacing
 
@@ -182,7 +188,7 @@ def _add_evaluate(commands: Any) -> None:
         help="fast or lava: run the exported network there and compare every spike; event: also run it without a "
         "clock, and show the spike difference of each T from that",
     )
-    parser.add_argument("--samples", type=int, metavar="N", help="fast, lava: only the first N test samples")
+    parser.add_argument("--samples", type=_positive, metavar="N", help="only the first N test samples")
     parser.add_argument("--workers", type=int, metavar="N", help="fast, lava: spread the samples over N processes")
     parser.add_argument(
         "--confusion", action="store_true", help="also print, for each T, which class was taken for which"
@@ -192,10 +198,13 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from mtt_lava import evaluate, load_run, prove
+    from mtt_lava.data import subset
     from mtt_lava.evaluation import open_test_split, synops_table, table
 
     run = load_run(args.run)
     dataset = open_test_split(run, args.root)
+    if args.samples is not None:
+        dataset = subset(dataset, range(min(args.samples, len(dataset))))
     steps = args.time_steps or [run.settings.time_steps]
     if args.backend in (None, "event"):
         points = evaluate(run, steps, dataset, event_driven=args.backend == "event")
@@ -204,7 +213,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             print(synops_table(points))
         results: list[Any] = list(points)
     else:
-        results = list(prove(run, steps, args.backend, args.samples, dataset, workers=args.workers))
+        results = list(prove(run, steps, args.backend, None, dataset, workers=args.workers))
         for proof in results:
             print(f"{args.backend}: {proof}")
     if args.confusion:

@@ -403,12 +403,18 @@ class SpikingNetwork(torch.nn.Module):
                 x = x.clamp(max=self.input_max)
             if isinstance(self.model.layers[number], Dense) and x.dim() == 5:
                 x = x.flatten(1, 3)
-            if number == len(self.blocks) - 1 and self.model.readout == "voltage":
-                return block.neuron.integrate(block.synapse(x))
+            if number == len(self.blocks) - 1:
+                break
             x = block(x)
             if spikes is not None and not isinstance(block, SumPool):
                 spikes.append(x)
-        return x.sum(-1)
+        synaptic = self.blocks[-1].synapse(x)
+        if self.model.readout == "voltage":
+            return self.blocks[-1].neuron.integrate(synaptic)
+        x, answer = self.blocks[-1].neuron.count(synaptic)
+        if spikes is not None:
+            spikes.append(x)
+        return answer
 
     @property
     def readout_unit(self) -> float:

@@ -214,22 +214,31 @@ class Neuron(slayer.neuron.cuba.Neuron):
         """Factor that a time step leaves of the voltage."""
         return 1 - round(self.voltage_decay.item()) / STATE_UNIT
 
+    def _fire(self, current: torch.Tensor) -> torch.Tensor:
+        """Spikes (T, N, ...) of dendritic current."""
+        constants = self._threshold, self._voltage_kept, self.exact
+        width = self.width * self._threshold
+        if self.reset == "subtract":
+            return _FireSubtract.apply(current, *constants, width)
+        return _Fire.apply(current, *constants, self.surrogate, width)
+
     def forward(self, synaptic: torch.Tensor) -> torch.Tensor:
         """Spikes (0 or 1; soft reset: how many) of synaptic input (N, C, H, W, T) or (N, C, T)."""
-        if self.reset == "subtract":
-            spikes = _FireSubtract.apply(
-                self._current(synaptic), self._threshold, self._voltage_kept, self.exact, self.width * self._threshold
-            )
-            return spikes.movedim(0, -1)
-        spikes = _Fire.apply(
-            self._current(synaptic),
-            self._threshold,
-            self._voltage_kept,
-            self.exact,
-            self.surrogate,
-            self.width * self._threshold,
-        )
-        return spikes.movedim(0, -1)
+        return self._fire(self._current(synaptic)).movedim(0, -1)
+
+    def count(self, synaptic: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Spikes (N, C, T) of synaptic input (N, C, T), and their number (N, C), the answer of a count readout.
+
+        To the gradient of the number in training is added that of the charge that came in, in thresholds: what an
+        output that fires nothing has to go by, and all that its last spike leaves over.
+        """
+        current = self._current(synaptic)
+        spikes = self._fire(current)
+        number = spikes.sum(0)
+        if self.training:
+            charge = current.sum(0) / self._threshold
+            number = number + (charge - charge.detach())
+        return spikes.movedim(0, -1), number
 
     def integrate(self, synaptic: torch.Tensor) -> torch.Tensor:
         """Membrane voltage (N, ...) after the last time step of neurons that never spike."""

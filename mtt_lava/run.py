@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,6 +33,16 @@ FORMAT_VERSION = 1
 
 class RunError(ValueError):
     """Settings that cannot be, or a run folder that is not one. One clear line."""
+
+
+def _share(value: Any) -> float | str:
+    """What `Settings.validate_on` can be."""
+    if value == "test":
+        return "test"
+    with suppress(ValueError, TypeError):
+        if 0 <= float(value) < 1:
+            return float(value)
+    raise ValueError("must be a share from 0 to below 1, or test")
 
 
 class Settings(pydantic.BaseModel):
@@ -114,7 +125,7 @@ class Settings(pydantic.BaseModel):
     augment: bool = True
     spike_penalty: pydantic.NonNegativeFloat = 0.0
     samples: pydantic.PositiveInt | None = None
-    validate_on: Literal["test"] | Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
+    validate_on: Annotated[float | str, pydantic.BeforeValidator(_share)] = 0.0
     silent_epochs: pydantic.NonNegativeInt = 3
     seed: pydantic.NonNegativeInt = 0
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtt_lava import neuron as neuron_module
-from mtt_lava.neuron import STATE_UNIT, SURROGATES, VOLTAGE_MAX, WEIGHT_UNIT, Bias, Neuron, Norm, slayer
+from mtt_lava.neuron import STATE_UNIT, SURROGATES, VOLTAGE_MAX, WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
 
 
 def quantised_input(seed: int, shape: tuple[int, ...], largest: int = 200) -> torch.Tensor:
@@ -296,3 +296,46 @@ def test_soft_reset_is_backpropagation_through_time(decay: float, width: float):
         v = (v - n).clamp(min=-1)
     (torch.stack(spikes, -1) * weight).sum().backward()
     torch.testing.assert_close(x.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_counted_outputs_learn_from_their_charge(reset: str):
+    """The answer is the number of spikes; in training its gradient is that of the spikes and of the charge."""
+    x = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(3))
+    gradients = {}
+    for training in (True, False):
+        neuron = Neuron(0.5, reset=reset).train(training)
+        inputs = x.clone().requires_grad_()
+        spikes, number = neuron.count(inputs)
+        assert torch.equal(spikes, neuron(x))
+        assert torch.equal(number, spikes.sum(-1))
+        number.sum().backward()
+        gradients[training] = inputs.grad
+    torch.testing.assert_close(gradients[True], gradients[False] + 1 / 0.5)
+
+
+@settings(deadline=None)
+@given(
+    groups=st.integers(1, 3),
+    outputs=st.integers(1, 3),
+    inputs=st.integers(1, 3),
+    seed=st.integers(0, 999),
+)
+def test_centred_weights_give_no_mean_current(groups: int, outputs: int, inputs: int, seed: int):
+    """Weighted by the mean input the weights of an output sum to its lift, group by group; a lift of 0 gives 0."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(groups * outputs, inputs, 3, 2, 1, generator=generator)
+    x = torch.rand(20, groups * inputs, 4, 4, generator=generator)
+    centring = Centring(groups * inputs, groups * outputs)
+    mean = x.mean((0, 2, 3))
+
+    def current(centred: torch.Tensor) -> torch.Tensor:
+        by_group = centred.flatten(2).sum(2).view(groups, outputs, inputs)
+        return (by_group * mean.view(groups, 1, inputs)).sum(2).flatten() / 6
+
+    np.testing.assert_allclose(current(centring(weight, x)).detach(), 0, atol=1e-5)
+    with torch.no_grad():
+        centring.lift.fill_(2.0)
+    wanted = 2 * weight.std() * mean.view(groups, inputs).sum(1).repeat_interleave(outputs)
+    np.testing.assert_allclose(current(centring(weight, x)).detach(), wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(centring.eval()(weight, None).detach(), centring.train()(weight, x).detach(), atol=1e-5)
