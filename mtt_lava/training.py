@@ -92,40 +92,37 @@ def _check_biases(biases: str, dataset: Dataset) -> None:
 
 
 class _Awake:
-    """Which layers and outputs have fired so far; looked at no longer than needed."""
+    """Which layers, and which of the outputs that are counted, have fired so far; looked at no longer than needed."""
 
     def __init__(self, layers: Sequence[str], outputs: int) -> None:
         self.layers = dict.fromkeys(layers, False)
         self.outputs = torch.zeros(outputs, dtype=torch.bool)
-        self.counted = False
 
-    def see(self, spikes: Sequence[torch.Tensor], readout: str) -> None:
+    def see(self, spikes: Sequence[torch.Tensor]) -> None:
         """Take note of the spikes of every layer, (N, ..., T)."""
         for (name, awake), fired in zip(self.layers.items(), spikes, strict=True):
             if not awake:
                 self.layers[name] = bool(fired.any())
-        self.counted = readout == "count"
-        if self.counted and not self.outputs.all():
-            self.outputs |= spikes[-1].detach().flatten(2).any(2).any(0).cpu()
+        if not self.outputs.all():
+            self.outputs |= spikes[-1].detach().any(2).any(0).cpu()
 
     @property
     def asleep(self) -> list[str]:
         """What never fired, for people."""
-        silent = torch.nonzero(~self.outputs).flatten().tolist() if self.counted else []
-        names = list(self.layers)
-        last = names[-1:] if self.counted else []
-        found = [name for name, awake in self.layers.items() if not awake and name not in last]
-        return found + ([f"output{'s' * (len(silent) > 1)} {', '.join(map(str, silent))}"] if silent else [])
+        hidden = list(self.layers)[:-1] if len(self.outputs) else list(self.layers)
+        silent = torch.nonzero(~self.outputs).flatten().tolist()
+        outputs = [f"output{'s' * (len(silent) > 1)} {', '.join(map(str, silent))}"] if silent else []
+        return [name for name in hidden if not self.layers[name]] + outputs
 
 
 class Moments:
-    """First and second moments of what comes into the neurons of a layer, an input channel each.
+    """First and second moments of what comes into the neurons of a layer.
 
     Parameters
     ----------
     synapse : torch.nn.Module
-        Of a conv layer, each of whose input channels is summed over the kernel's reach; of a dense layer or a
-        convolution in groups, whose inputs are taken together.
+        Of a conv layer, each of whose input channels (of a group; groups are taken for alike) is summed over the
+        kernel's reach; or of a dense layer, whose inputs are taken together.
     """
 
     def __init__(self, synapse: torch.nn.Module) -> None:
@@ -135,13 +132,13 @@ class Moments:
     def add(self, x: torch.Tensor) -> None:
         """Take note of input (N, C, H, W, T) or (N, F, T)."""
         frames = x.movedim(-1, 0).flatten(0, 1)
-        s, channels = self.synapse, frames.shape[1]
-        if frames.dim() == 4 and s.groups == 1:
+        if frames.dim() == 4:
+            s, channels = self.synapse, frames.shape[1]
             ones = torch.ones(channels, 1, *s.weight.shape[2:4], device=x.device)
             sums = F.conv2d(frames, ones, None, s.stride[:2], s.padding[:2], s.dilation[:2], channels)
-            sums = sums.movedim(1, -1).flatten(0, -2)
+            sums = sums.movedim(1, -1).reshape(-1, channels // s.groups)
         else:
-            sums = frames.flatten(1).sum(1, keepdim=True)
+            sums = frames.sum(1, keepdim=True)
         sums = sums.double()
         self.samples += len(sums)
         self.first, self.second = self.first + sums.sum(0), self.second + sums.T @ sums
@@ -260,7 +257,8 @@ class _Trainer:
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.done)
         order = torch.randperm(len(self.labels), generator=generator)
         loss_sum, right, seen = 0.0, 0.0, 0
-        answers, awake = [], _Awake(self.network.spiking_names, len(self.classes))
+        counted = len(self.classes) if self.settings.model.readout == "count" else 0
+        answers, awake = [], _Awake(self.network.spiking_names, counted)
         for number in range(self.steps):
             step = self.done * self.steps + number
             chosen = order[number * self.settings.batch : (number + 1) * self.settings.batch]
@@ -282,7 +280,7 @@ class _Trainer:
                 answers.append((readout.detach().cpu().numpy(), labels.cpu().numpy()))
                 right += self._score([answers[-1]]).accuracy * len(labels) if math.isfinite(loss_sum) else 0
                 seen += len(labels)
-                awake.see(spikes, self.settings.model.readout)
+                awake.see(spikes)
             self.optimiser.step()
             self.network.keep_reaches()
             bar.set_postfix(
