@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -671,10 +673,20 @@ def _command(
     return parser
 
 
+def _show_warning(program: str, usual: Callable[..., None], message: Any, category: type, *where: Any) -> None:
+    """Our own warnings are for the user, in a line; where in our code they arose is not."""
+    if category.__module__.partition(".")[0] in OUR_PACKAGES:
+        print(f"{program}: warning: {message}", file=sys.stderr)
+    else:
+        usual(message, category, *where)
+
+
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     args = parser.parse_args(arguments)
     try:
-        return int(args.action(args))
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show_warning, parser.prog, warnings.showwarning)
+            return int(args.action(args))
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
         return 130

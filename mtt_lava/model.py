@@ -201,8 +201,8 @@ def load_model(name: str | Path | dict[str, Any]) -> Model:
 class _Weights:
     """What our synapses do with their weights before they use them."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.centring: Centring | None = None
 
     def used(self, frames: torch.Tensor) -> torch.Tensor:
