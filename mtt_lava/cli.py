@@ -576,7 +576,7 @@ def _add_bench_depth(benches: Any) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders")
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
     _add_training(parser, data="digits-dvs", profile=False)
-    parser.set_defaults(samples=600, epochs=12)
+    parser.set_defaults(samples=600, epochs=10, time_steps=6)
 
 
 def _bench_depth(args: argparse.Namespace) -> int:

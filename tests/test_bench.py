@@ -70,3 +70,30 @@ def test_peak_memory_counts_what_was_held_for_a_moment():
         if memory.megabytes is None:
             pytest.skip("the system does not tell the peak of memory")
         assert 0.9 * megabytes < memory.megabytes < megabytes + 10
+
+
+def test_bench_depth_tells_the_living_from_the_dead(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """A row a network with its accuracy, what lowering cost and what is dead; a second call trains nothing."""
+    few = ["--depths", "3", "--profiles", "speck2e", "--methods", "sdt", "--samples", "60", "--epochs", "2"]
+    command = ["bench", "depth", "--out", str(tmp_path / "runs"), *few, "--json", str(tmp_path / "a.json")]
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    content = json.loads((tmp_path / "a.json").read_text())
+    (network,) = content["networks"]
+    assert (network["depth"], network["profile"], network["method"]) == (3, "speck2e", "sdt")
+    assert network["weights"] == 9 * (2 * 8 + 8 * 16 + 16 * 32) + 10 * 32 * 16
+    assert network["point"]["time_steps"] is None
+    never = [name for name, spikes in network["point"]["spikes"].items() if not spikes]
+    assert network["dead"][: len(never)] == never
+    assert f"{100 * network['point']['accuracy']:.1f}" in first
+    monkeypatch.setattr(bench, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert main(command) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_bench_depth_refuses_what_it_cannot_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One line names the depths there are."""
+    assert main(["bench", "depth", "--out", str(tmp_path), "--depths", "4"]) == 2
+    assert capsys.readouterr().err == "mtt: error: no stack of 4 convolutions: use one of 3, 5, 7, 9\n"
