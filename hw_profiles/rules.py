@@ -248,6 +248,12 @@ class Case:
         return Finding("not checked", quantity, used, None, remedy, layer, "", source, fact.status)
 
 
+_ADDED = (
+    "the file has no neurons here, and lava-dl adds these, which never spike: export the layer with neurons that fit, "
+    "or leave it out and compute it off the chip"
+)
+
+
 # Rules of every chip ---------------------------------------------------------------------------------------
 
 
@@ -306,10 +312,14 @@ def weight_exponent(case: Case) -> Iterator[Finding]:
             yield from case.at_least("weight_exponent_min", "weight exponent", exponent, remedy, layer.name)
 
 
+def _remedy(layer: Any, remedy: str) -> str:
+    return _ADDED if getattr(layer.neuron, "added", False) else remedy
+
+
 def threshold(case: Case) -> Iterator[Finding]:
     """The threshold fits its mantissa."""
     for layer in case.spiking:
-        remedy = "lower the layer's weight scale and threshold together"
+        remedy = _remedy(layer, "lower the layer's weight scale and threshold together")
         low, high = int(np.min(layer.neuron.threshold)), int(np.max(layer.neuron.threshold))
         yield from case.at_most("threshold_max", "threshold", high, remedy, layer.name)
         if low < 0:
@@ -327,6 +337,7 @@ def decays(case: Case) -> Iterator[Finding]:
                 )
             else:
                 remedy = f"train with a {text} within the chip's range"
+            remedy = _remedy(layer, remedy)
             yield from case.at_most(f"{name}_max", text, int(np.max(used)), remedy, layer.name)
             yield from case.at_least(f"{name}_min", text, int(np.min(used)), remedy, layer.name)
 

@@ -61,6 +61,8 @@ class Neuron:
         Integer mantissas, added in every time step.
     bias_exponent : int
         NetX always uses 6.
+    added : bool
+        Whether no file has these neurons: lava-dl puts them, which never spike, where a dense layer has none.
 
     Notes
     -----
@@ -72,6 +74,7 @@ class Neuron:
     voltage_decay: int | np.ndarray = 0
     bias: np.ndarray | None = None
     bias_exponent: int = STATE_SHIFT
+    added: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

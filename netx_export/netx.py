@@ -54,6 +54,19 @@ THRESHOLD_NEVER = 1 << (STATE_BITS - 1 - STATE_SHIFT)
 """The smallest threshold that a saturated v cannot pass; lava-dl gives it to a dense layer without a neuron."""
 READABLE = ("conv", "dense", "dense_rec", "flatten", "pool", "average")
 """Types of layers that can be read; lava-dl's loader refuses pool and average."""
+_INSTEAD = {
+    "pool": "write the file anew, where it is a convolution (netx_export.write(netx_export.read(old), new)), or ",
+    "average": "",
+}
+"""What to do in Lava about layers that its loader refuses, beside the backend that runs them."""
+_KEEPS = (
+    "SLAYER keeps the state of recurrent layers from one call to the next, and here, as in Lava with resets, every "
+    "sample starts from rest: only the first call of a fresh SLAYER network gives the same spikes"
+)
+_MEAN = (
+    "SLAYER writes a bias for a mean-only norm, which in training mode takes each batch's own mean: only after eval() "
+    "does it give the same spikes"
+)
 _LATE = "lava-dl flattens only where a dense layer comes next; read as it runs this"
 _REFUSED = ("convT", "unpool", "concat", "dense_comp")  # by lava-dl's loader too; other types it passes over
 _ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute within 64 KiB.
@@ -524,13 +537,14 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, for_lava: bool, 
     if missing:
         raise NetworkError(f"{source}: group layer/{missing[0]} is missing; layers are numbered 0..{len(groups) - 1}")
     loaded = reset == "zero"  # else no weight passes through lava-dl's loader
+    entries = [_Entry(groups[str(i)], source, i, changes, foreign=readout is None) for i in range(len(groups))]
+    _refuse_sigma_delta(entries)
 
     shape = asked = None if in_shape is None else tuple(int(n) for n in in_shape)
     layers: list[Layer] = []
     numbers: list[int] = []
     flatten: _Entry | None = None
-    for i in range(len(groups)):
-        entry = _Entry(groups[str(i)], source, i, changes)
+    for i, entry in enumerate(entries):
         kind = entry.text("type")
         if kind == "input":  # behind a layer, NetX passes over it
             shape = _read_input(entry, None if layers else asked) or shape
@@ -543,8 +557,7 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, for_lava: bool, 
         if for_lava and loaded and kind in ("pool", "average"):
             raise entry.error(
                 "type",
-                f"lava-dl's loader runs no {kind} layer; export with the profile of a clocked chip, or run this file "
-                f"with --backend fast",
+                f"lava-dl's loader runs no {kind} layer; {_INSTEAD[kind]}run this file with --backend fast",
             )
         if kind == "flatten" and loaded:  # NetX flattens where the next dense layer comes
             flatten = entry
@@ -611,8 +624,9 @@ def _attribute(item: h5py.File | h5py.Group, name: str) -> Any:
 class _Entry:
     """One layer's group in a file; what it raises, and notes of changes, names file, layer and field."""
 
-    def __init__(self, group: h5py.Group, source: str, number: int, changes: list[str]) -> None:
+    def __init__(self, group: h5py.Group, source: str, number: int, changes: list[str], foreign: bool = True) -> None:
         self.group, self.source, self.number, self.changes = group, source, number, changes
+        self.foreign = foreign
 
     def error(self, field: str, text: str) -> NetworkError:
         return NetworkError(f"{self.source}: layer/{self.number}/{field}: {text}")
@@ -701,6 +715,21 @@ class _Entry:
         if min(shape) < 1:
             raise self.error("shape", f"is {shape}, with a size below 1")
         return shape
+
+
+def _refuse_sigma_delta(entries: list[_Entry]) -> None:
+    """Before anything else that keeps such a file from running."""
+    for entry in entries:
+        try:
+            kind = entry.text("neuron/type") if "neuron/type" in entry else ""
+        except NetworkError:  # reported where it is read
+            continue
+        if kind == "SDNN":
+            raise entry.error(
+                "neuron/type",
+                "'SDNN' are sigma-delta neurons, which send differences of values; only networks of spiking ones, "
+                "'CUBA' and 'LOIHI', run here: use lava-dl itself",
+            )
 
 
 def _read_input(entry: _Entry, asked: Shape | None) -> Shape | None:
@@ -833,6 +862,8 @@ def _read_dense(
     if before is None or first:
         before = (inputs,)  # NetX looks at no input shape where a dense layer comes first.
     delay = _read_delay(entry, weight) if "delay" in entry else None
+    if recurrent is not None and entry.foreign:
+        entry.warn("weight_rec", _KEEPS)
     recurrent_delay = None if recurrent is None else delay
     if recurrent_delay is not None and inputs != outputs:
         raise entry.error("delay", f"lava-dl gives them to {outputs} x {outputs} recurrent synapses too, and fails")
@@ -848,7 +879,7 @@ def _read_dense(
     if "neuron" in entry:
         neuron = _read_neuron(entry, (outputs,), bias)
     else:  # what NetX puts there: u integrates without a leak, v follows u, and nothing ever spikes
-        neuron = Neuron(THRESHOLD_NEVER, current_decay=0, voltage_decay=DECAY_UNITY, bias=bias)
+        neuron = Neuron(THRESHOLD_NEVER, current_decay=0, voltage_decay=DECAY_UNITY, bias=bias, added=True)
     return Dense(
         in_shape=before,
         shape=(outputs,),
@@ -921,9 +952,13 @@ def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron
         ("neuron/gradedSpike", 0, "makes graded spikes binary"),
         ("neuron/refDelay", 1, "knows no refractory delay but 1"),
         ("neuron/weight_exp", 0, "does not read the weight exponent of a norm (fold it before export)"),
+        ("neuron/wgtExp", 0, "does not read the weight exponent (multiply the weights by 2**wgtExp before export)"),
     ):
         if field in entry and np.any(entry.value(field) != usual):
             entry.warn(field, f"lava-dl {what}; read as it runs this")
+
+    if entry.foreign and kind == "CUBA" and bias is not None and "neuron/weight_exp" not in entry:
+        entry.warn("bias", _MEAN)
 
     def alike(field: str, array: np.ndarray) -> int | np.ndarray:
         array = entry.per_neuron(field, array, shape)

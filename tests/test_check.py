@@ -651,3 +651,13 @@ def test_shape_on_speck_of_a_network_lowered_for_loihi() -> None:
     report = check(n_mnist(pool_neurons=True), load("speck2e"))
     assert {f.layer for f in report.of("violation")} == {"pool"}
     assert "write a sum pool as a pool layer" in str(report)
+
+
+def test_neurons_that_lava_dl_adds_are_not_blamed_on_the_user() -> None:
+    """A dense layer without neurons gets lava-dl's, which no chip has: the findings say whose they are."""
+    added = Neuron(1 << 17, 0, 4096, added=True)
+    network = Network((dense(2, 2), dense(2, 2, name="last", neuron=added)))
+    report = check(network, load("loihi2"))
+    blamed = {f.quantity: f.remedy for f in report.findings if f.layer == "last" and f.severity != "not checked"}
+    assert blamed.keys() >= {"threshold", "current decay"}
+    assert all(remedy.startswith("the file has no neurons here, and lava-dl adds these") for remedy in blamed.values())

@@ -525,6 +525,7 @@ def slayer_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return path, blocks
 
 
+@pytest.mark.filterwarnings("ignore::netx_export.netx.NetxWarning")
 def test_slayer_file_is_read(slayer_file: tuple[Path, Any]) -> None:
     """Weights, decays, threshold, bias and delays are those of the SLAYER blocks; the affine readout never spikes."""
     path, blocks = slayer_file
@@ -565,6 +566,7 @@ def test_slayer_file_is_read(slayer_file: tuple[Path, Any]) -> None:
     np.testing.assert_array_equal(delayed.delay, np.repeat(floor[:, None], 72, axis=1))
 
 
+@pytest.mark.filterwarnings("ignore::netx_export.netx.NetxWarning")
 def test_slayer_file_can_be_written_again(slayer_file: tuple[Path, Any], path: Path) -> None:
     """What SLAYER wrote survives our writing it, once the readout's threshold fits 17 bits."""
     network = netx.read(slayer_file[0], in_shape=(2, 5, 7))
@@ -695,6 +697,7 @@ def test_bias_of_each_neuron_is_in_the_order_of_lava(path: Path) -> None:
         ({"neuron/gradedSpike": True}, "makes graded spikes binary", [2, -4, 6], None),
         ({"neuron/refDelay": 2}, "knows no refractory delay", [2, -4, 6], None),
         ({"neuron/weight_exp": [3, 3]}, "does not read the weight exponent of a norm", [2, -4, 6], None),
+        ({"neuron/wgtExp": 2}, "wgtExp: lava-dl does not read the weight exponent", [2, -4, 6], None),
     ],
 )
 def test_what_lava_changes_is_read_as_it_runs(
@@ -786,8 +789,11 @@ def test_what_lava_does_not_run_can_be_refused(path: Path) -> None:
     """For a Lava run, pool and average layers are refused by name, with what to do."""
     average = {"type": "average", "shape": [3]}
     for layers, message in (
-        ([IMAGE, POOL | {"shape": [1, 2, 2]}], "layer/1/type: lava-dl's loader runs no pool layer; export with the"),
-        ([IMAGE, CONV, average | {"shape": [2]}], "layer/2/type: lava-dl's loader runs no average layer; export with"),
+        (
+            [IMAGE, POOL | {"shape": [1, 2, 2]}],
+            "layer/1/type: lava-dl's loader runs no pool layer; write the file",
+        ),
+        ([IMAGE, CONV, average | {"shape": [2]}], "layer/2/type: lava-dl's loader runs no average layer; run this"),
     ):
         netx.read(foreign(path, *layers))
         with pytest.raises(NetworkError, match=rf"net\.net: {message}.* --backend fast$"):
@@ -855,6 +861,41 @@ def test_pool_is_slayers(path: Path) -> None:
     np.testing.assert_array_equal(result[0]["spikes"], expected)
 
 
+@pytest.mark.parametrize("kind", ["recurrent", "mean-only norm"])
+def test_where_slayer_itself_differs(kind: str, path: Path) -> None:
+    """SLAYER's recurrent state and batch means make its spikes others, and the same where the warning says so."""
+    import reference
+    import torch
+    from lava.lib.dl import slayer
+
+    torch.manual_seed(1)
+    cuba = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.03, "scale": 1 << 6}
+    spikes = (torch.rand(4, 6, 40) < 0.3).float()
+    with torch.no_grad():
+        if kind == "recurrent":
+            block = slayer.block.cuba.Recurrent(cuba, 6, 5, weight_scale=3, delay_shift=False).eval()
+            same, other = block(spikes), block(spikes)
+        else:
+            cuba["norm"] = slayer.neuron.norm.MeanOnlyBatchNorm
+            block = slayer.block.cuba.Dense(cuba, 6, 5, weight_scale=3, delay_shift=False)
+            other, same = block(spikes), block.eval()(spikes)
+    with h5py.File(path, "w") as file:
+        block.export_hdf5(file.create_group("layer/0"))
+    with pytest.warns(netx.NetxWarning, match=r"only the first call|only after eval\(\)"):
+        network = netx.read(path)
+    ours = reference.simulate(network, spikes.numpy().astype(int))[-1]["spikes"]
+    assert 0 < ours.mean() < 1
+    np.testing.assert_array_equal(ours, same.numpy())
+    assert (ours != other.numpy()).any()
+
+
+def test_a_pool_written_anew_is_a_convolution_that_lava_runs(path: Path) -> None:
+    """What the refusal advises: the file written from what was read has the same layers, and Lava's loader takes it."""
+    network = netx.read(foreign(path, {"type": "input", "shape": [2, 5, 4]}, POOL | {"shape": [2, 3, 2]}))
+    netx.write(network, path)
+    assert_same(netx.read(path, for_lava=True), network)
+
+
 # ---------------------------------------------------------------------------------------------- what cannot be read
 
 
@@ -876,7 +917,9 @@ def test_pool_is_slayers(path: Path) -> None:
         ([IMAGE, POOL | {"delay": 1}], "layer/1/delay: delays of a pool layer"),
         ([IMAGE, POOL | {"weight": [1, 2, 3]}], r"weight: has shape \(3,\), not the kernel's, \(2, 2\)"),
         ([IMAGE, POOL | {"shape": [1, 3, 3]}], r"layer/1: layer pool1: gives \(1, 2, 2\), not the shape \(1, 3, 3\)"),
-        ([DENSE | {"neuron/type": "SDNN"}], "layer/0/neuron/type: 'SDNN' cannot be represented"),
+        ([DENSE | {"neuron/type": "SDNN"}], "layer/0/neuron/type: 'SDNN' are sigma-delta neurons"),
+        ([IMAGE | {"neuron/type": "SDNN"}, CONV], "layer/0/neuron/type: 'SDNN' are sigma-delta neurons"),
+        ([CONV, DENSE | {"neuron/type": "SDNN"}], "layer/1/neuron/type: 'SDNN' are sigma-delta neurons"),
         ([DENSE | {"neuron/type": "RF_PHASE"}], "'RF_PHASE'"),
         ([DENSE | {"type": 3}], "layer/0/type: holds 3, not a text"),
         ([DENSE | {"neuron/messageBits": 0}], "layer/0/neuron/messageBits: message bits do not run"),
