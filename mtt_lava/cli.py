@@ -42,6 +42,13 @@ def _seeds(text: str) -> list[int]:
     return _numbers(text, 0, "seeds")
 
 
+def _shape(text: str) -> tuple[int, ...]:
+    shape = tuple(_numbers(text, 1, "sizes"))
+    if len(shape) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape: give C,H,W, or F of a flat input")
+    return shape
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
@@ -297,11 +304,17 @@ def _add_simulate(commands: Any) -> None:
         help="event: whether v stays above the negative threshold (default: with reset subtract)",
     )
     parser.add_argument("--profile", metavar="NAME", help="event: hardware profile whose neurons and states to use")
+    _add_in_shape(parser, "event: ")
     parser.add_argument("--time-limit", type=float, metavar="S", help="lava: seconds the run may take")
     parser.add_argument("--stock", action="store_true", default=None, help="lava: its own convolutions, slower")
     spread = parser.add_mutually_exclusive_group()
     spread.add_argument("--workers", type=int, metavar="N", help="spread the samples over N processes")
     spread.add_argument("--scheduler", metavar="ADDRESS", help="spread them over the Dask cluster at tcp://HOST:PORT")
+
+
+def _add_in_shape(parser: argparse.ArgumentParser, where: str = "") -> None:
+    text = f"{where}shape of the input, for a file that does not state it"
+    parser.add_argument("--in-shape", type=_shape, metavar="C,H,W", help=text)
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -314,6 +327,10 @@ def _simulate(args: argparse.Namespace) -> int:
     for name in ("reset", "clamp", "profile"):
         if getattr(args, name) is not None:
             raise NetworkError(f"--{name} is for backend 'event'; backend {args.backend!r} runs the file's own neurons")
+    if args.in_shape is not None:
+        raise NetworkError(
+            f"--in-shape is for backend 'event'; backend {args.backend!r} takes the shape of {args.input}"
+        )
     inputs = load_inputs(args.input)
     options = {name: getattr(args, name) for name in ("time_limit", "stock", "workers", "scheduler")}
     given = {name: value for name, value in options.items() if value is not None}
@@ -326,14 +343,14 @@ def _simulate(args: argparse.Namespace) -> int:
 
 
 def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
-    from netx_export import NetworkError, event_backend
+    from netx_export import NetworkError, event_backend, read
 
     for name in ("time_limit", "stock", "workers", "scheduler"):
         if getattr(args, name) is not None:
             raise NetworkError(f"--{name.replace('_', '-')} is not for backend 'event', which uses all cores by itself")
     events = event_backend.load_events(args.input)
     options = {"reset": args.reset, "clamp": args.clamp, "profile": args.profile, "record": record}
-    result = event_backend.simulate(args.network, events, **options)
+    result = event_backend.simulate(read(args.network, args.in_shape), events, **options)
     result.save(args.output)
     synops = int(result.synops_per_layer.sum())
     print(
@@ -358,17 +375,19 @@ def _add_check(commands: Any) -> None:
     parser.add_argument("network", metavar="NET", help="NetX file")
     parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: the one named in the file)")
     parser.add_argument("--time-steps", type=int, metavar="T", help="time steps a sample (default: those in the file)")
+    _add_in_shape(parser)
     parser.add_argument("--input-payload", type=int, metavar="N", help="largest value in the input (1: binary spikes)")
     parser.add_argument("--picture", metavar="FILE.png", help="draw the chip with its cores filled")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _network_and_chip(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The NetX file, and the profile asked for or named in it."""
+def _network_and_chip(args: argparse.Namespace, inputs: Any = None) -> tuple[Any, Any]:
+    """The NetX file, to be fed with these inputs, and the profile asked for or named in it."""
     import hw_profiles
-    from netx_export import NetworkError, read
+    from netx_export import NetworkError
+    from netx_export.simulation import read_for
 
-    network = read(args.network)
+    network = read_for(args.network, inputs, args.in_shape)
     profile = args.profile or network.info.get("profile")
     if profile is None:
         raise NetworkError(f"{args.network}: names no profile: give one with --profile NAME")
@@ -406,6 +425,7 @@ def _add_cost(commands: Any) -> None:
     parser.add_argument("input", metavar="INPUT", help="as for mtt simulate")
     parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: the one named in the file)")
     parser.add_argument("--backend", default="fast", metavar="NAME", help="fast, lava or event (default fast)")
+    _add_in_shape(parser, "event: ")
     parser.add_argument(
         "--sanafe", action="store_true", help="second opinion of SANA-FE on the first sample (Loihi 1; extra 'sanafe')"
     )
@@ -420,16 +440,13 @@ def _cost(args: argparse.Namespace) -> int:
     from netx_export.event_backend import load_events
     from netx_export.simulation import load_inputs
 
-    network, chip = _network_and_chip(args)
+    if args.sanafe and args.backend == "event":
+        raise NetworkError("--sanafe runs time steps: use --backend fast")
+    inputs: Any = load_events(args.input) if args.backend == "event" else load_inputs(args.input)
+    network, chip = _network_and_chip(args, inputs)
     placement = hw_profiles.place(network, chip)
-    if args.backend == "event":
-        if args.sanafe:
-            raise NetworkError("--sanafe runs time steps: use --backend fast")
-        profile = args.profile or network.info["profile"]
-        activity = measure(args.network, load_events(args.input), args.backend, profile=profile)
-    else:
-        inputs = load_inputs(args.input)
-        activity = measure(args.network, inputs, args.backend)
+    options = {"profile": args.profile or network.info["profile"]} if args.backend == "event" else {}
+    activity = measure(args.network, inputs, args.backend, in_shape=args.in_shape, **options)
     result = hw_profiles.cost(network, activity, chip, placement)
     opinion = None
     if args.sanafe:

@@ -12,9 +12,9 @@ from hw_profiles.energy import Activity
 from hw_profiles.geometry import as_map
 from netx_export import event_backend
 from netx_export.event_backend import Events, EventSimulation
-from netx_export.network import Network
+from netx_export.network import Network, Shape
 from netx_export.netx import read
-from netx_export.simulation import check_inputs, simulate
+from netx_export.simulation import check_inputs, read_for, simulate
 
 RECORD_BYTES = 1 << 28
 """Recorded spikes of a chunk of samples take about this much, unless a single sample needs more."""
@@ -24,6 +24,8 @@ def measure(
     path: str | os.PathLike[str],
     inputs: np.ndarray | Events,
     backend: str = "fast",
+    *,
+    in_shape: Shape | None = None,
     **options: Any,
 ) -> Activity:
     """Run a network and count the spikes of every neuron.
@@ -36,6 +38,8 @@ def measure(
         Integers, (N, C, H, W, T) or (N, F, T), for the clocked backends; events for ``"event"``.
     backend : str
         ``"fast"``, ``"lava"`` or ``"event"``.
+    in_shape : tuple of int, optional
+        Shape of the input for a file that does not state it, where `inputs` are events.
     **options
         Go to the backend: ``profile`` and ``reset`` (event), ``workers`` (fast, lava), ...
 
@@ -49,10 +53,11 @@ def measure(
     NetworkError
         File, input, backend or an option is not what it must be.
     """
-    network = read(path)
     if isinstance(inputs, Events):
+        network = read(path, in_shape)
         result = event_backend.simulate(network, inputs, record=("spikes",), **options)
         return event_activity(network, inputs, result)
+    network = read_for(path, inputs, in_shape)
     check_inputs(network, inputs)
     steps = inputs.shape[-1]
     neurons = sum(math.prod(layer.shape) for layer in network.spiking)

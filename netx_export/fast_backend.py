@@ -33,8 +33,7 @@ from netx_export.network import (
     Pool,
     Shape,
 )
-from netx_export.netx import read
-from netx_export.simulation import RECORDABLE, Simulation, check_inputs, check_record
+from netx_export.simulation import RECORDABLE, Simulation, check_inputs, check_record, read_for
 
 BUFFER_BYTES = 64 << 20
 """What one thread may hold of spikes that travel between layers, unless a single sample needs more."""
@@ -83,7 +82,7 @@ def simulate(
         The file, the input or an option is not what it must be.
     """
     if not isinstance(network, Network):
-        network = read(network)
+        network = read_for(network, inputs)
     check_inputs(network, inputs)
     check_record(record)
     for name, number in (("chunk", chunk), ("threads", threads)):

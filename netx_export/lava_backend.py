@@ -27,8 +27,7 @@ import numpy as np
 from netx_export.lava_child import kill_group, remove_shared_memory
 from netx_export.limits import from_counts
 from netx_export.network import Flatten, Network, NetworkError
-from netx_export.netx import read
-from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record
+from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record, read_for
 
 STALL_SECONDS = 600.0
 """A run without a time limit ends with an error when no time step is done for this long."""
@@ -93,7 +92,7 @@ def simulate_each(
     with tempfile.TemporaryDirectory(prefix="netx-lava-") as folder:
         job = Path(folder)
         np.save(job / "progress.npy", np.zeros(1, np.int64))
-        networks = [read(path, for_lava=True) for path, _ in runs]
+        networks = [read_for(path, inputs, for_lava=True) for path, inputs in runs]
         settings: list[dict[str, Any]] = []
         steps = 0
         for number, (network, (_, inputs)) in enumerate(zip(networks, runs, strict=True)):

@@ -59,6 +59,7 @@ _INSTEAD = {
     "average": "",
 }
 """What to do in Lava about layers that its loader refuses, beside the backend that runs them."""
+_SHAPELESS = "the file does not state the shape of its input; give --in-shape C,H,W (in Python in_shape=(C, H, W))"
 _KEEPS = (
     "SLAYER keeps the state of recurrent layers from one call to the next, and here, as in Lava with resets, every "
     "sample starts from rest: only the first call of a fresh SLAYER network gives the same spikes"
@@ -475,7 +476,13 @@ def _check_wrap(bound: Bound, hidden: bool) -> None:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def read(path: str | os.PathLike[str], in_shape: Shape | None = None, *, for_lava: bool = False) -> Network:
+def read(
+    path: str | os.PathLike[str],
+    in_shape: Shape | None = None,
+    *,
+    for_lava: bool = False,
+    default_shape: Shape | None = None,
+) -> Network:
     """Read a NetX HDF5 file, written by this package or by lava-dl.
 
     The network is what lava-dl's loader runs. Where that is not what stands in the file (clipped weights, clamped
@@ -490,6 +497,8 @@ def read(path: str | os.PathLike[str], in_shape: Shape | None = None, *, for_lav
         Shape of the input, (C, H, W) or (F,), for a file that does not state it and starts with a conv layer.
     for_lava : bool
         Refuse pool and average layers, too.
+    default_shape : tuple of int, optional
+        Shape of the input where the file states none: that of what it is to be fed with.
 
     Returns
     -------
@@ -514,7 +523,7 @@ def read(path: str | os.PathLike[str], in_shape: Shape | None = None, *, for_lav
     changes: list[str] = []
     with file:
         try:
-            network = _read(file, source, in_shape, for_lava, changes)
+            network = _read(file, source, in_shape, default_shape, for_lava, changes)
         except (OSError, RuntimeError, KeyError, MemoryError) as error:  # what h5py raises on damaged content
             raise NetworkError(f"{source}: damaged ({_first_line(error)})") from None
     for change in changes:
@@ -526,7 +535,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _read(file: h5py.File, source: str, in_shape: Shape | None, for_lava: bool, changes: list[str]) -> Network:
+def _read(
+    file: h5py.File,
+    source: str,
+    in_shape: Shape | None,
+    default_shape: Shape | None,
+    for_lava: bool,
+    changes: list[str],
+) -> Network:
     import h5py
 
     readout, reset, info = _read_attributes(file, source)
@@ -565,6 +581,10 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, for_lava: bool, 
         if layers and isinstance(layers[-1], Average):
             raise entry.error("type", "nothing can follow an average layer, whose means are fractions")
         first, before = not layers, layers[-1].shape if layers else shape
+        maps = default_shape is not None and len(default_shape) == 3  # a flat input is no news to a dense layer
+        guessed = before is None and (kind in ("conv", "pool", "average") or (flatten is not None and maps))
+        if guessed:
+            before = default_shape
         try:
             if flatten is not None and kind not in ("conv", "pool"):
                 if numbers and numbers[-1] > flatten.number:
@@ -581,6 +601,8 @@ def _read(file: h5py.File, source: str, in_shape: Shape | None, for_lava: bool, 
                 del layers[0], numbers[0]
         except NetworkError as error:
             text = str(error)
+            if guessed and default_shape is not None:
+                text += f" (for an input of shape {default_shape}: the file states none)"
             raise NetworkError(text if text.startswith(source) else f"{source}: layer/{entry.number}: {text}") from None
         layers.append(layer)
         numbers.append(i)
@@ -778,7 +800,7 @@ def _read_layer(entry: _Entry, kind: str, before: Shape | None, first: bool, loa
 
 def _read_conv(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Conv:
     if before is None:
-        raise entry.error("type", "the file does not state the shape of its input; give in_shape, (C, H, W)")
+        raise entry.error("type", _SHAPELESS)
     shape = entry.shape()
     weight = entry.array(_weight_field(entry), cut=True)
     if weight.ndim < 4 or math.prod(weight.shape[4:]) != 1:
@@ -801,9 +823,7 @@ def _read_conv(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> C
 def _read_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Conv:
     """A pool of SLAYER's, which sums, scales and has neurons: a conv layer with groups = channels."""
     if before is None or len(before) != 3:
-        raise entry.error(
-            "type", f"a pool takes (C, H, W), not {'an input of unknown shape' if before is None else before}"
-        )
+        raise entry.error("type", _SHAPELESS if before is None else f"a pool takes (C, H, W), not {before}")
     if "delay" in entry and np.any(entry.value("delay")):
         raise entry.error("delay", "delays of a pool layer cannot be represented")
     shape = entry.shape()
@@ -838,14 +858,14 @@ def _read_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> C
 def _read_bare_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Pool:
     """A sum pool that passes on what comes in, as chips without a clock have it."""
     if before is None or len(before) != 3:
-        raise entry.error("type", f"a pool takes (C, H, W), not {before or 'an input of unknown shape'}")
+        raise entry.error("type", _SHAPELESS if before is None else f"a pool takes (C, H, W), not {before}")
     kernel, stride, padding = entry.pair("kernelSize", 1), entry.pair("stride", 1), entry.pair("padding", 0)
     return Pool(in_shape=before, shape=entry.shape(), kernel=kernel, stride=stride, padding=padding, **common)
 
 
 def _read_average(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> Average:
     if before is None:
-        raise entry.error("type", "the file does not state the shape of its input; give in_shape")
+        raise entry.error("type", _SHAPELESS)
     return Average(in_shape=before, shape=(math.prod(entry.shape()),), **common)
 
 

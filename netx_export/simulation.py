@@ -14,7 +14,8 @@ from netx_export import limits
 from netx_export.bounds import bounds
 from netx_export.files import replacing
 from netx_export.limits import Limits
-from netx_export.network import STATE_SHIFT, Dense, Network, NetworkError
+from netx_export.network import STATE_SHIFT, Dense, Network, NetworkError, Shape
+from netx_export.netx import read
 
 BACKENDS = ("lava", "fast")
 """Names of the simulators."""
@@ -85,6 +86,15 @@ def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:
         array.close()
         raise NetworkError(f"{path}: holds several arrays (.npz); give one array in a .npy file")
     return array
+
+
+def read_for(
+    path: str | os.PathLike[str], inputs: np.ndarray, in_shape: Shape | None = None, *, for_lava: bool = False
+) -> Network:
+    """Read a NetX file to be fed with `inputs`, of which it takes the shape where it states none."""
+    fitting = isinstance(inputs, np.ndarray) and inputs.ndim in (3, 5) and 0 not in inputs.shape
+    default = tuple(inputs.shape[1:-1]) if fitting else None
+    return read(path, in_shape, for_lava=for_lava, default_shape=default)
 
 
 def check_inputs(network: Network, inputs: np.ndarray, where: str = "input") -> None:

@@ -27,8 +27,8 @@ import numpy as np
 
 from netx_export.limits import Limits, merged
 from netx_export.network import Network, NetworkError
-from netx_export.netx import NetxWarning, read
-from netx_export.simulation import Simulation, SimulationError, check_inputs, check_record, simulate
+from netx_export.netx import NetxWarning
+from netx_export.simulation import Simulation, SimulationError, check_inputs, check_record, read_for, simulate
 
 CHUNK_BYTES = 16 << 20
 """Inputs and results of a chunk of samples take about this much, unless a single sample needs more."""
@@ -113,7 +113,7 @@ def spread(
         raise NetworkError("give either a number of workers or the address of a Dask scheduler")
     if workers is not None and workers < 1:
         raise NetworkError(f"workers is {workers}; give at least 1")
-    network = read(path)
+    network = read_for(path, inputs)
     check_inputs(network, inputs)
     check_record(record)
     if time_limit is not None:

@@ -13,6 +13,8 @@ import pytest
 
 from mtt_lava import Settings
 from mtt_lava.cli import export_main, main
+from netx_export.network import Conv, Network, Neuron
+from netx_export.netx import write
 
 COMMANDS = ("train", "evaluate", "simulate", "check", "cost", "sweep", "profiles", "bench", "demo")
 
@@ -330,3 +332,31 @@ def test_ctrl_c_stops_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr("mtt_lava.cli._profiles", interrupt)
     assert main(["profiles"]) == 130
     assert capsys.readouterr().err == "mtt: stopped\n"
+
+
+def test_files_that_state_no_input_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """simulate and cost take it from INPUT; check and events need --in-shape, and the refusal names it."""
+    layer = Conv(in_shape=(2, 4, 5), shape=(3, 3, 4), weight=np.full((3, 2, 2, 2), 10), neuron=Neuron(20), name="conv")
+    path, inputs, events, out = (tmp_path / name for name in ("a.net", "input.npy", "events.npz", "out.npz"))
+    write(Network((layer,)), path)
+    with h5py.File(path, "r+") as file:
+        del file["layer/0"]
+        file.move("layer/1", "layer/0")
+    np.save(inputs, np.ones((2, 2, 4, 5, 3), np.int8))
+    one = np.zeros(4, np.int64)
+    np.savez(events, sample=one, t=np.arange(4), c=one, y=one + 1, x=one + 1)
+    on_chip = ["--profile", "loihi2"]
+    assert main(["simulate", str(path), str(inputs), "--backend", "fast", "--output", str(out)]) == 0
+    assert main(["cost", str(path), str(inputs), *on_chip]) == 0
+    run_events = ["simulate", str(path), str(events), "--backend", "event", "--output", str(out)]
+    for arguments in (
+        ["check", str(path), *on_chip],
+        run_events,
+        ["cost", str(path), str(events), "--backend", "event", "--profile", "speck2e"],
+    ):
+        refused(capsys, arguments, "a.net", "layer/0", "--in-shape C,H,W")
+        refused(capsys, [*arguments, "--in-shape", "2,4,4"], "a.net", "layer/0", "(3, 3, 3)")
+        refused(capsys, [*arguments, "--in-shape", "2,4"], "C,H,W")
+        assert main([*arguments, "--in-shape", "2,4,5"]) == 0
+    run_steps = ["simulate", str(path), str(inputs), "--backend", "fast", "--output", str(out)]
+    refused(capsys, [*run_steps, "--in-shape", "2,4,5"], "--in-shape", "input.npy")

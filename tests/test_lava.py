@@ -58,6 +58,14 @@ def conv_network(rng: np.random.Generator, readout: str) -> Network:
     )
 
 
+def without_input_entry(path: Path) -> None:
+    """Make a file what SLAYER writes: without the entry that states the shape of the input."""
+    with h5py.File(path, "r+") as file:
+        del file["layer/0"]
+        for number in range(1, len(file["layer"]) + 1):
+            file.move(f"layer/{number}", f"layer/{number - 1}")
+
+
 def dense_network() -> Network:
     """One neuron that passes on what it gets."""
     layer = Dense(in_shape=(1,), shape=(1,), weight=np.array([[64]]), neuron=Neuron(1))
@@ -130,6 +138,44 @@ def test_wraps_and_saturations_are_counted(steps: int, tmp_path: Path) -> None:
     assert result.limits["4"].wraps > 0
     assert any(each.saturations for each in result.limits.values())
     assert result.limits_text().startswith("u was beyond its bits and wrapped: conv")
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("workers", [None, 2])
+def test_files_without_input_entry_take_the_shape_of_the_input(workers: int | None, tmp_path: Path) -> None:
+    """On both backends, also in workers; the spikes are those of the file that states the shape."""
+    rng = np.random.default_rng(8)
+    network = conv_network(rng, "count")
+    netx.write(network, tmp_path / "a.net")
+    without_input_entry(tmp_path / "a.net")
+    network = replace(network, groups=(0, 1, 2, 3))
+    inputs = rng.integers(0, 2, (2, 2, 7, 5, 5))
+    with pytest.raises(NetworkError, match="give --in-shape"):
+        netx.read(tmp_path / "a.net")
+    for backend in ("fast", "lava") if workers is None else ("fast",):
+        result = simulate(tmp_path / "a.net", inputs, backend, progress=False, workers=workers)
+        assert result.spikes.any()
+        assert_equals_reference(network, inputs, result)
+        with pytest.raises(
+            NetworkError, match=r"not the shape .* \(for an input of shape \(2, 5, 7\): the"
+        ):
+            simulate(tmp_path / "a.net", inputs.swapaxes(2, 3), backend)
+
+
+@pytest.mark.lava
+def test_a_leading_flatten_takes_maps_where_the_file_states_no_shape(tmp_path: Path) -> None:
+    """Flatten and dense without an input entry run on (C, H, W) as on what is flat."""
+    rng = np.random.default_rng(9)
+    dense = Dense(in_shape=(12,), shape=(3,), weight=random_weight(rng, 3, 12), neuron=Neuron(40))
+    network = Network((Flatten(in_shape=(2, 3, 2), shape=(12,)), dense))
+    netx.write(network, tmp_path / "a.net")
+    without_input_entry(tmp_path / "a.net")
+    network = replace(network, groups=(0, 1))
+    inputs = rng.integers(0, 2, (2, 2, 3, 2, 5))
+    for backend in ("fast", "lava"):
+        for given in (inputs, inputs.reshape(2, 12, 5)):
+            result = simulate(tmp_path / "a.net", given, backend, progress=False)
+            assert_equals_reference(network, inputs, result)
 
 
 @pytest.mark.lava

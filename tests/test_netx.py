@@ -583,7 +583,7 @@ def test_slayer_file_can_be_written_again(slayer_file: tuple[Path, Any], path: P
 
 def test_conv_file_without_input_shape_asks_for_it(slayer_file: tuple[Path, Any]) -> None:
     """A conv file that does not state its input's shape says how to give it; a wrong one does not fit."""
-    with pytest.raises(NetworkError, match=r"layer/0/type: .* give in_shape, \(C, H, W\)"):
+    with pytest.raises(NetworkError, match=r"layer/0/type: .* give --in-shape C,H,W \(in Python in_shape=\(C"):
         netx.read(slayer_file[0])
     with pytest.raises(NetworkError, match=r"slayer\.net: layer/0: layer conv0: gives \(4, 3, 7\)"):
         netx.read(slayer_file[0], in_shape=(2, 5, 8))
@@ -913,7 +913,7 @@ def test_a_pool_written_anew_is_a_convolution_that_lava_runs(path: Path) -> None
         ([IMAGE, {"type": "average", "shape": [2]}], r"cannot average 9 inputs into \(2,\)"),
         ([IMAGE, {"type": "average", "shape": [3]}, DENSE], "layer/2/type: nothing can follow an average"),
         ([{"type": "average", "shape": [3]}], "layer/0/type: the file does not state the shape"),
-        ([POOL], r"layer/0/type: a pool takes \(C, H, W\), not an input of unknown shape"),
+        ([POOL], r"layer/0/type: the file does not state the shape of its input; give --in-shape"),
         ([IMAGE, POOL | {"delay": 1}], "layer/1/delay: delays of a pool layer"),
         ([IMAGE, POOL | {"weight": [1, 2, 3]}], r"weight: has shape \(3,\), not the kernel's, \(2, 2\)"),
         ([IMAGE, POOL | {"shape": [1, 3, 3]}], r"layer/1: layer pool1: gives \(1, 2, 2\), not the shape \(1, 3, 3\)"),
