@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
-"""An event, in the fields and types of ``tonic.io.events_struct``: column, row, microseconds, polarity (1 is ON)."""
+from .events import (
+    EVENT_DTYPE,
+    Clock,
+    DataError,
+    Start,
+    Unit,
+    as_duration,
+    as_recording,
+    as_sensor_size,
+    check_columns,
+)
+
+__all__ = ["EVENT_DTYPE", "DataError", "Dataset", "from_events", "from_images", "from_tonic", "picture"]
 
 SPLITS = ("train", "test")
-
-
-class DataError(ValueError):
-    """A data set, or a file of one, is not there or not what it must be. One clear line."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,6 +78,10 @@ def from_events(
     sensor_size: tuple[int, int, int],
     duration: int,
     classes: int | Sequence[str],
+    start: Start = 0,
+    unit: Unit = "us",
+    unwrap: bool | int = False,
+    columns: str | None = None,
     name: str = "events",
     split: str = "train",
     cache: Path | None = None,
@@ -80,16 +91,26 @@ def from_events(
     Parameters
     ----------
     recordings : iterable of numpy.ndarray
-        Structured arrays with integer fields x, y, t (microseconds from the start of the recording) and p, as
-        tonic has them; at least one event each. Put in order of time where they are not.
+        Structured arrays with fields x, y, t and p (0 and 1, or -1 and 1), as tonic has them, or by their usual
+        other names, such as ``on`` for p; or (N, 4) with `columns`. At least one event each. Put in order of time
+        where they are not. Times are of any integer type, of a type with a unit (which then counts), or, in seconds
+        or milliseconds, floats.
     labels : iterable of int
         One a recording, 0 .. number of classes - 1.
     sensor_size : tuple of int
-        (W, H, P), P 1 or 2.
+        (W, H, P), P 1 or 2, the same for all recordings.
     duration : int
-        Microseconds of the recording window, see `Dataset`. Give train and test split the same.
+        Microseconds of the recording window, see `Dataset`; or a timedelta. Give train and test split the same.
     classes : int or sequence of str
         The classes' names, or how many there are.
+    start : "first-event" or 0
+        Where a recording's window starts: with its first event, whatever its time, or at time 0.
+    unit : {"us", "ns", "ms", "s"}
+        Of the recordings' times.
+    unwrap : bool or int
+        Read on where a counter of 32 or 31 bits ran over (or of so many bits); else such recordings are refused.
+    columns : str, optional
+        What the columns of (N, 4) arrays are, such as "txyp".
     name : str
     split : str
         "train" or "test".
@@ -103,19 +124,24 @@ def from_events(
     Raises
     ------
     DataError
-        Says which recording, which field, the value and what is allowed.
+        Says which recording, which field, the value and what is allowed. So it does where more than 1 % of a
+        recording's events come after the window, or all (of five or more) in under 5 % of it: its times then are in
+        another unit, or do not start at 0. And where all recordings lie in a corner of the sensor.
     """
     check_split(split)
-    width, height, polarities = sensor_size = (int(sensor_size[0]), int(sensor_size[1]), int(sensor_size[2]))
-    if min(width, height) < 1 or polarities not in (1, 2):
-        raise DataError(f"{name}: sensor_size is {sensor_size}; must be (columns, rows, 1 or 2 polarities)")
-    if duration != int(duration) or duration < 1:
-        raise DataError(f"{name}: duration is {duration}; must be a whole number of microseconds, at least 1")
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(map(str, classes))
+    sensor_size = as_sensor_size(sensor_size, name)
+    clock = Clock(as_duration(duration, name), start, unit, unwrap)
+    clock.check(name)
+    check_columns(columns, name)
+    names = as_classes(classes, name)
     events = [
-        as_recording(recording, sensor_size, where=f"{name}: recording {i}") for i, recording in enumerate(recordings)
+        as_recording(recording, sensor_size, f"{name}: recording {i}", clock, columns)
+        for i, recording in enumerate(recordings)
     ]
     label_array = as_labels(list(labels), len(events), len(names), where=name)
+    if sensor_size[2] == 1:
+        events = _one_polarity(events, name)
+    _check_corner(events, sensor_size, name)
     content = hashlib.sha256()
     for recording in events:
         content.update(recording.tobytes())
@@ -127,10 +153,39 @@ def from_events(
         classes=names,
         events=events,
         labels=label_array,
-        duration=int(duration),
+        duration=clock.duration,
         fingerprint=content.hexdigest(),
         cache=cache,
     )
+
+
+def _one_polarity(events: list[np.ndarray], name: str) -> list[np.ndarray]:
+    """Return recordings of a sensor that has one polarity, whichever it is called, with p 0."""
+    for i, recording in enumerate(events):
+        other = np.flatnonzero(recording["p"] != events[0]["p"][0])
+        if len(other):
+            raise DataError(
+                f"{name}: recording {i}: p is {int(recording['p'][other[0]])}, and it is "
+                f"{int(events[0]['p'][0])} in recording 0; sensor_size has one polarity: pass two, "
+                "or set p to 0 to count both as one"
+            )
+    for recording in events:
+        recording["p"] = False
+    return events
+
+
+def _check_corner(events: list[np.ndarray], sensor_size: tuple[int, int, int], name: str) -> None:
+    """Refuse recordings that were cropped or made smaller, and would be a picture in a corner."""
+    width, height, polarities = sensor_size
+    if sum(map(len, events)) < width * height:
+        return
+    columns = 1 + max(int(recording["x"].max()) for recording in events)
+    rows = 1 + max(int(recording["y"].max()) for recording in events)
+    if 2 * columns <= width and 2 * rows <= height:
+        raise DataError(
+            f"{name}: all recordings lie in columns 0..{columns - 1} and rows 0..{rows - 1} of {width} x {height}: "
+            f"pass the sensor_size that they were cropped to, such as ({columns}, {rows}, {polarities})"
+        )
 
 
 def from_tonic(
@@ -139,13 +194,18 @@ def from_tonic(
     duration: int,
     split: str = "train",
     classes: int | Sequence[str] | None = None,
+    sensor_size: tuple[int, int, int] | None = None,
+    start: Start = 0,
+    unit: Unit = "us",
+    unwrap: bool | int = False,
+    columns: str | None = None,
     name: str | None = None,
     cache: Path | None = None,
 ) -> Dataset:
-    """Make a data set of one of tonic's, or of anything else that yields (events, label) and has a `sensor_size`.
+    """Make a data set of one of tonic's, or of anything else that yields (events, label).
 
-    All of it is read into memory (13 bytes an event). Parameters as in `from_events`; `classes` defaults to what
-    the data set itself says.
+    All of it is read into memory (13 bytes an event). Parameters as in `from_events`; `classes` and `sensor_size`
+    default to what the data set itself says. After a transform that crops or downsamples, pass the size it leaves.
 
     Examples
     --------
@@ -155,17 +215,53 @@ def from_tonic(
     classes = classes if classes is not None else getattr(dataset, "classes", None)
     if classes is None:
         raise DataError(f"{name}: does not say what its classes are; pass classes=, their names or their number")
-    pairs = [dataset[i] for i in range(len(dataset))]
+    if sensor_size is None:
+        resizing = [each for each in _transforms(dataset) if _resizes(each)]
+        if resizing:
+            raise DataError(
+                f"{name}: its transform {type(resizing[0]).__name__} changes the size; "
+                "pass sensor_size=(columns, rows, polarities) as it leaves them"
+            )
+        sensor_size = as_sensor_size(getattr(dataset, "sensor_size", None), name)
+    events, labels = [], []
+    for i in range(len(dataset)):
+        try:
+            recording, label = dataset[i]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{name}: recording {i} is no pair of events and label ({error})") from None
+        events.append(recording)
+        labels.append(label)
     return from_events(
-        [events for events, _ in pairs],
-        [label for _, label in pairs],
-        sensor_size=dataset.sensor_size,
+        events,
+        labels,
+        sensor_size=sensor_size,
         duration=duration,
         classes=classes,
+        start=start,
+        unit=unit,
+        unwrap=unwrap,
+        columns=columns,
         name=name,
         split=split,
         cache=cache,
     )
+
+
+def _transforms(dataset: Any) -> list[Any]:
+    found = [each for name in ("transform", "transforms") if (each := getattr(dataset, name, None)) is not None]
+    for each in found:  # grows while it is read: tonic's Compose holds others
+        if isinstance(each, Sequence):
+            found += each
+        elif isinstance(inner := getattr(each, "transforms", None), Sequence):
+            found += inner
+    return found
+
+
+def _resizes(transform: Any) -> bool:
+    """Whether a transform of tonic's moves events to a sensor of another size."""
+    factor = getattr(transform, "spatial_factor", 1)
+    sizes = [getattr(transform, name, None) for name in ("size", "target_size")]
+    return sizes != [None, None] or np.any(np.asarray(factor) != 1).item()
 
 
 def from_images(
@@ -201,7 +297,7 @@ def from_images(
             f"{name}: images of type {images.dtype}, shape {images.shape}; "
             "must be integers from 0 on, (samples, channels, height, width)"
         )
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(map(str, classes))
+    names = as_classes(classes, name)
     _, channels, height, width = images.shape
     return Dataset(
         name=name,
@@ -228,9 +324,23 @@ def check_seed(seed: int) -> None:
         raise DataError(f"seed is {seed!r}; must be a whole number, 0 or more")
 
 
+def as_classes(classes: Any, where: str) -> tuple[str, ...]:
+    """Return the classes' names, or raise `DataError`; a mapping of names to labels, as tonic has some, is taken."""
+    if isinstance(classes, int | np.integer) and not isinstance(classes, bool) and classes >= 1:
+        return tuple(map(str, range(classes)))
+    if isinstance(classes, Mapping) and sorted(classes.values(), key=str) == sorted(range(len(classes)), key=str):
+        classes = sorted(classes, key=classes.__getitem__)
+    if not isinstance(classes, Sequence | np.ndarray) or isinstance(classes, str | bytes) or len(classes) == 0:
+        raise DataError(f"{where}: classes is {str(classes)[:60]!r}; must be their names, or their number, at least 1")
+    return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in classes)
+
+
 def as_labels(labels: Sequence[int], recordings: int, classes: int, where: str) -> np.ndarray:
     """Return `labels` as an int64 array, or say what is wrong with them."""
-    array = np.asarray(labels)
+    try:
+        array = np.asarray(labels)
+    except ValueError:
+        raise DataError(f"{where}: labels differ in shape; must be one integer a recording") from None
     if len(array) != recordings:
         raise DataError(f"{where}: {recordings} recordings but {len(array)} labels; there must be one each")
     if recordings == 0:
@@ -241,36 +351,6 @@ def as_labels(labels: Sequence[int], recordings: int, classes: int, where: str) 
         i = int(np.flatnonzero((array < 0) | (array >= classes))[0])
         raise DataError(f"{where}: label of recording {i} is {array[i]}; must be 0..{classes - 1}")
     return array.astype(np.int64)
-
-
-def as_recording(events: np.ndarray, sensor_size: tuple[int, int, int], where: str) -> np.ndarray:
-    """Return `events` as a recording of dtype `EVENT_DTYPE` in order of time, or say what is wrong with it.
-
-    Raises
-    ------
-    DataError
-        If there are no events, or fields are missing, not integer or out of the sensor's range.
-    """
-    fields = getattr(events, "dtype", np.dtype(float)).names or ()
-    missing = [field for field in EVENT_DTYPE.names or () if field not in fields]
-    if missing:
-        raise DataError(f"{where}: no field {', '.join(missing)}; must be a structured array with fields x, y, t, p")
-    if len(events) == 0:
-        raise DataError(f"{where}: no events; a recording must have at least one")
-    recording = np.empty(len(events), dtype=EVENT_DTYPE)
-    for field, limit in zip(("x", "y", "p", "t"), (*sensor_size, None), strict=True):
-        values = events[field]
-        if values.dtype.kind not in "iub":
-            unit = " of microseconds" if field == "t" else ""
-            raise DataError(f"{where}: {field} is of type {values.dtype}; must be whole numbers{unit}")
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or (limit is not None and high >= limit):
-            allowed = "0 or later" if limit is None else f"0..{limit - 1}"
-            raise DataError(f"{where}: {field} is {low if low < 0 else high}; must be {allowed}")
-        recording[field] = values
-    if np.any(np.diff(recording["t"]) < 0):
-        recording = recording[np.argsort(recording["t"], kind="stable")]
-    return recording
 
 
 def picture(recording: np.ndarray, sensor_size: tuple[int, int, int]) -> np.ndarray:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from .cache import cache_folder, digest, warn_unwritable
-from .dataset import DataError, Dataset, as_labels, as_recording
+from .dataset import DataError, Dataset, as_labels
+from .events import as_recording
 
 SENSOR_SIZE = (34, 34, 2)
 DURATION = 315_000
