@@ -9,7 +9,6 @@ those of the epoch that is best on the evaluation data.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from mtt_lava.bench import machine, trained
-from mtt_lava.data import Dataset, open_dataset
+from mtt_lava.data import Dataset, join, open_dataset
+from mtt_lava.data import folds as cut
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
 from mtt_lava.pictures import COLOURS, paper_figure, save_figure
 from mtt_lava.run import Run, RunError, Settings
@@ -49,25 +49,12 @@ def folds(data: str, root: str | None, count: int) -> list[tuple[Dataset, Datase
     list of (Dataset, Dataset)
         Train and test; every recording is in the test data of one fold.
     """
-    parts = [open_dataset(data, split=split, root=root) for split in ("train", "test")]
-    events = [recording for part in parts for recording in part.events]
-    labels = np.concatenate([part.labels for part in parts])
-    if not 2 <= count <= len(labels):
-        raise RunError(f"folds is {count}; give 2..{len(labels)}")
-    fold = np.zeros(len(labels), int)
-    fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % count
-
-    def cut(chosen: np.ndarray, split: str, number: int) -> Dataset:
-        what = "|".join([*(part.fingerprint for part in parts), f"fold {number} of {count}", split])
-        return replace(
-            parts[0],
-            split=split,
-            events=[events[i] for i in np.flatnonzero(chosen)],
-            labels=labels[chosen],
-            fingerprint=hashlib.sha256(what.encode()).hexdigest(),
-        )
-
-    return [(cut(fold != k, "train", k), cut(fold == k, "test", k)) for k in range(count)]
+    whole = join(*(open_dataset(data, split=split, root=root) for split in ("train", "test")))
+    if not 2 <= count <= len(whole):
+        raise RunError(f"folds is {count}; give 2..{len(whole)}")
+    # In the order of the data set, so that every run has the same folds.
+    parts = cut(whole, count, seed=None)
+    return [(replace(rest, split="train"), replace(held, split="test")) for rest, held in parts]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ cifar10-camera, nmnist, parts of data sets, and users' mistakes."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import urllib.error
@@ -28,6 +29,7 @@ from mtt_lava.data import (
     from_events,
     from_images,
     from_tonic,
+    join,
     open_dataset,
     picture,
     split,
@@ -898,6 +900,114 @@ def test_folds_hold_out_every_recording_once(labels, count, seed):
     sizes = np.array([np.bincount(held.labels, minlength=5) for _, held in parts])
     assert np.ptp(sizes, axis=0).max() <= 1
     assert np.ptp(sizes.sum(1)) <= 1
+
+
+def test_a_replaced_data_set_has_frames_of_its_own(digits_test):
+    """Whatever dataclasses.replace puts into a data set, and wherever it is from, frames are of the events it has."""
+    one, other = small_dataset(6), small_dataset(6, seed=1)
+    still, moved = (from_images(np.full((6, 2, 4, 5), i), [0] * 6, classes=3) for i in range(2))
+    events = [
+        *(one.events, other.events, subset(one, range(6)).events, subset(other, [5, 4, 3, 2, 1, 0]).events),
+        *(join(subset(one, [0, 1, 2]), subset(other, [3, 4, 5])).events, tuple(one.events[::-1])),
+        [recording[::2] for recording in one.events],
+    ]
+    for _ in range(2):
+        for each in events:
+            data = dataclasses.replace(one, events=each)
+            np.testing.assert_array_equal(frames(data, 3)[0], frames(data, 3, cache=False)[0])
+    assert dataclasses.replace(one, events=other.events).fingerprint == other.fingerprint != one.fingerprint
+    assert dataclasses.replace(still, events=moved.events).fingerprint == moved.fingerprint != still.fingerprint
+    renamed = dataclasses.replace(digits_test, name="other", split="train", labels=digits_test.labels[::-1])
+    assert renamed.fingerprint == digits_test.fingerprint
+    part = dataclasses.replace(digits_test, events=digits_test.events[:3], labels=digits_test.labels[:3])
+    assert len(frames(part, 2)[0]) == 3
+    with pytest.raises(TypeError, match="fingerprint"):
+        dataclasses.replace(one, fingerprint="mine")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2), st.integers(0, 49), st.integers(0, 4), st.integers(0, 999))
+def test_recordings_changed_in_place_are_binned_again(which, event, x, t):
+    """Frames are of the events as they are now, in parts of the data set too."""
+    data = small_dataset()
+    part = subset(data, [2, 1, 0])
+    before = data.fingerprint, part.fingerprint
+    old = data.events[which][event].item()
+    frames(data, 4), frames(part, 4)
+    data.events[which]["x"][event], data.events[which]["t"][event] = x, t
+    for each in (data, part):
+        np.testing.assert_array_equal(frames(each, 4)[0], frames(each, 4, cache=False)[0])
+    assert (before == (data.fingerprint, part.fingerprint)) == (old == data.events[which][event].item())
+
+
+def test_a_sequence_that_knows_its_fingerprint_is_not_read():
+    """Recordings read from disk may say what they are; frames in the cache are then found without reading any."""
+    data = small_dataset()
+    read = counting_reads(data)
+    data.events.fingerprint = "mine"
+    frames(data, 4), frames(data, 4)
+    assert (read, data.fingerprint) == ([0, 1, 2], "mine")
+
+
+@settings(deadline=None)
+@given(st.lists(labels_strategy, min_size=1, max_size=4), st.data())
+def test_joined_data_sets_are_one(all_labels, data):
+    """Recordings and labels follow each other, by index, slice and from the end; nothing beyond."""
+    parts = [labelled(labels) for labels in all_labels]
+    whole = join(*parts)
+    assert numbers(whole) == [i for labels in all_labels for i in range(len(labels))]
+    assert whole.labels.tolist() == [label for labels in all_labels for label in labels]
+    index = data.draw(st.integers(-len(whole), len(whole) - 1))
+    np.testing.assert_array_equal(whole.events[index], list(whole.events)[index])
+    assert len(whole.events[1:3]) == len(list(whole.events)[1:3])
+    with pytest.raises(IndexError):
+        whole.events[len(whole)]
+
+
+def test_joined_images_are_images():
+    """Static data sets join to a static one."""
+    one, other = (from_images(np.full((2, 1, 2, 2), i), [0, 1], classes=2) for i in range(2))
+    assert frames(join(one, other), 1)[0][:, 0, 0, 0, 0].tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"duration": 2000}, "duration is 1000 and 2000; must be the same"), ({"sensor_size": (6, 4, 2)}, "sensor_size")],
+)
+def test_data_sets_of_different_kinds_do_not_join(changes, message):
+    """What differs is named; and nothing at all is refused."""
+    with pytest.raises(DataError, match=message):
+        join(small_dataset(), small_dataset(**changes))
+    with pytest.raises(DataError, match="no data sets"):
+        join()
+
+
+@settings(deadline=None)
+@given(labels_strategy, st.integers(2, 6))
+def test_folds_without_a_seed_follow_the_order(labels, count):
+    """Sorted by class, every count-th recording is in a fold: the folds of bench paper as they always were."""
+    count = min(count, len(labels))
+    fold = np.zeros(len(labels), int)
+    fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % count
+    for k, (rest, held) in enumerate(folds(labelled(labels), count, seed=None)):
+        assert numbers(held) == np.flatnonzero(fold == k).tolist()
+        assert numbers(rest) == np.flatnonzero(fold != k).tolist()
+
+
+def test_bench_paper_has_the_folds_it_always_had(digits_test):
+    """Both splits in a row, sorted by class, every fifth recording: the same ones in each fold."""
+    from mtt_lava import paper
+
+    whole = join(*(open_dataset("digits-dvs", split=part) for part in ("train", "test")))
+    fold = np.zeros(1797, int)
+    fold[np.argsort(whole.labels, kind="stable")] = np.arange(1797) % 5
+    for k, (training, test) in enumerate(paper.folds("digits-dvs", None, 5)):
+        assert (training.split, test.split) == ("train", "test")
+        for part, chosen in ((training, np.flatnonzero(fold != k)), (test, np.flatnonzero(fold == k))):
+            np.testing.assert_array_equal(part.labels, whole.labels[chosen])
+            assert len(part.events) == len(chosen)
+            for i in (0, len(chosen) // 2, -1):
+                np.testing.assert_array_equal(part.events[i], whole.events[chosen[i]])
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from .dataset import (
     from_tonic,
     picture,
 )
-from .parts import folds, split, subset
+from .parts import folds, join, split, subset
 
 __all__ = [
     "DATASETS",
@@ -36,6 +36,7 @@ __all__ = [
     "from_events",
     "from_images",
     "from_tonic",
+    "join",
     "open_dataset",
     "picture",
     "split",

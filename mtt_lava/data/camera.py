@@ -154,9 +154,10 @@ def packed(recordings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Recordings(Sequence[np.ndarray]):
-    """All recordings end to end in one array, as they are kept on disk."""
+    """All recordings end to end in one array, as they are kept on disk; `fingerprint` is that of a data set."""
 
-    def __init__(self, events: np.ndarray, ends: np.ndarray) -> None:
+    def __init__(self, events: np.ndarray, ends: np.ndarray, *, fingerprint: str | None = None) -> None:
+        self.fingerprint = fingerprint
         self._events = events
         self._bounds = np.concatenate([[0], ends])
 

@@ -43,6 +43,8 @@ class _Simulated(Sequence[np.ndarray]):
     """Recordings of `images`, (N, 32, 32) in 0..1, simulated in blocks when asked for."""
 
     def __init__(self, images: np.ndarray, split: str, seed: int, folder: Path) -> None:
+        content = hashlib.sha256(images.tobytes()).hexdigest()
+        self.fingerprint = digest("cifar10-camera", VERSION, split, seed, CAMERA, content)
         self._images = images
 
         def block(start: int) -> Recordings:
@@ -98,7 +100,6 @@ def open_cifar10(split: str, root: str | os.PathLike[str] | None, seed: int, cac
     labels = np.concatenate(
         [as_labels(y, len(x), len(classes), where=str(path)) for path, (x, y, _) in zip(paths, parts, strict=True)]
     )
-    content = hashlib.sha256(images.tobytes()).hexdigest()
     return Dataset(
         name="cifar10-camera",
         split=split,
@@ -107,7 +108,6 @@ def open_cifar10(split: str, root: str | os.PathLike[str] | None, seed: int, cac
         events=_Simulated(images, split, seed, (cache or cache_folder()) / "cifar10-camera"),
         labels=labels,
         duration=DURATION,
-        fingerprint=digest("cifar10-camera", VERSION, split, seed, CAMERA, content),
         cache=cache,
     )
 

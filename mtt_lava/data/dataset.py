@@ -41,15 +41,14 @@ class Dataset:
     classes : tuple of str
         What label 0, 1, ... means.
     events : sequence of numpy.ndarray
-        Recording i, dtype `EVENT_DTYPE`, in order of time. May be read from disk when asked for. Of a static data
-        set: image i, (P, H, W).
+        Recording i, dtype `EVENT_DTYPE`, in order of time. May be read from disk when asked for; such a sequence
+        had better have a `fingerprint` of its own, a string, or all is read to make one. Of a static data set:
+        image i, (P, H, W).
     labels : numpy.ndarray
         (N,) int64.
     duration : int
         Microseconds. The recording window is 0 <= t < duration and the same for every recording of the data set, so
         that a time step means the same everywhere. Later events are counted as if they came at its very end.
-    fingerprint : str
-        Changes whenever the events may have changed; derived data is cached under it.
     static : bool
         True for still images, which have no time of their own: every time step shows the same.
     cache : Path, optional
@@ -63,12 +62,17 @@ class Dataset:
     events: Sequence[np.ndarray]
     labels: np.ndarray
     duration: int
-    fingerprint: str
     static: bool = False
     cache: Path | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the events are told apart by: derived data is cached under it."""
+        # Of the events as they are now: a stored one would outlive dataclasses.replace, and changes in place.
+        return fingerprint_of(self.events)
 
 
 def from_events(
@@ -142,10 +146,6 @@ def from_events(
     if sensor_size[2] == 1:
         events = _one_polarity(events, name)
     _check_corner(events, sensor_size, name)
-    content = hashlib.sha256()
-    for recording in events:
-        content.update(recording.tobytes())
-        content.update(b"|")
     return Dataset(
         name=name,
         split=split,
@@ -154,7 +154,6 @@ def from_events(
         events=events,
         labels=label_array,
         duration=clock.duration,
-        fingerprint=content.hexdigest(),
         cache=cache,
     )
 
@@ -307,9 +306,21 @@ def from_images(
         events=images,  # type: ignore[arg-type]
         labels=as_labels(list(labels), len(images), len(names), where=name),
         duration=1,
-        fingerprint=hashlib.sha256(images.tobytes()).hexdigest(),
         static=True,
     )
+
+
+def fingerprint_of(events: Sequence[np.ndarray]) -> str:
+    """Return the fingerprint that a sequence of recordings has, or else one of all that is in it."""
+    known = getattr(events, "fingerprint", None)
+    if isinstance(known, str):
+        return known
+    content = hashlib.sha256()
+    for recording in [events] if isinstance(events, np.ndarray) else events:
+        recording = np.asarray(recording)
+        content.update(f"{recording.dtype} {recording.shape} ".encode())
+        content.update(np.ascontiguousarray(recording).tobytes())
+    return content.hexdigest()
 
 
 def check_split(split: str) -> None:

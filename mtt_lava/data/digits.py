@@ -44,9 +44,8 @@ def open_digits(split: str, seed: int, cache: Path | None) -> Dataset:
         split=split,
         sensor_size=SENSOR_SIZE,
         classes=tuple(str(digit) for digit in range(10)),
-        events=Recordings(events, ends),
+        events=Recordings(events, ends, fingerprint=fingerprint),
         labels=labels[indices.start : indices.stop],
         duration=DURATION,
-        fingerprint=fingerprint,
         cache=cache,
     )

@@ -38,6 +38,7 @@ class _Recordings(Sequence[np.ndarray]):
     """The recordings of a ``tonic.datasets.NMNIST``, read when asked for."""
 
     def __init__(self, source: Any, keep: object = None) -> None:
+        self.fingerprint = digest(*map(_stamp, source.data))
         self._source = source
         self._keep = keep  # a temporary folder that has to last as long as its files are needed
 
@@ -87,7 +88,6 @@ def open_nmnist(split: str, root: str | os.PathLike[str] | None, cache: Path | N
         events=_Recordings(source, keep),
         labels=labels,
         duration=DURATION,
-        fingerprint=digest(*map(_stamp, source.data)),
         cache=cache,
     )
 

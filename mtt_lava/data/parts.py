@@ -1,4 +1,4 @@
-"""Parts of a data set: some recordings, a held-out share, folds. Nothing is read until it is asked for."""
+"""Parts of a data set: some recordings, a held-out share, folds; and the whole. Nothing is read until asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .cache import digest
-from .dataset import DataError, Dataset, check_seed
+from .dataset import DataError, Dataset, check_seed, fingerprint_of
 
 
 class _Part(Sequence[np.ndarray]):
@@ -19,6 +19,10 @@ class _Part(Sequence[np.ndarray]):
         self._events = events
         self._indices = indices
 
+    @property
+    def fingerprint(self) -> str:
+        return digest("subset", fingerprint_of(self._events), self._indices.tolist())
+
     def __len__(self) -> int:
         return len(self._indices)
 
@@ -26,6 +30,65 @@ class _Part(Sequence[np.ndarray]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._events[int(self._indices[index])]
+
+
+class _Joined(Sequence[np.ndarray]):
+    """The recordings of several sequences, one after the other."""
+
+    def __init__(self, parts: Sequence[Sequence[np.ndarray]]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    @property
+    def fingerprint(self) -> str:
+        return digest("joined", *map(fingerprint_of, self._parts))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        return self._parts[which][index - int(self._ends[which]) + len(self._parts[which])]
+
+
+def join(*parts: Dataset) -> Dataset:
+    """Return a data set of the recordings of all `parts`, such as both splits of one.
+
+    Parameters
+    ----------
+    *parts : Dataset
+        Of the same sensor, classes and duration.
+
+    Returns
+    -------
+    Dataset
+        Otherwise like the first.
+
+    Raises
+    ------
+    DataError
+        If there are none, or they differ.
+    """
+    if not parts:
+        raise DataError("join: no data sets; give at least one")
+    for name in ("sensor_size", "classes", "duration", "static"):
+        one = getattr(parts[0], name)
+        other = next((part for part in parts if getattr(part, name) != one), None)
+        if other is not None:
+            raise DataError(
+                f"{parts[0].name} and {other.name}: {name} is {str(one)[:60]} and {str(getattr(other, name))[:60]}; "
+                "must be the same"
+            )
+    return replace(
+        parts[0],
+        events=np.concatenate([np.asarray(part.events) for part in parts])
+        if parts[0].static
+        else _Joined([part.events for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+    )
 
 
 def subset(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> Dataset:
@@ -62,7 +125,6 @@ def subset(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> Dataset:
         # The images of a static data set are an array, not a sequence of recordings.
         events=np.asarray(dataset.events)[chosen] if dataset.static else _Part(dataset.events, chosen),
         labels=dataset.labels[chosen],
-        fingerprint=digest("subset", dataset.fingerprint, chosen.tolist()),
     )
 
 
@@ -98,7 +160,7 @@ def split(dataset: Dataset, share: float, *, seed: int = 0) -> tuple[Dataset, Da
     return _without(dataset, held), subset(dataset, np.sort(held))
 
 
-def folds(dataset: Dataset, count: int, *, seed: int = 0) -> list[tuple[Dataset, Dataset]]:
+def folds(dataset: Dataset, count: int, *, seed: int | None = 0) -> list[tuple[Dataset, Dataset]]:
     """Divide the recordings into `count` folds for cross-validation.
 
     Parameters
@@ -106,8 +168,8 @@ def folds(dataset: Dataset, count: int, *, seed: int = 0) -> list[tuple[Dataset,
     dataset : Dataset
     count : int
         2 .. number of recordings.
-    seed : int
-        Settles which recording is in which fold.
+    seed : int or None
+        Settles which recording is in which fold; None: of a class the first is in the first fold, and so on.
 
     Returns
     -------
@@ -120,7 +182,8 @@ def folds(dataset: Dataset, count: int, *, seed: int = 0) -> list[tuple[Dataset,
     DataError
         If `count` or `seed` is none.
     """
-    check_seed(seed)
+    if seed is not None:
+        check_seed(seed)
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 2 <= count <= len(dataset):
         raise DataError(f"count is {count!r}; must be a whole number, 2..{len(dataset)}")
     order, _, _ = _shuffled(dataset.labels, seed)
@@ -128,9 +191,9 @@ def folds(dataset: Dataset, count: int, *, seed: int = 0) -> list[tuple[Dataset,
     return [(_without(dataset, held), subset(dataset, np.sort(held))) for held in parts]
 
 
-def _shuffled(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shuffled(labels: np.ndarray, seed: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return indices class by class, in each class shuffled; each one's place in its class; and its class's size."""
-    order = np.random.default_rng(seed).permutation(len(labels))
+    order = np.arange(len(labels)) if seed is None else np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     _, starts, which, sizes = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
     return order, np.arange(len(labels)) - starts[which], sizes[which]
