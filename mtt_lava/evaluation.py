@@ -179,6 +179,7 @@ def evaluate_events(
     Point
     """
     dataset = dataset or open_test_split(run)
+    run.check_data(dataset)
     network = to_network(run)
     more: dict[str, Any] = {}
     if not quantised:
@@ -257,6 +258,7 @@ def evaluate(
     ...     print(point.time_steps, point.accuracy)
     """
     dataset = dataset or open_test_split(run)
+    run.check_data(dataset)
     points = []
     total = sum(len(dataset) for _ in time_steps)
     with tqdm(total=total, desc="evaluate", unit="sample", disable=not progress, delay=3) as bar:

@@ -110,6 +110,7 @@ def prove(
     list of Proof
     """
     dataset = dataset or open_test_split(run)
+    run.check_data(dataset)
     names = run.network.spiking_names
     proofs = []
     with tempfile.TemporaryDirectory(prefix="mtt-") as folder:

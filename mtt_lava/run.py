@@ -6,10 +6,11 @@ A run folder holds ``settings.json`` (what was trained, and how), ``weights.safe
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,8 +28,13 @@ from netx_export.network import DECAY_UNITY, WEIGHT_MIN
 
 if TYPE_CHECKING:
     from hw_profiles import Profile
+    from mtt_lava.data import Dataset
 
 FORMAT_VERSION = 1
+FILES = ("settings.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors")
+"""What a run folder can hold, beside its lock."""
+LOCK = ".lock"
+"""Held by the process that trains in the folder."""
 
 
 class RunError(ValueError):
@@ -280,6 +286,8 @@ class Run:
     network : SpikingNetwork
         Quantised, in evaluation mode.
     folder : pathlib.Path or None
+    classes : tuple of str or None
+        Names of the classes it was trained on; None where they are not known (older folders).
     measured : dict of str to tuple of int
         Largest |u| and |v| of every layer over the training data, in the chip's units; empty without time steps.
     """
@@ -287,6 +295,7 @@ class Run:
     def __init__(self, settings: Settings, network: SpikingNetwork, folder: Path | None = None) -> None:
         self.settings, self.network, self.folder = settings, network, folder
         self.measured: dict[str, tuple[int, int]] = {}
+        self.classes: tuple[str, ...] | None = None
         network.eval()
 
     @property
@@ -302,11 +311,65 @@ class Run:
             for bias in self.network.biases:
                 bias.per_step = self.settings.time_steps / time_steps
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Refuse data of other classes or another shape than the run was trained on.
+
+        Raises
+        ------
+        RunError
+        """
+        width, height, channels = dataset.sensor_size
+        wanted = self.settings.model.input
+        if wanted != (channels, height, width):
+            raise RunError(f"{dataset.name}: gives {[channels, height, width]}; the run takes {list(wanted)}")
+        if self.classes is not None and self.classes != dataset.classes:
+            trained = _some(self.classes)
+            raise RunError(
+                f"{dataset.name}: its classes are {_some(dataset.classes)}; the run was trained on {trained}"
+            )
+
     def save(self, folder: str | Path) -> None:
         """Write settings and weights into a run folder."""
         self.folder = Path(folder)
         save_settings(self.settings, self.folder)
-        save_state(self.folder / "weights.safetensors", self.network, {}, {"measured": self.measured})
+        save_state(
+            self.folder / "weights.safetensors", self.network, {}, {"measured": self.measured, "classes": self.classes}
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder, which is made; remove what a killed one left half-written.
+
+    Raises
+    ------
+    RunError
+        Another process has it, or it is no folder.
+    """
+    made = not folder.exists()
+    if not made and not folder.is_dir():
+        raise RunError(f"{folder}: exists and is not an empty folder: choose another")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"{folder}: another process is training in it: wait for its end, or choose another"
+            ) from None
+        for name in FILES:
+            for half in folder.glob(f".{name}.*"):
+                half.unlink()
+        try:
+            yield
+        finally:
+            if made and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
 
 
 def save_settings(settings: Settings, folder: Path) -> None:
@@ -396,5 +459,6 @@ def load_run(folder: str | Path) -> Run:
     network = settings.build()
     _, info = load_state(folder / "weights.safetensors", network, settings.biases)
     run = Run(settings, network, folder)
+    run.classes = tuple(info["classes"]) if info.get("classes") else None
     run.measured = {name: (u, v) for name, (u, v) in info.get("measured", {}).items()}
     return run

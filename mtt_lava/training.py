@@ -18,6 +18,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,17 @@ from tqdm import tqdm
 from mtt_lava.data import Dataset, frames, open_dataset, split, subset
 from mtt_lava.model import SumPool
 from mtt_lava.neuron import Centring, Norm
-from mtt_lava.run import Run, RunError, Settings, load_settings, load_state, save_settings, save_state
+from mtt_lava.run import (
+    LOCK,
+    Run,
+    RunError,
+    Settings,
+    load_settings,
+    load_state,
+    locked,
+    save_settings,
+    save_state,
+)
 from mtt_lava.scoring import Score, score
 from mtt_lava.temporal import transform
 from netx_export.bounds import largest_sum
@@ -172,7 +183,7 @@ class _Trainer:
         elif validation is None and settings.validate_on:
             dataset, validation = split(dataset, float(settings.validate_on), seed=settings.seed)
         self.static = dataset.static
-        self.classes = dataset.classes
+        self.classes, self.fingerprint = dataset.classes, dataset.fingerprint
         self.frames, self.labels = self._frames(dataset, settings.frames)
         self.held = None if validation is None else self._frames(validation, settings.time_steps)
         self.network = settings.build().to(self.device)
@@ -446,7 +457,9 @@ class _Trainer:
         tensors = {f"optimiser.{i}.{k}": torch.as_tensor(v) for i, of in state.items() for k, v in of.items()}
         with replacing(self.folder / "metrics.jsonl") as temporary:
             temporary.write_text("".join(self.lines))
-        save_state(self.folder / "checkpoint.safetensors", self.network, tensors, {"epochs": self.done})
+        # Sums of floats depend on how many threads share them.
+        info = {"epochs": self.done, "fingerprint": self.fingerprint, "threads": torch.get_num_threads()}
+        save_state(self.folder / "checkpoint.safetensors", self.network, tensors, info)
 
     def restore(self) -> None:
         """Go on from the checkpoint, if there is one."""
@@ -455,6 +468,9 @@ class _Trainer:
         if not path.exists():
             return
         tensors, info = load_state(path, self.network, self.settings.biases)
+        if info.get("fingerprint", self.fingerprint) != self.fingerprint:
+            raise RunError(f"{path}: was trained on other recordings: give the same data, or choose another folder")
+        torch.set_num_threads(info.get("threads", torch.get_num_threads()))
         self.done = info["epochs"]
         self.optimiser = self._new_optimiser()
         state: dict[int, dict[str, torch.Tensor]] = {}
@@ -500,7 +516,7 @@ class _Trainer:
         """All epochs that are left, and the end."""
         self.epochs_until(self.settings.epochs)
         result = Run(self.settings, self.network.cpu(), self.folder)
-        result.measured = self.measure(result)
+        result.measured, result.classes = self.measure(result), self.classes
         if self.folder is not None:
             result.save(self.folder)
             (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -553,33 +569,35 @@ def train(
     >>> run = train(Settings.make("nmnist-3c1fc", data="digits-dvs", epochs=20), "runs/first")  # doctest: +SKIP
     """
     folder = None if out is None else Path(out)
-    if folder is not None:
-        if (folder / "settings.json").exists():
-            if not resume:
-                raise RunError(f"{folder}: holds a run already: go on with it (--resume) or choose another folder")
-            if load_settings(folder) != settings:
-                raise RunError(
-                    f"{folder}: its run has other settings: resume it with the same, or choose another folder"
-                )
-            if (folder / "weights.safetensors").exists():
-                raise RunError(f"{folder}: its run has ended: nothing to resume")
-        elif resume:
-            raise RunError(f"{folder}: has no run to resume")
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(f"{folder}: exists and is not an empty folder: choose another")
-    trainer = _Trainer(settings, folder, dataset, progress, validation)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if resume:
+    with nullcontext() if folder is None else locked(folder):
+        if folder is not None:
+            _check_folder(folder, settings, resume)
+        trainer = _Trainer(settings, folder, dataset, progress, validation)
+        if folder is not None and resume:
             trainer.restore()
-        else:
+        elif folder is not None:
             save_settings(settings, folder)
             if base is not None:
                 trainer.start_from(Path(base))
-    if progress:
-        for line in settings.adaptations():
-            tqdm.write(f"{settings.profile}: {line}", file=sys.stderr)
-    return trainer.run()
+        if progress:
+            for line in settings.adaptations():
+                tqdm.write(f"{settings.profile}: {line}", file=sys.stderr)
+        return trainer.run()
+
+
+def _check_folder(folder: Path, settings: Settings, resume: bool) -> None:
+    """Refuse a folder that holds something else than what `train` goes on with, or starts with."""
+    if (folder / "settings.json").exists():
+        if not resume:
+            raise RunError(f"{folder}: holds a run already: go on with it (--resume) or choose another folder")
+        if load_settings(folder) != settings:
+            raise RunError(f"{folder}: its run has other settings: resume it with the same, or choose another folder")
+        if (folder / "weights.safetensors").exists():
+            raise RunError(f"{folder}: its run has ended: nothing to resume")
+    elif resume:
+        raise RunError(f"{folder}: has no run to resume")
+    elif any(path.name != LOCK for path in folder.iterdir()):
+        raise RunError(f"{folder}: exists and is not an empty folder: choose another")
 
 
 def train_base(settings: Settings, out: str | Path, dataset: Dataset | None = None, *, progress: bool = True) -> None:
@@ -600,10 +618,10 @@ def train_base(settings: Settings, out: str | Path, dataset: Dataset | None = No
         A folder that holds something else.
     """
     folder = Path(out)
-    if (folder / "settings.json").exists() and load_settings(folder) != settings:
-        raise RunError(f"{folder}: holds a base of other settings: choose another folder")
-    trainer = _Trainer(settings, folder, dataset, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_settings(settings, folder)
-    trainer.restore()
-    trainer.epochs_until(trainer.first_phase)
+    with locked(folder):
+        if (folder / "settings.json").exists() and load_settings(folder) != settings:
+            raise RunError(f"{folder}: holds a base of other settings: choose another folder")
+        trainer = _Trainer(settings, folder, dataset, progress)
+        save_settings(settings, folder)
+        trainer.restore()
+        trainer.epochs_until(trainer.first_phase)

@@ -1,6 +1,7 @@
 """Training: Algorithm 1, the way to integers, seeds, and runs that are stopped and resumed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mtt_lava import Run, Settings, evaluate, load_run, to_network, train, train
 from mtt_lava.data import Dataset, from_events, from_images
 from mtt_lava.evaluation import table
 from mtt_lava.model import _ConvSynapse
-from mtt_lava.run import RunError
+from mtt_lava.run import LOCK, RunError, locked
 from mtt_lava.temporal import transform
 
 MODEL = {
@@ -505,3 +506,56 @@ def test_lowering_reports_accuracy_before_and_after(tmp_path: Path, capsys: pyte
     assert line["epoch"] == 4
     assert 0 <= line["lowered"]["after"] <= 1
     assert "lowered to the chip's integers: accuracy on 60 training samples" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ folders and data
+
+
+def test_two_trainings_cannot_share_a_folder(tmp_path: Path):
+    """The second is refused in one line while the first has the folder; nothing of the first is lost."""
+    with locked(tmp_path / "run"), pytest.raises(RunError, match="another process is training in it"):
+        train(make(), tmp_path / "run", bars(), progress=False)
+    train(make(), tmp_path / "run", bars(), progress=False)
+    load_run(tmp_path / "run")
+
+
+def test_what_a_killed_training_left_half_written_is_in_nobodys_way(tmp_path: Path):
+    """A folder that holds temporary files of ours alone is as good as empty, and they go."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".settings.json.abc123.json").write_text("{")
+    (folder / LOCK).touch()
+    train(make(), folder, bars(), progress=False)
+    assert {path.name for path in folder.iterdir()} == {"settings.json", "weights.safetensors", "metrics.jsonl", LOCK}
+
+
+def test_a_refused_training_leaves_no_folder(tmp_path: Path):
+    """An error before the first epoch does not make the folder."""
+    with pytest.raises(RunError, match="has no run to resume"):
+        train(make(), tmp_path / "run", bars(), resume=True, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_resumed_with_the_same_recordings_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Other recordings are refused; the number of threads, on which sums of floats depend, is that of the start."""
+    monkeypatch.setattr(training._Trainer, "run", lambda self: self.epochs_until(1))
+    train(make(), tmp_path / "run", bars(60), progress=False)
+    with pytest.raises(RunError, match="was trained on other recordings"):
+        train(make(), tmp_path / "run", bars(90), resume=True, progress=False)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        train(make(), tmp_path / "run", bars(60), resume=True, progress=False)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_run_knows_the_data_it_was_trained_on(learned: Run):
+    """Other classes, or recordings of another shape, are refused by name."""
+    others = replace(bars(9, "test"), classes=("left", "top", "diagonal"))
+    with pytest.raises(RunError, match="its classes are left, top, diagonal; the run was trained on 0, 1, 2"):
+        evaluate(learned, [4], others, progress=False)
+    larger = replace(bars(9, "test"), sensor_size=(10, 8, 2))
+    with pytest.raises(RunError, match=r"gives \[2, 8, 10\]; the run takes \[2, 8, 8\]"):
+        evaluate(learned, [4], larger, progress=False)
