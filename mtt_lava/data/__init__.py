@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from .binning import bin_events, frames
@@ -59,7 +60,12 @@ def open_dataset(
 
     Parameters
     ----------
-    name : {"digits-dvs", "nmnist", "cifar10-camera"}
+    name : str
+        ``digits-dvs``, ``nmnist`` or ``cifar10-camera``; or data of your own: a folder of recordings (folders train and
+        test, or a share held out, with a folder for each class and in it files .npy, .npz, .csv, .h5 or N-MNIST's
+        .bin; see `mtt_lava.data.files.read_file`), which may hold a file data.toml; a path of such a ``.toml`` file
+        (see `mtt_lava.data.own.Description`); or ``module:function``, called with ``split="train"`` (and `root`, if
+        given), which returns a `Dataset`.
         ``digits-dvs`` is built in: scikit-learn's 1,797 handwritten digits before a simulated event camera; 1,500
         train, 297 test. ``nmnist`` is real. ``cifar10-camera`` is simulated, not recorded: CIFAR-10's photographs,
         which you provide, before the same camera with 32 x 32 pixels.
@@ -69,7 +75,8 @@ def open_dataset(
         split); ``root/NMNIST/train.zip`` (``test.zip``), unpacked into the cache; else tonic downloads
         into `root`, 1.2 GB. Default: a folder in the cache. For ``cifar10-camera``, which needs it: a folder with
         ``train*.npz`` or ``test*.npz``, for the split, strung together in order of their names: arrays x,
-        (N, 32, 32, 3) or (N, 32, 32) uint8; y, (N,) integers; and, optional, classes, their names.
+        (N, 32, 32, 3) or (N, 32, 32) uint8; y, (N,) integers; and, optional, classes, their names. For a ``.toml``
+        file: the folder that its paths start from; default: its own.
     seed : int
         Of the simulated camera and its noise. The images and their order are the same for all seeds.
     cache : path, optional
@@ -102,4 +109,12 @@ def open_dataset(
 
         check_seed(seed)
         return open_cifar10(split, root, int(seed), folder)
-    raise DataError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
+    from .own import is_own, open_own
+
+    if is_own(name):
+        return open_own(name, split, root, folder)
+    near = get_close_matches(name, DATASETS, 1)
+    raise DataError(
+        f"no data set {name!r}; there are {', '.join(DATASETS)}{f' (did you mean {near[0]}?)' if near else ''}, "
+        "or give a folder of recordings, a .toml file or module:function"
+    )

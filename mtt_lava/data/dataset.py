@@ -132,16 +132,29 @@ def from_events(
         recording's events come after the window, or all (of five or more) in under 5 % of it: its times then are in
         another unit, or do not start at 0. And where all recordings lie in a corner of the sensor.
     """
+    named = ((f"{name}: recording {i}", recording) for i, recording in enumerate(recordings))
+    clock = Clock(as_duration(duration, name), start, unit, unwrap)
+    return from_named(named, labels, sensor_size, clock, columns, classes, name, split, cache)
+
+
+def from_named(
+    recordings: Iterable[tuple[str, Any]],
+    labels: Iterable[int],
+    sensor_size: tuple[int, int, int],
+    clock: Clock,
+    columns: str | None,
+    classes: int | Sequence[str],
+    name: str,
+    split: str,
+    cache: Path | None,
+) -> Dataset:
+    """Make a data set of recordings in memory, each with what to call it in messages; see `from_events`."""
     check_split(split)
     sensor_size = as_sensor_size(sensor_size, name)
-    clock = Clock(as_duration(duration, name), start, unit, unwrap)
     clock.check(name)
     check_columns(columns, name)
     names = as_classes(classes, name)
-    events = [
-        as_recording(recording, sensor_size, f"{name}: recording {i}", clock, columns)
-        for i, recording in enumerate(recordings)
-    ]
+    events = [as_recording(recording, sensor_size, where, clock, columns) for where, recording in recordings]
     label_array = as_labels(list(labels), len(events), len(names), where=name)
     if sensor_size[2] == 1:
         events = _one_polarity(events, name)

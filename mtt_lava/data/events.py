@@ -15,7 +15,7 @@ EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p",
 Start = Literal["first-event", 0]
 Unit = Literal["us", "ns", "ms", "s"]
 
-_ALIASES = {
+ALIASES = {
     "x": ("x", "xs", "col", "column"),
     "y": ("y", "ys", "row"),
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
@@ -59,7 +59,7 @@ class Clock:
         """Raise `DataError` unless start, unit and unwrap are ones."""
         if self.start != "first-event" and (self.start != 0 or isinstance(self.start, bool)):
             raise DataError(f'{where}: start is {self.start!r}; must be "first-event" or 0')
-        if self.unit not in _UNITS:
+        if not isinstance(self.unit, str) or self.unit not in _UNITS:
             raise DataError(f"{where}: unit is {self.unit!r}; must be one of {', '.join(_UNITS)}")
         if not isinstance(self.unwrap, bool | int) or (self.unwrap not in (0, 1) and not 8 <= self.unwrap <= 62):
             raise DataError(f"{where}: unwrap is {self.unwrap!r}; must be true, false or the counter's bits, 8..62")
@@ -72,6 +72,22 @@ class Clock:
         DataError
             If they are no times, run backwards over a counter's end, or do not fit the window.
         """
+        converted, first, last, unit = self.convert(t, where)
+        outside = np.count_nonzero(converted > self.duration)
+        span = int(converted.max() - converted.min())
+        if outside * _OUTSIDE > len(t):
+            problem = f", {outside} of them outside"
+        elif len(t) >= _FEW and span * _NARROW < self.duration:
+            problem = ", under 5 % of"
+        else:
+            return converted
+        raise DataError(
+            f"{where}: its {len(t)} events run from {first} to {last} {unit}{problem} the window of {self.duration} "
+            f"us: {self._remedy(first, last, unit)}"
+        )
+
+    def convert(self, t: np.ndarray, where: str) -> tuple[np.ndarray, float, float, str]:
+        """Return int64 microseconds, whatever the window; and the first and last time as given, and their unit."""
         t, unit = self._plain(t, where)
         if t.dtype.kind != "f":
             t = self._unwrapped(t, where)
@@ -82,21 +98,11 @@ class Clock:
         origin = first if self.start == "first-event" else 0
         if t.dtype.kind == "f":
             # Rounded, as 0.000001 s would else be the microsecond 0.
-            converted = np.minimum(np.rint((t - origin) * (many / of)), _LATEST).astype(np.int64)
-        else:
-            # Unsigned, a difference is right over the whole range of 64 bits.
-            since = t.astype(np.uint64) - np.uint64(origin % (1 << 64))
-            converted = np.minimum(since, np.uint64(_LATEST * of // many)).astype(np.int64) * many // of
-        outside = np.count_nonzero(converted > self.duration)
-        span = int(converted.max() - converted.min())
-        runs = f"{where}: its {len(t)} events run from {first} to {last} {unit}"
-        if outside * _OUTSIDE > len(t):
-            raise DataError(
-                f"{runs}, {outside} of them outside the window of {self.duration} us: {self._remedy(first, last, unit)}"
-            )
-        if len(t) >= _FEW and span * _NARROW < self.duration:
-            raise DataError(f"{runs}, under 5 % of the window of {self.duration} us: {self._remedy(first, last, unit)}")
-        return converted
+            return np.minimum(np.rint((t - origin) * (many / of)), _LATEST).astype(np.int64), first, last, unit
+        # Unsigned, a difference is right over the whole range of 64 bits.
+        since = t.astype(np.uint64) - np.uint64(origin % (1 << 64))
+        whole = np.minimum(since, np.uint64(_LATEST * of // many)).astype(np.int64)
+        return whole * many // of, first, last, unit
 
     def _plain(self, t: np.ndarray, where: str) -> tuple[np.ndarray, str]:
         """Return times as integers or floats, and their unit, which durations and dates bring along."""
@@ -244,7 +250,7 @@ def as_recording(
     DataError
         If there are no events, or fields are missing, not integer or out of the sensor's range.
     """
-    found = _fields(events, sensor_size, where, columns)
+    found = fields_of(events, sensor_size, where, columns)
     recording = np.zeros(len(found["t"]), dtype=EVENT_DTYPE)
     for field, limit in zip(("x", "y", "p"), (*sensor_size[:2], 2), strict=True):
         if field not in found:
@@ -274,7 +280,8 @@ def check_columns(columns: str | None, where: str) -> None:
         raise DataError(f'{where}: columns is {columns!r}; must be x, y, t and p in their order, such as "txyp"')
 
 
-def _fields(events: Any, sensor_size: tuple[int, int, int], where: str, columns: str | None) -> dict[str, np.ndarray]:
+def fields_of(events: Any, sensor_size: tuple[int, int, int], where: str, columns: str | None) -> dict[str, np.ndarray]:
+    """Return the columns x, y, t and p of an array of events, those of them that it must have; see `as_recording`."""
     try:
         events = np.asarray(events)
     except Exception as error:  # whatever an object of another library raises when it cannot be an array
@@ -314,7 +321,7 @@ def _name(fields: Mapping[str, Any], field: str, where: str) -> str | None:
     """Return by which name (or title) an array has a field; None if it has not."""
     if field in fields:
         return field
-    names = {info[1]: name for name, info in fields.items() if name.lower() in _ALIASES[field]}  # one an offset
+    names = {info[1]: name for name, info in fields.items() if name.lower() in ALIASES[field]}  # one an offset
     if len(names) > 1:
         raise DataError(f"{where}: {' and '.join(sorted(names.values()))} could both be {field}; name one of them so")
     return next(iter(names.values()), None)

@@ -1,0 +1,380 @@
+"""Data of one's own by name: recordings in files, folders of them, descriptions in TOML, functions; and `mtt data`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mtt_lava.data import EVENT_DTYPE, DataError, Dataset, open_dataset
+from mtt_lava.data.files import READERS, read_file
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "nmnist_small"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTT_CACHE", str(tmp_path / "cache"))
+
+
+def recorded(seed: int = 0, count: int = 30, last: int = 999) -> np.ndarray:
+    """Return a recording on 5 x 4 pixels that fills sensor and time."""
+    rng = np.random.default_rng(seed)
+    events = np.zeros(count, EVENT_DTYPE)
+    events["x"], events["y"] = rng.integers(5, size=count), rng.integers(4, size=count)
+    events["t"], events["p"] = np.sort(rng.integers(last, size=count)), rng.integers(2, size=count)
+    events[0], events[-1] = (0, 3, 0, 1), (4, 0, last, 0)
+    return events
+
+
+def write_npz(path: Path, events: np.ndarray) -> None:
+    np.savez(path, **{name: events[name] for name in EVENT_DTYPE.names})
+
+
+def write_csv(path: Path, events: np.ndarray) -> None:
+    np.savetxt(path, np.array(events.tolist()), "%d", ",", header="x,y,t,on", comments="")
+
+
+def write_h5(path: Path, events: np.ndarray) -> None:
+    with h5py.File(path, "w") as file:
+        for name in EVENT_DTYPE.names:
+            file[f"dvs/{name}"] = events[name]
+        file["dvs/duration"], file["labels"] = 7, np.arange(3)
+
+
+def write_bin(path: Path, events: np.ndarray) -> None:
+    x, y, t, p = (events[name].astype(int) for name in EVENT_DTYPE.names)
+    last = p << 23 | t
+    path.write_bytes(np.stack([x, y, last >> 16, last >> 8 & 255, last & 255], 1).astype(np.uint8).tobytes())
+
+
+WRITERS = {
+    ".npy": np.save,
+    ".npz": write_npz,
+    ".csv": write_csv,
+    ".h5": write_h5,
+    ".hdf5": write_h5,
+    ".bin": write_bin,
+}
+
+
+def folder(root: Path, suffix: str = ".npy", splits: tuple[str, ...] = ("train", "test")) -> Path:
+    """Write three recordings of each of two classes for each split; the one with the longest is a training one."""
+    seed = 0
+    for split in splits:
+        for label in ("10", "9"):
+            for i in range(3):
+                path = root / split / label / f"{i}{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                WRITERS[suffix](path, recorded(seed, last=1999 if seed == 0 else 999))
+                seed += 1
+    return root
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("suffix", READERS)
+def test_every_kind_of_file_gives_the_same_events(tmp_path, suffix):
+    """What is written in any format that is read comes back event for event, through a folder of it."""
+    data = open_dataset(str(folder(tmp_path / "mine", suffix)), split="test")
+    assert (data.name, data.split, data.classes, data.sensor_size) == ("mine", "test", ("9", "10"), (5, 4, 2))
+    assert (data.duration, data.labels.tolist()) == (2000, [0, 0, 0, 1, 1, 1])
+    for got, seed in zip(data.events, (9, 10, 11, 6, 7, 8), strict=True):
+        np.testing.assert_array_equal(got, recorded(seed))
+
+
+def test_all_readers_have_tests():
+    """The table of formats is complete."""
+    assert set(WRITERS) == set(READERS)
+
+
+@pytest.mark.parametrize("header", ["x,y,t,p", "t;p;x;y", "Timestamp x y polarity", "n,x,y,t,p,what", None])
+def test_text_files_are_read_with_and_without_names(tmp_path, header):
+    """Separators, comments, more columns and fractions of a second are taken; without names, the order is asked for."""
+    order = {"x,y,t,p": "xytp", "t;p;x;y": "tpxy", None: "txyp", "n,x,y,t,p,what": "nxytpw"}.get(header, "txyp")
+    mark = "," if header is None else next((m for m in ",;" if m in header), " ")
+    values = {"x": (1, 2), "y": (3, 0), "t": ("1700000000.000001", "1700000000.5"), "p": (0, 1), "n": (8, 9), "w": "ab"}
+    rows = [mark.join(str(values[c][i]) for c in order) for i in range(2)]
+    text = "\n".join(["# made by a camera", *([header] if header else []), *rows])
+    (tmp_path / "d" / "a").mkdir(parents=True)
+    (tmp_path / "d" / "a" / "r.csv").write_text(text)
+    describe = 'duration = 1_000_000\nstart = "first-event"\nunit = "s"\nsensor_size = [5, 4, 2]\n'
+    (tmp_path / "d" / "data.toml").write_text(describe + ('train = "."\ncolumns = "txyp"' if not header else ""))
+    (tmp_path / "d" / "a" / "s.csv").write_text(text)
+    data = open_dataset(str(tmp_path / "d"), split="train")
+    assert data.events[0].tolist() == [(1, 3, 0, False), (2, 0, 499_999, True)]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 10**18), min_size=1, max_size=5))
+def test_dates_in_nanoseconds_keep_every_digit_in_text(tmp_path, times):
+    """Whole numbers in text are read as such."""
+    path = tmp_path / "r.csv"
+    path.write_text("t,x,y,p\n" + "\n".join(f"{t},1,2,0" for t in times))
+    assert read_file(path)["t"].tolist() == times
+
+
+def test_bin_files_are_read_as_tonic_does(tmp_path):
+    """Counters that ran over among them."""
+    from tonic.io import events_struct, read_mnist_file
+
+    raw = np.random.default_rng(0).integers(0, 256, 500, dtype=np.uint8)
+    raw[1::5] = np.where(np.arange(100) % 9, raw[1::5] % 34, 240)
+    (tmp_path / "r.bin").write_bytes(raw.tobytes())
+    ours, theirs = read_file(tmp_path / "r.bin"), read_mnist_file(str(tmp_path / "r.bin"), events_struct)
+    for name in EVENT_DTYPE.names:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def huge(path: Path) -> None:
+    np.lib.format.write_array_header_1_0(
+        file := path.open("wb"), {"descr": "<i8", "fortran_order": False, "shape": (10**12, 4)}
+    )
+    file.close()
+
+
+def two_tables(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["a"], file["b"] = recorded(), recorded()
+
+
+def elsewhere(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name in "xytp":
+            file.create_dataset(name, (10,), "i8", external=[("/etc/passwd", 0, 80)])
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("r.aedat4", b"#!AER-DAT4.0", r"not a recording that can be read; there are \.npy, \.npz, \.bin, \.csv, \.h5"),
+        ("README.md", b"about", "not a recording that can be read"),
+        ("r.npy", b"", r"damaged, or no \.npy file of events"),
+        ("r.npy", b"\x93NUMPY\x01\x00v\x00{'descr", "damaged, or no"),
+        ("r.npy", lambda p: np.save(p, np.array([{}], object)), "damaged, or no .*(object|pickle)"),
+        ("r.npy", huge, "damaged, or no .*(mmap|fit|large)"),
+        ("r.npy", lambda p: np.save(p, np.zeros((5, 3))), r"shape \(5, 3\): no field"),
+        ("r.npy", lambda p: np.save(p, np.ones((5, 4))), 'pass columns="xytp"'),
+        ("r.npz", b"PK", "damaged, or no .npz"),
+        ("r.npz", lambda p: np.savez(p, a=1, b=2), "holds no array x, y, t or p; must be x, y, t, p of one length"),
+        ("r.npz", lambda p: np.savez(p, x=[1], y=[1, 2], t=[1], p=[1]), r"holds x \(1,\), y \(2,\)"),
+        ("r.npz", lambda p: np.savez(p, x=np.array([{}], object), y=[1], t=[1], p=[1]), "damaged, or no .npz"),
+        ("r.bin", b"1234567", "7 bytes; must be a whole number of 5-byte events"),
+        ("r.bin", bytes([0, 240, 0, 0, 1]), "no events"),
+        ("r.csv", b"", "no field|damaged|columns"),
+        ("r.csv", b"x,y,t,p\n1,2,three,0", "damaged, or no .csv"),
+        ("r.csv", b"x,y,t,p\n1,2,3", "damaged, or no .csv"),
+        ("r.csv", b"a,b\n1,2", "its columns are a, b; must be x, y, t, p"),
+        ("r.csv", b"\xff\xfe\x00\x01", "damaged, or no .csv"),
+        ("r.h5", b"\x89HDF\r\n", "r.h5: cannot be read"),
+        ("r.h5", two_tables, "holds 2 tables of events; must hold one"),
+        ("r.h5", elsewhere, "its events are in other files"),
+    ],
+)
+def test_files_that_are_no_recordings_are_named(tmp_path, name, write, message):
+    """The message names the file and what is wrong, in one line of at most 300 characters beside the path."""
+    path = folder(tmp_path / "mine") / "train" / "9" / name
+    write(path) if callable(write) else path.write_bytes(write)
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(str(tmp_path / "mine"), split="train")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 300
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(READERS)), st.data())
+def test_damaged_files_are_read_or_named(tmp_path, suffix, data):
+    """A file with bytes changed, cut off or added gives events or a DataError, whatever the bytes."""
+    path = tmp_path / f"r{suffix}"
+    WRITERS[suffix](path, recorded(count=8))
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, max(len(raw) - 1, 0)))
+        raw[place : place + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+    path.write_bytes(raw)
+    with contextlib.suppress(DataError):
+        read_file(path)
+
+
+# ---------------------------------------------------------------------------------------------- folders
+
+
+def test_folders_of_classes_alone_are_split(tmp_path):
+    """Where there are no folders train and test, a fifth of each class is for testing, always the same."""
+    root = tmp_path / "mine"
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        for i in range(10):
+            np.save(root / label / f"{i}.npy", recorded(i))
+    train, test = (open_dataset(str(root), split=split) for split in ("train", "test"))
+    assert (len(train), len(test), test.labels.tolist()) == (16, 4, [0, 0, 1, 1])
+    assert (test.classes, test.duration, test.sensor_size) == (("cat", "dog"), 1000, (5, 4, 2))
+    (root / "data.toml").write_text("test_share = 0.5\nseed = 1")
+    train, test = (open_dataset(str(root), split=split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (10, 10)
+    contents = [events.tobytes() for part in (train, test) for events in part.events]
+    assert sorted(contents) == sorted(recorded(i).tobytes() for i in range(10) for _ in "ab")
+
+
+def test_both_splits_have_the_same_sensor_and_clock(tmp_path):
+    """What the recordings of either split need is what both get."""
+    root = folder(tmp_path / "mine")
+    one = recorded()
+    one["x"][3] = 7
+    np.save(root / "test" / "9" / "0.npy", one)
+    train, test = (open_dataset(str(root), split=split) for split in ("train", "test"))
+    assert train.sensor_size == test.sensor_size == (8, 4, 2)
+    assert train.duration == test.duration == 2000
+
+
+def test_a_folder_whose_time_does_not_start_at_nought_asks_for_the_origin(tmp_path):
+    """Slices of a long recording are not taken for late events; once it is said, they are read."""
+    root = folder(tmp_path / "mine")
+    late = recorded()
+    late["t"] += 10_000
+    np.save(root / "train" / "9" / "0.npy", late)
+    with pytest.raises(
+        DataError, match=r'0\.npy: its first event is 10000 us after .*start="first-event".* \(in .*toml'
+    ):
+        open_dataset(str(root), split="test")
+    (root / "data.toml").write_text('start = "first-event"')
+    assert open_dataset(str(root), split="train").events[0]["t"][-1] == 999
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data/nmnist_small is not here")
+def test_a_folder_of_real_recordings_is_the_data_set(tmp_path):
+    """N-MNIST's own folders, given as a folder, are nmnist event for event."""
+    import zipfile
+
+    with zipfile.ZipFile(SHARED / "NMNIST" / "test.zip") as archive:
+        archive.extractall(tmp_path / "NMNIST")
+    (tmp_path / "NMNIST" / "data.toml").write_text('test = "Test"\nsensor_size = [34, 34, 2]\nduration = 340_000')
+    ours = open_dataset(str(tmp_path / "NMNIST"), split="test")
+    real = open_dataset("nmnist", split="test", root=tmp_path)
+    assert ours.labels.tolist() == real.labels.tolist()
+    for one, other in zip(ours.events, real.events, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# ---------------------------------------------------------------------------------------------- descriptions
+
+
+def test_a_description_says_where_and_how(tmp_path):
+    """Paths from the file's folder or from root, files and patterns, classes in order, name, window and sensor."""
+    folder(tmp_path / "far" / "recordings")
+    text = """
+name = "gestures"
+path = "recordings"
+classes = ["left", "right", "none"]
+sensor_size = [6, 4, 2]
+duration = 4000
+[train]
+right = ["train/9/*.npy", "test/9/1.npy"]
+left = ["train/10/0.npy"]
+[test]
+right = ["test/10/*.npy"]
+"""
+    (tmp_path / "far" / "mine.toml").write_text(text)
+    (tmp_path / "near.toml").write_text(text)
+    for name, root in ((tmp_path / "far" / "mine.toml", None), (tmp_path / "near.toml", tmp_path / "far")):
+        train, test = (open_dataset(str(name), split=split, root=root) for split in ("train", "test"))
+        assert (train.name, train.sensor_size, train.duration) == ("gestures", (6, 4, 2), 4000)
+        assert (train.classes, train.labels.tolist()) == (("left", "right", "none"), [0, 1, 1, 1, 1])
+        assert test.labels.tolist() == [1, 1, 1]
+        np.testing.assert_array_equal(train.events[0], recorded(0, last=1999))
+        np.testing.assert_array_equal(train.events[1], recorded(10))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "not valid TOML"),
+        ("frames = 5", "frames: .*; there are name, path, train, test, classes, sensor_size"),
+        ('duration = "long"', "duration: "),
+        ("duration = 0", "duration is 0; must be a whole number of microseconds"),
+        ("duration = nan", "duration is nan"),
+        ("sensor_size = [5, 4]", r"sensor_size is \(5, 4\); must be"),
+        ("sensor_size = [3, 4, 2]", r"x is 4; must be 0\.\.2"),
+        ('start = "begin"', "start is 'begin'; must be"),
+        ("start = [0]", r"start is \[0\]"),
+        ("unit = [1]", r"unit is \[1\]"),
+        ("unwrap = []", r"unwrap is \[\]"),
+        ('columns = "xy"', "columns is 'xy'"),
+        ("duration = 2_000_000", r'under 5 % of .*: pass unit="ms".* \(in .*mine\.toml\)'),
+        ('classes = ["9"]', "its class is none of classes: 9"),
+        ('classes = ["9", "9", "10"]', "a name comes twice"),
+        ('train = "nowhere"', "nowhere: no such folder"),
+        ('train = "test/9"', r"test/9/.\.npy: must be in a folder named for its class"),
+        ('path = "train/9/.."\ntest = "empty"', "empty: no recordings; must hold a folder a class"),
+        ('test = "test"', "says of no train recordings: give train = a folder"),
+        ('train = {a = ["no/*.npy"]}', r"no/\*\.npy: no such files"),
+        ('train = {a = ["no.npy"]}', r"no\.npy: no such file"),
+        ("test_share = 2", "test_share: "),
+    ],
+)
+def test_descriptions_that_cannot_be_are_named(tmp_path, text, message):
+    """One line with the file, the field, the value and what is allowed."""
+    folder(tmp_path)
+    (tmp_path / "train" / "empty").mkdir()
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(str(tmp_path / "mine.toml"), split="train")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "nowhere/at/all",
+            "nowhere/at/all: no such folder; give a folder of recordings, a .toml file or module:function",
+        ),
+        ("nowhere.toml", "nowhere.toml: cannot be read"),
+        ("digits_dvs", r"no data set 'digits_dvs'; .* \(did you mean digits-dvs\?\), or give a folder of recordings"),
+        ("no_module_of_ours:f", "No module named 'no_module_of_ours'; must be module:function"),
+        ("json:no_function", "module json has no function no_function"),
+        ("json:__name__", "module json has no function __name__"),
+    ],
+)
+def test_names_of_nothing_are_named(name, message):
+    """A name that is neither a data set nor data says what names can be."""
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(name, split="train")
+    assert "\n" not in str(caught.value)
+
+
+def test_binary_files_are_no_descriptions(tmp_path):
+    """Bytes that are no text are no TOML."""
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="not valid TOML"):
+        open_dataset(str(tmp_path / "mine.toml"), split="train")
+
+
+def test_a_function_of_ones_own_is_called_with_the_split(tmp_path, monkeypatch):
+    """module:function, from the folder one is in, gives the data set; root is passed on where given."""
+    (tmp_path / "my_recordings.py").write_text(
+        "from mtt_lava.data import open_dataset\n"
+        "def plain(split):\n    return open_dataset('mine', split=split)\n"
+        "def rooted(split, root):\n    return open_dataset(root, split=split)\n"
+        "def wrong(split):\n    return [split]\n"
+    )
+    folder(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    for name, root in (("my_recordings:plain", None), ("my_recordings:rooted", "mine")):
+        data = open_dataset(name, split="test", root=root)
+        assert isinstance(data, Dataset)
+        assert (data.split, len(data)) == ("test", 6)
+    with pytest.raises(DataError, match="my_recordings:wrong: returned a list; must return a mtt_lava"):
+        open_dataset("my_recordings:wrong", split="test")
+    assert sys.path == before
+    with pytest.raises(DataError, match="mine: a folder takes no root"):
+        open_dataset("mine", split="test", root="x")
