@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,11 @@ OUR_PACKAGES = ("mtt_lava", "netx_export", "hw_profiles")
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
+        if "invalid choice" in message:
+            from netx_export.text import meant
+
+            wrong, *choices = re.findall(r"'(.*?)'", message)
+            message += meant(wrong, choices)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
@@ -67,7 +74,7 @@ def _write_json(path: str, content: Any) -> None:
 
 def _add_training(parser: argparse.ArgumentParser, data: str | None = None, profile: bool = True) -> None:
     """What every command that trains takes; names are those of `mtt_lava.Settings`."""
-    names = "data set: digits-dvs (built in), nmnist or cifar10-camera"
+    names = "data set: digits-dvs (built in), nmnist, cifar10-camera; a folder, .toml or module:function (mtt data)"
     parser.add_argument("--data", required=data is None, default=data, metavar="NAME", help=names)
     parser.add_argument("--root", metavar="DIR", help="folder of the data set")
     parser.add_argument("--samples", type=int, metavar="N", help="train on the first N recordings (default: all)")
@@ -190,6 +197,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("--time-steps", type=_steps, metavar="T,T,...", help="default: T of training")
+    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
     parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
     parser.add_argument(
         "--backend",
@@ -205,13 +213,21 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
 
 
+def _test_split(run: Any, args: argparse.Namespace) -> Any:
+    """The test data asked for, or that of training; a run trained from Python may have had data without a name."""
+    from mtt_lava.data import open_dataset
+    from mtt_lava.evaluation import open_test_split
+
+    return open_dataset(args.data, split="test", root=args.root) if args.data else open_test_split(run, args.root)
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     from mtt_lava import evaluate, load_run, prove
     from mtt_lava.data import subset
-    from mtt_lava.evaluation import open_test_split, synops_table, table
+    from mtt_lava.evaluation import synops_table, table
 
     run = load_run(args.run)
-    dataset = open_test_split(run, args.root)
+    dataset = _test_split(run, args)
     if args.samples is not None:
         dataset = subset(dataset, range(min(args.samples, len(dataset))))
     steps = args.time_steps or [run.settings.time_steps]
@@ -250,6 +266,7 @@ def _add_sweep(commands: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
     parser.add_argument("--time-steps", type=_steps, default=[1, 2, 4, 8, 16, 32], metavar="T,T,...")
+    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
     parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
     parser.add_argument("--out", metavar="DIR", help="folder to write: pictures, sweep.json, index.html")
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
@@ -257,10 +274,9 @@ def _add_sweep(commands: Any) -> None:
 
 def _sweep(args: argparse.Namespace) -> int:
     from mtt_lava import load_run, sweep
-    from mtt_lava.evaluation import open_test_split
 
     run = load_run(args.run)
-    result = sweep(run, args.time_steps, args.profile, open_test_split(run, args.root))
+    result = sweep(run, args.time_steps, args.profile, _test_split(run, args))
     print(result)
     if args.out:
         print(f"page: {result.save(Path(args.out))}")
@@ -305,6 +321,7 @@ def _add_simulate(commands: Any) -> None:
     )
     parser.add_argument("--profile", metavar="NAME", help="event: hardware profile whose neurons and states to use")
     _add_in_shape(parser, "event: ")
+    _add_encode(parser)
     parser.add_argument("--time-limit", type=float, metavar="S", help="lava: seconds the run may take")
     parser.add_argument("--stock", action="store_true", default=None, help="lava: its own convolutions, slower")
     spread = parser.add_mutually_exclusive_group()
@@ -315,6 +332,11 @@ def _add_simulate(commands: Any) -> None:
 def _add_in_shape(parser: argparse.ArgumentParser, where: str = "") -> None:
     text = f"{where}shape of the input, for a file that does not state it"
     parser.add_argument("--in-shape", type=_shape, metavar="C,H,W", help=text)
+
+
+def _add_encode(parser: argparse.ArgumentParser) -> None:
+    text = "fast, lava: INPUT holds values, which the file's input neurons make spikes of"
+    parser.add_argument("--encode", action="store_true", default=None, help=text)
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -332,7 +354,7 @@ def _simulate(args: argparse.Namespace) -> int:
             f"--in-shape is for backend 'event'; backend {args.backend!r} takes the shape of {args.input}"
         )
     inputs = load_inputs(args.input)
-    options = {name: getattr(args, name) for name in ("time_limit", "stock", "workers", "scheduler")}
+    options = {name: getattr(args, name) for name in ("time_limit", "stock", "workers", "scheduler", "encode")}
     given = {name: value for name, value in options.items() if value is not None}
     result = simulate(args.network, inputs, backend=args.backend, record=record, **given)
     result.save(args.output)
@@ -345,6 +367,8 @@ def _simulate(args: argparse.Namespace) -> int:
 def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
     from netx_export import NetworkError, event_backend, read
 
+    if args.encode:
+        raise NetworkError("--encode is not for backend 'event': input neurons are run by time steps, on fast or lava")
     for name in ("time_limit", "stock", "workers", "scheduler"):
         if getattr(args, name) is not None:
             raise NetworkError(f"--{name.replace('_', '-')} is not for backend 'event', which uses all cores by itself")
@@ -387,7 +411,7 @@ def _network_and_chip(args: argparse.Namespace, inputs: Any = None) -> tuple[Any
     from netx_export import NetworkError
     from netx_export.simulation import read_for
 
-    network = read_for(args.network, inputs, args.in_shape)
+    network = read_for(args.network, inputs, args.in_shape, encode=bool(getattr(args, "encode", None)))
     profile = args.profile or network.info.get("profile")
     if profile is None:
         raise NetworkError(f"{args.network}: names no profile: give one with --profile NAME")
@@ -426,6 +450,7 @@ def _add_cost(commands: Any) -> None:
     parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: the one named in the file)")
     parser.add_argument("--backend", default="fast", metavar="NAME", help="fast, lava or event (default fast)")
     _add_in_shape(parser, "event: ")
+    _add_encode(parser)
     parser.add_argument(
         "--sanafe", action="store_true", help="second opinion of SANA-FE on the first sample (Loihi 1; extra 'sanafe')"
     )
@@ -440,12 +465,16 @@ def _cost(args: argparse.Namespace) -> int:
     from netx_export.event_backend import load_events
     from netx_export.simulation import load_inputs
 
-    if args.sanafe and args.backend == "event":
-        raise NetworkError("--sanafe runs time steps: use --backend fast")
+    for name in ("sanafe", "encode"):
+        if getattr(args, name) and args.backend == "event":
+            raise NetworkError(f"--{name} runs time steps: use --backend fast")
+    if args.sanafe and args.encode:
+        raise NetworkError("--sanafe takes spikes, not values to encode: leave out one of them")
     inputs: Any = load_events(args.input) if args.backend == "event" else load_inputs(args.input)
     network, chip = _network_and_chip(args, inputs)
     placement = hw_profiles.place(network, chip)
-    options = {"profile": args.profile or network.info["profile"]} if args.backend == "event" else {}
+    event = args.backend == "event"
+    options = {"profile": args.profile or network.info["profile"]} if event else {"encode": bool(args.encode)}
     activity = measure(args.network, inputs, args.backend, in_shape=args.in_shape, **options)
     result = hw_profiles.cost(network, activity, chip, placement)
     opinion = None
@@ -489,6 +518,103 @@ def _profiles(args: argparse.Namespace) -> int:
     else:
         width = max(len(profile.name) for profile in profiles)
         print("\n".join(f"{profile.name.ljust(width)}  {profile.title}" for profile in profiles))
+    return 0
+
+
+def _add_models(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "models",
+        _models,
+        "The networks that come with the package, or the layers of one of them or of a TOML file.",
+        "mtt models nmnist-3c1fc",
+    )
+    parser.add_argument("model", nargs="?", metavar="NAME", help="a name or a TOML file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of model files, for editors")
+
+
+def _models(args: argparse.Namespace) -> int:
+    from mtt_lava.model import Model, describe, load_model, model_names
+
+    if args.schema:
+        print(json.dumps(Model.model_json_schema(), indent=2))
+    elif args.model is not None:
+        model = load_model(args.model)
+        print(model.model_dump_json(indent=2) if args.json else describe(model))
+    else:
+        models = {name: load_model(name) for name in model_names()}
+        if args.json:
+            print(json.dumps({name: model.weights for name, model in models.items()}, indent=2))
+        else:
+            print(
+                "\n".join(
+                    f"{name}: {model.weights:,} weights, input {[*model.input]}" for name, model in models.items()
+                )
+            )
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def _add_data(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "data",
+        _data,
+        "What is in a data set, and inputs for mtt simulate and mtt cost: numbers, a picture, frames, events.",
+        "mtt data digits-dvs --picture digits.png --write-input input.npy --time-steps 10 --write-events events.npz",
+    )
+    parser.add_argument(
+        "data",
+        metavar="NAME",
+        help="digits-dvs, nmnist or cifar10-camera; a folder of recordings (train and test, or a share held out, with "
+        "a folder for each class: .npy, .npz, .csv, .h5, N-MNIST's .bin), which may hold a data.toml; such a .toml "
+        "file (path, train, test, classes, sensor_size, duration, start, unit, unwrap, columns, test_share, seed, "
+        "name); or module:function, which is called with split='train' or 'test' and returns a data set",
+    )
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--split", choices=("train", "test"), help="show and write this one (default: show both)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--picture", metavar="FILE.png", help="draw the first recording of each class")
+    parser.add_argument(
+        "--write-input", metavar="INPUT.npy", help="write frames of the test recordings (or of --split)"
+    )
+    parser.add_argument("--time-steps", type=_positive, default=10, metavar="T", help="of those frames (default 10)")
+    parser.add_argument(
+        "--input-max", type=_positive, metavar="N", help="cut counts above N in them (1: binary spikes)"
+    )
+    parser.add_argument("--write-events", metavar="EVENTS.npz", help="write events of the same recordings")
+    parser.add_argument("--samples", type=_positive, metavar="N", help="write the first N recordings only")
+
+
+def _data(args: argparse.Namespace) -> int:
+    from mtt_lava.data import open_dataset, show, subset
+    from mtt_lava.pictures import save_figure
+
+    splits = [args.split] if args.split else ["train", "test"]
+    opened = [open_dataset(args.data, split=split, root=args.root) for split in splits]
+    summaries = [show.summary(dataset) for dataset in opened]
+    if not args.json:
+        print("\n\n".join(map(str, summaries)))
+    written = {}
+    chosen = opened[-1] if args.samples is None else subset(opened[-1], range(min(args.samples, len(opened[-1]))))
+    if args.picture:
+        save_figure(show.classes_figure(opened[0]), Path(args.picture))
+        written[args.picture] = "the first recording of each class"
+    if args.write_input:
+        shape = show.write_input(chosen, args.write_input, args.time_steps, args.input_max)
+        written[args.write_input] = f"{chosen.split} frames, (N, C, H, W, T) = {shape}"
+    if args.write_events:
+        count = show.write_events(chosen, args.write_events)
+        written[args.write_events] = f"{count:,} events of {len(chosen):,} {chosen.split} recordings"
+    if args.json:
+        content = {each.split: each.to_dict() for each in summaries}
+        print(json.dumps({"data": args.data, "splits": content, "written": written}, indent=2))
+    else:
+        for path, what in written.items():
+            print(f"{path}: {what}")
     return 0
 
 
@@ -662,6 +788,19 @@ def _demo(args: argparse.Namespace) -> int:
 # ------------------------------------------------------------------------------------------------ export
 
 
+def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("out", metavar="OUT.net", help="file to write")
+    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
+    parser.add_argument("--time-steps", type=int, metavar="T", help="T that rescaled biases are written for")
+    parser.set_defaults(action=_export)
+
+
+def _add_export(commands: Any) -> None:
+    text = "Write a trained run as a NetX HDF5 file for Lava and check it against a chip (the same as mtt-export)."
+    _add_export_arguments(_command(commands, "export", _export, text, "mtt export runs/digits digits.net"))
+
+
 def _export(args: argparse.Namespace) -> int:
     from mtt_lava import export, load_run
     from netx_export import layer_table
@@ -721,7 +860,7 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
 
 _COMMANDS = (
     *(_add_train, _add_evaluate, _add_simulate, _add_check, _add_cost, _add_sweep),
-    *(_add_profiles, _add_bench, _add_demo),
+    *(_add_profiles, _add_data, _add_models, _add_bench, _add_demo, _add_export),
 )
 
 
@@ -732,6 +871,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train a spiking neural network once and run it at any number of time steps.",
         epilog="Example: mtt demo",
     )
+    parser.add_argument("--version", action="version", version=f"mtt-lava {version('mtt-lava')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in _COMMANDS:
         add(commands)
@@ -745,9 +885,5 @@ def export_main(arguments: Sequence[str] | None = None) -> int:
         description="Write a trained run as a NetX HDF5 file for Lava and check it against a chip.",
         epilog="Example: mtt-export runs/digits digits.net --profile loihi2",
     )
-    parser.add_argument("run", metavar="RUN", help="run folder")
-    parser.add_argument("out", metavar="OUT.net", help="file to write")
-    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
-    parser.add_argument("--time-steps", type=int, metavar="T", help="T that rescaled biases are written for")
-    parser.set_defaults(action=_export)
+    _add_export_arguments(parser)
     return _run(parser, arguments)

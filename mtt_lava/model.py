@@ -37,6 +37,7 @@ import torch.nn.functional as F
 from mtt_lava.neuron import WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
 from mtt_lava.temporal import transform
 from netx_export.network import conv_shape
+from netx_export.text import meant, table
 
 
 class ModelError(ValueError):
@@ -117,6 +118,23 @@ class Model(_Part):
     readout: Literal["voltage", "count"] = "voltage"
     neuron: NeuronSpec = NeuronSpec()
 
+    @property
+    def weights(self) -> int:
+        """Number of trained synaptic weights."""
+        return sum(self.layer_weights())
+
+    def layer_weights(self) -> list[int]:
+        """Number of trained synaptic weights of every layer; pools have none."""
+        counts = []
+        for layer, before in zip(self.layers, self.shapes(), strict=False):
+            if isinstance(layer, Dense):
+                counts.append(layer.features * math.prod(before))
+            elif isinstance(layer, Conv):
+                counts.append(layer.channels * before[0] // layer.groups * math.prod(layer.kernel))
+            else:
+                counts.append(0)
+        return counts
+
     def shapes(self) -> list[tuple[int, ...]]:
         """Shape of the input and of every layer's output.
 
@@ -153,6 +171,17 @@ class Model(_Part):
         return shapes
 
 
+def describe(model: Model) -> str:
+    """Its layers as a table for people: shapes and trained weights."""
+    rows = [["layer", "type", "gives", "weights"]]
+    shapes, counts = model.shapes(), model.layer_weights()
+    for number, (layer, shape, count) in enumerate(zip(model.layers, shapes[1:], counts, strict=True), 1):
+        rows.append([str(number), layer.type, "x".join(map(str, shape)), f"{count:,}" if count else ""])
+    neuron = ", ".join(f"{name} {value}" for name, value in model.neuron.model_dump().items())
+    head = f"{model.name}: input {'x'.join(map(str, model.input))}, {model.weights:,} weights, readout {model.readout}"
+    return "\n".join([head, *table(rows, left=2), f"neurons: {neuron}"])
+
+
 def _one_line(error: pydantic.ValidationError, source: str) -> ModelError:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "model"
@@ -185,7 +214,10 @@ def load_model(name: str | Path | dict[str, Any]) -> Model:
         elif Path(source).is_file():
             text = Path(source).read_text()
         else:
-            raise ModelError(f"no model {source!r}: use one of {', '.join(model_names())}, or the path of a TOML file")
+            hint = meant(source, model_names())
+            raise ModelError(
+                f"no model {source!r}{hint}: use one of {', '.join(model_names())}, or the path of a TOML file"
+            )
         try:
             name = tomli.loads(text)
         except tomli.TOMLDecodeError as error:

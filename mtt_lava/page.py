@@ -16,9 +16,15 @@ def page(title: str, *parts: str) -> str:
     """A whole page; `parts` are HTML."""
     body = "\n".join(parts)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>\n'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
+
+
+def heading(text: str, level: int = 1) -> str:
+    """A heading of plain text."""
+    return f"<h{level}>{html.escape(text)}</h{level}>"
 
 
 def block(text: object) -> str:

@@ -12,7 +12,7 @@ import hw_profiles
 from mtt_lava.data import Dataset
 from mtt_lava.deploy import to_network
 from mtt_lava.evaluation import Point, evaluate, open_test_split
-from mtt_lava.page import block, image, page
+from mtt_lava.page import block, heading, image, page
 from mtt_lava.pictures import confusion_figure, save_figure, sweep_figure
 from mtt_lava.run import Run
 from netx_export.files import replacing
@@ -124,8 +124,8 @@ class Sweep:
         confusion = image((folder / "confusion.png").read_bytes(), best)
         costs = [block(cost) for cost in self.costs]
         with replacing(folder / "index.html") as temporary:
-            shown = [f"<h1>{title}</h1>", picture, block(self), confusion]
-            text = page(title, *shown, "<h2>In detail</h2>", *costs, block(self.report))
+            shown = [heading(title), picture, block(self), confusion]
+            text = page(title, *shown, heading("In detail", 2), *costs, block(self.report))
             temporary.write_text(text, encoding="utf-8")
         return folder / "index.html"
 

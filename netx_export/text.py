@@ -1,8 +1,9 @@
-"""Tables in plain text."""
+"""Tables in plain text, and names that were meant."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 def table(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
@@ -21,3 +22,15 @@ def table(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """What to add to the message about a name that is not among `names`; empty where none is like it.
+
+    Examples
+    --------
+    >>> meant("lohi2", ["loihi1", "loihi2"])
+    ' (did you mean loihi2?)'
+    """
+    near = get_close_matches(name, list(names), 1)
+    return f" (did you mean {near[0]}?)" if near else ""

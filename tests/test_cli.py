@@ -13,10 +13,11 @@ import pytest
 
 from mtt_lava import Settings
 from mtt_lava.cli import export_main, main
+from mtt_lava.page import heading, page
 from netx_export.network import Conv, Network, Neuron
 from netx_export.netx import write
 
-COMMANDS = ("train", "evaluate", "simulate", "check", "cost", "sweep", "profiles", "bench", "demo")
+COMMANDS = ("train", "evaluate", "simulate", "check", "cost", "sweep", "profiles", "models", "bench", "demo", "export")
 
 
 @pytest.fixture(scope="module")
@@ -360,3 +361,39 @@ def test_files_that_state_no_input_shape(tmp_path: Path, capsys: pytest.CaptureF
         assert main([*arguments, "--in-shape", "2,4,5"]) == 0
     run_steps = ["simulate", str(path), str(inputs), "--backend", "fast", "--output", str(out)]
     refused(capsys, [*run_steps, "--in-shape", "2,4,5"], "--in-shape", "input.npy")
+
+
+def test_models_are_listed_and_described(capsys: pytest.CaptureFixture[str]):
+    """All of them with their weights; one with its layers; the schema for editors."""
+    assert main(["models"]) == 0
+    assert "nmnist-3c1fc: 6,160 weights, input [2, 34, 34]" in capsys.readouterr().out
+    assert main(["models", "nmnist-3c1fc"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "nmnist-3c1fc: input 2x34x34, 6,160 weights, readout voltage"
+    assert lines[2].split() == ["1", "conv", "8x17x17", "144"]
+    assert main(["models", "--schema"]) == 0
+    assert "layers" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]):
+    """mtt --version prints the package's."""
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("mtt-lava 0.")
+
+
+def test_misspelt_names_are_guessed(capsys: pytest.CaptureFixture[str]):
+    """Commands and models: the message names what was meant."""
+    with pytest.raises(SystemExit) as stop:
+        main(["trian"])
+    assert stop.value.code == 2
+    assert "(did you mean train?)" in capsys.readouterr().err
+    assert main(["models", "nmnist-3c1f"]) == 2
+    assert "(did you mean nmnist-3c1fc?)" in capsys.readouterr().err
+
+
+def test_names_cannot_put_scripts_into_pages():
+    """Headings and titles are text, whatever a run or a class is called."""
+    text = page("<script>alert(1)</script>", heading("<script>alert(2)</script>"))
+    assert "<script>" not in text
