@@ -1,7 +1,7 @@
 """Training: Algorithm 1 of the paper, then the way to the chip's integers.
 
-First phase: surrogate-gradient training with batch norm, a backward pass for every temporal configuration and one
-optimiser step a mini-batch. Then calibration of the norms, removal (or keeping) of biases, folding of the norms and
+First phase: surrogate-gradient training with normalised currents, a backward pass for every temporal configuration and
+one optimiser step a mini-batch. Then calibration of the norms, what becomes of biases, folding of the norms and
 quantisation. Second phase: the same training through the quantised forward.
 
 Every random choice depends on the seed and the number of the epoch or step only, so that a run that was stopped goes
@@ -341,7 +341,7 @@ class _Trainer:
     def watch(self, metrics: dict[str, Any]) -> None:
         """Say what never fired in the epoch that has just ended; stop where nothing has answered for several."""
         asleep = metrics["never_fired"]
-        before = json.loads(self.lines[-1])["never_fired"] if self.lines else []
+        before = json.loads(self.lines[-1]).get("never_fired", []) if self.lines else []
         if self.progress and asleep and asleep != before:
             tqdm.write(f"epoch {self.done}: never fired: {', '.join(asleep)}", file=sys.stderr)
         limit = self.settings.silent_epochs
@@ -349,12 +349,12 @@ class _Trainer:
             return
         last = [json.loads(line) for line in self.lines[-limit + 1 :]] if limit > 1 else []
         guess = math.log(len(self.classes))
-        dead = [m["silent"] == 1 and abs(m["loss"] - guess) < SILENT_LOSS * guess for m in (*last, metrics)]
+        dead = [m.get("silent") == 1 and abs(m["loss"] - guess) < SILENT_LOSS * guess for m in (*last, metrics)]
         if len(dead) == limit and all(dead):
             raise RunError(
                 f"after epoch {self.done} no output has answered any sample for {limit} epochs and the loss sits at "
                 f"ln({len(self.classes)}) = {guess:.3f}: the network is dead. Lower learning_rate or spike_penalty, "
-                f"use norm 'batch' with biases 'absorbed', fewer or wider layers; or go on with silent_epochs 0"
+                f"use norm 'centred', fewer or wider layers; or go on with silent_epochs 0"
             )
 
     def calibrate(self) -> None:
