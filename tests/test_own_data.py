@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 
@@ -378,3 +379,133 @@ def test_a_function_of_ones_own_is_called_with_the_split(tmp_path, monkeypatch):
     assert sys.path == before
     with pytest.raises(DataError, match="mine: a folder takes no root"):
         open_dataset("mine", split="test", root="x")
+
+
+# ---------------------------------------------------------------------------------------------- mtt data
+
+
+def mtt(*arguments: object) -> int:
+    from mtt_lava.cli import main
+
+    return main([str(argument) for argument in arguments])
+
+
+def test_mtt_data_shows_what_is_in_a_data_set(tmp_path, capsys):
+    """Recordings, events and lengths of each split, and of each class, in words and as JSON."""
+    root = folder(tmp_path / "mine")
+    assert mtt("data", root) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "mine train: 6 recordings of 5 x 4 pixels, 2 polarities; window 2,000 us",
+        "mine test: 6 recordings",
+        "events a recording: 30, from 30 to 30;",
+        "first to last event: 1,166 us, from 999 to 1,999",
+        "class  recordings  events a recording",
+    ):
+        assert words in text
+    assert mtt("data", root, "--json", "--split", "train") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert list(shown["splits"]) == ["train"]
+    one = shown["splits"]["train"]
+    assert (one["recordings"], one["events"], one["sensor_size"]) == ({"9": 3, "10": 3}, {"9": 30, "10": 30}, [5, 4, 2])
+    share = np.mean([event for seed in range(6) for event in recorded(seed)["p"]])
+    assert one["on"] == pytest.approx(share)
+    assert one["late"] == 0
+
+
+def test_mtt_data_draws_and_writes(tmp_path, capsys):
+    """The picture is one; the frames and events are those of the test recordings, cut where asked."""
+    from mtt_lava.data import frames, subset
+    from netx_export.event_backend import load_events
+    from netx_export.simulation import load_inputs
+
+    root = folder(tmp_path / "mine")
+    paths = {name: tmp_path / "out" / name for name in ("p.png", "input.npy", "events.npz")}
+    options = ["--picture", paths["p.png"], "--write-input", paths["input.npy"], "--write-events", paths["events.npz"]]
+    assert mtt("data", root, *options, "--time-steps", 3, "--samples", 4) == 0
+    out = capsys.readouterr().out
+    assert f"{paths['input.npy']}: test frames, (N, C, H, W, T) = (4, 2, 4, 5, 3)" in out
+    assert f"{paths['events.npz']}: 120 events of 4 test recordings" in out
+    assert paths["p.png"].read_bytes().startswith(b"\x89PNG")
+    data = subset(open_dataset(str(root), split="test"), range(4))
+    counts, _ = frames(data, 3)
+    np.testing.assert_array_equal(load_inputs(paths["input.npy"]), counts)
+    events = load_events(paths["events.npz"])
+    assert events.n == 4
+    again = np.zeros((4, 2, 4, 5, 3), int)
+    np.add.at(again, (events.sample, events.c, events.y, events.x, events.t * 3 // 2000), 1)
+    np.testing.assert_array_equal(again, counts)
+    assert mtt("data", root, "--write-input", paths["input.npy"], "--time-steps", 1, "--input-max", 1) == 0
+    whole, _ = frames(open_dataset(str(root), split="test"), 1)
+    assert whole.max() > 1
+    np.testing.assert_array_equal(load_inputs(paths["input.npy"]), np.minimum(whole, 1))
+
+
+def test_what_mtt_data_writes_runs_in_the_simulators(tmp_path, capsys):
+    """Frames run on the fast simulator and events on the event-driven one, in a network of that input."""
+    from netx_export.network import Dense, Flatten, Network, Neuron
+    from netx_export.netx import write
+
+    root = folder(tmp_path / "mine")
+    net, out = tmp_path / "a.net", tmp_path / "out.npz"
+    weight = 2 * np.random.default_rng(0).integers(-8, 9, (3, 40))
+    flatten = Flatten(in_shape=(2, 4, 5), shape=(40,), name="flat")
+    write(Network((flatten, Dense(in_shape=(40,), shape=(3,), name="fc", weight=weight, neuron=Neuron(8)))), net)
+    options = ["--write-input", tmp_path / "input.npy", "--write-events", tmp_path / "events.npz"]
+    assert mtt("data", root, *options, "--time-steps", 5) == 0
+    assert mtt("simulate", net, tmp_path / "input.npy", "--backend", "fast", "--output", out) == 0
+    assert np.load(out)["spikes"].shape == (6, 3, 5)
+    assert mtt("simulate", net, tmp_path / "events.npz", "--backend", "event", "--output", out) == 0
+    assert np.load(out)["counts"].shape == (6, 3)
+
+
+def test_still_images_are_shown_too(tmp_path, monkeypatch, capsys):
+    """Images have no events: they are counted and drawn, and frames are written, but no events."""
+    (tmp_path / "my_images.py").write_text(
+        "import numpy as np\nfrom mtt_lava.data import from_images\n"
+        "def images(split):\n"
+        "    return from_images(np.ones((4, 1, 3, 5), int), [0, 1, 1, 1], classes=['$a', 'b$'], split=split)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert mtt("data", "my_images:images", "--picture", "p.png", "--write-input", "i.npy", "--time-steps", 2) == 0
+    assert "images train: 4 images of 5 x 3 pixels, 1 channels" in capsys.readouterr().out
+    assert np.load("i.npy").shape == (4, 1, 3, 5, 2)
+    assert mtt("data", "my_images:images", "--write-events", "e.npz") == 2
+    assert "still images have no events" in capsys.readouterr().err
+    assert not Path("e.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere/at/all"], "no such folder"),
+        (["digits"], "did you mean digits-dvs?"),
+        (["digits-dvs", "--write-input", "x.npz"], "x.npz: must end in .npy"),
+        (["digits-dvs", "--write-events", "x.npy"], "x.npy: must end in .npz"),
+        (["digits-dvs", "--root", "x"], "takes no root"),
+    ],
+)
+def test_mtt_data_says_what_is_wrong(arguments, message, capsys):
+    """One line, exit code 2."""
+    assert mtt("data", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_own_data_trains_and_is_evaluated_by_name(tmp_path, capsys, monkeypatch):
+    """A folder is data of mtt train; the run knows it; another folder may be named for evaluation."""
+    root = folder(tmp_path / "mine")
+    (tmp_path / "tiny.toml").write_text(
+        'name = "tiny"\ninput = [2, 4, 5]\n[[layers]]\ntype = "dense"\nfeatures = 2\n', encoding="utf-8"
+    )
+    run = tmp_path / "run"
+    options = ["--epochs", 2, "--time-steps", 2, "--silent-epochs", 0, "--no-augment", "--method", "sdt"]
+    assert mtt("train", tmp_path / "tiny.toml", "--data", root, *options, "--out", run) == 0
+    capsys.readouterr()
+    assert mtt("evaluate", run) == 0
+    own = capsys.readouterr().out
+    other = folder(tmp_path / "other")
+    assert mtt("evaluate", run, "--data", other) == 0
+    assert capsys.readouterr().out == own
+    assert mtt("evaluate", run, "--data", "nowhere/else") == 2
