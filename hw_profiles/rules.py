@@ -259,6 +259,10 @@ _ADDED = (
 
 def structure(case: Case) -> Iterator[Finding]:
     """Layers are of known kinds, and have neurons where the chip needs them."""
+    encoder = getattr(case.network, "encoder", None)
+    if encoder is not None:
+        remedy = "are not placed: the input is taken to be their spikes; on the chip they need room of their own"
+        yield Finding("note", "input neurons", math.prod(encoder.shape), None, remedy)
     for layer in case.layers:
         if layer.kind == "average":
             yield Finding(

@@ -14,7 +14,7 @@ from netx_export import event_backend
 from netx_export.event_backend import Events, EventSimulation
 from netx_export.network import Network, Shape
 from netx_export.netx import read
-from netx_export.simulation import check_inputs, read_for, simulate
+from netx_export.simulation import check_inputs, encoded, read_for, simulate
 
 RECORD_BYTES = 1 << 28
 """Recorded spikes of a chunk of samples take about this much, unless a single sample needs more."""
@@ -26,6 +26,7 @@ def measure(
     backend: str = "fast",
     *,
     in_shape: Shape | None = None,
+    encode: bool = False,
     **options: Any,
 ) -> Activity:
     """Run a network and count the spikes of every neuron.
@@ -40,6 +41,9 @@ def measure(
         ``"fast"``, ``"lava"`` or ``"event"``.
     in_shape : tuple of int, optional
         Shape of the input for a file that does not state it, where `inputs` are events.
+    encode : bool
+        `inputs` are values for the file's input neurons, their biases in every time step, instead of the spikes that
+        enter the first layer.
     **options
         Go to the backend: ``profile`` and ``reset`` (event), ``workers`` (fast, lava), ...
 
@@ -57,8 +61,10 @@ def measure(
         network = read(path, in_shape)
         result = event_backend.simulate(network, inputs, record=("spikes",), **options)
         return event_activity(network, inputs, result)
-    network = read_for(path, inputs, in_shape)
-    check_inputs(network, inputs)
+    network = read_for(path, inputs, in_shape, encode=encode)
+    check_inputs(network, inputs, encode=encode)
+    options |= {"encode": True} if encode else {}
+    spikes_in = encoded(network, inputs) if encode else inputs
     steps = inputs.shape[-1]
     neurons = sum(math.prod(layer.shape) for layer in network.spiking)
     chunk = max(1, RECORD_BYTES // (neurons * steps))
@@ -68,8 +74,8 @@ def measure(
         record = simulate(path, some, backend, record=("spikes",), **options).record
         totals = [total + spikes.sum((0, -1)) for total, spikes in zip(totals, record.values(), strict=True)]
     n = len(inputs)
-    graded = bool(((inputs != 0) & (inputs != 1)).any())
-    return Activity(steps, (inputs != 0).sum((0, -1)) / n, [total / n for total in totals], graded)
+    graded = bool(((spikes_in != 0) & (spikes_in != 1)).any())
+    return Activity(steps, (spikes_in != 0).sum((0, -1)) / n, [total / n for total in totals], graded)
 
 
 def event_activity(network: Network, events: Events, result: EventSimulation) -> Activity:

@@ -33,7 +33,7 @@ from netx_export.network import (
     Pool,
     Shape,
 )
-from netx_export.simulation import RECORDABLE, Simulation, check_inputs, check_record, read_for
+from netx_export.simulation import RECORDABLE, Simulation, check_inputs, check_record, encoded, read_for
 
 BUFFER_BYTES = 64 << 20
 """What one thread may hold of spikes that travel between layers, unless a single sample needs more."""
@@ -48,6 +48,7 @@ def simulate(
     chunk: int | None = None,
     threads: int | None = None,
     device: str | None = None,
+    encode: bool = False,
 ) -> Simulation:
     """Run a network in compiled integer code.
 
@@ -71,6 +72,9 @@ def simulate(
         Number of CPU threads; by default one a core this process may use.
     device : str, optional
         ``"cpu"``, or a GPU by PyTorch's name for it (``"cuda"``, ``"cuda:1"``); by default a GPU if PyTorch sees one.
+    encode : bool
+        `inputs` are values for the file's input neurons, their biases in every time step, instead of the spikes that
+        enter the first layer.
 
     Returns
     -------
@@ -82,7 +86,9 @@ def simulate(
         The file, the input or an option is not what it must be.
     """
     if not isinstance(network, Network):
-        network = read_for(network, inputs)
+        network = read_for(network, inputs, encode=encode)
+    if encode:
+        inputs = encoded(network, inputs)
     check_inputs(network, inputs)
     check_record(record)
     for name, number in (("chunk", chunk), ("threads", threads)):

@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from netx_export.fast_backend import linear
 from netx_export.lava_child import kill_group, remove_shared_memory
 from netx_export.limits import from_counts
-from netx_export.network import Flatten, Network, NetworkError
+from netx_export.network import Average, Flatten, Network, NetworkError
 from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record, read_for
 
 STALL_SECONDS = 600.0
@@ -41,6 +42,7 @@ def simulate(
     progress: bool = True,
     record: Sequence[str] = (),
     stock: bool = False,
+    encode: bool = False,
 ) -> Simulation:
     """Run the network of a NetX file on Lava (``Loihi2SimCfg(select_tag="fixed_pt")``), all samples in one run.
 
@@ -64,6 +66,9 @@ def simulate(
         Run Lava as it is, without the quicker model of convolutions (`netx_export.lava_processes.conv`), the
         quicker channels (`netx_export.lava_channels`) and the neurons that count (`netx_export.lava_processes.neuron`):
         the same integers, several times slower, and no ``limits``.
+    encode : bool
+        `inputs` are values for the file's input neurons, their biases in every time step, instead of the spikes that
+        enter the first layer.
 
     Raises
     ------
@@ -72,7 +77,9 @@ def simulate(
     SimulationError
         Lava failed, was killed or took too long. No process and no shared memory is left, here as in every other case.
     """
-    return simulate_each([(path, inputs)], time_limit=time_limit, progress=progress, record=record, stock=stock)[0]
+    return simulate_each(
+        [(path, inputs)], time_limit=time_limit, progress=progress, record=record, stock=stock, encode=encode
+    )[0]
 
 
 def simulate_each(
@@ -82,6 +89,7 @@ def simulate_each(
     progress: bool = True,
     record: Sequence[str] = (),
     stock: bool = False,
+    encode: bool = False,
 ) -> list[Simulation]:
     """Run several NetX files, each on an input of its own, one after the other in a child that imports Lava once.
 
@@ -92,11 +100,11 @@ def simulate_each(
     with tempfile.TemporaryDirectory(prefix="netx-lava-") as folder:
         job = Path(folder)
         np.save(job / "progress.npy", np.zeros(1, np.int64))
-        networks = [read_for(path, inputs, for_lava=True) for path, inputs in runs]
+        networks = [read_for(path, inputs, for_lava=True, encode=encode) for path, inputs in runs]
         settings: list[dict[str, Any]] = []
         steps = 0
         for number, (network, (_, inputs)) in enumerate(zip(networks, runs, strict=True)):
-            run = _prepare(job / str(number), network, inputs, record)
+            run = _prepare(job / str(number), network, inputs, record, encode)
             settings.append(run | {"name": name, "steps_before": steps, "stock": stock})
             steps += run["steps"]
         (job / "job.json").write_text(json.dumps(settings))
@@ -107,9 +115,9 @@ def simulate_each(
         ]
 
 
-def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequence[str]) -> dict[str, Any]:
+def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequence[str], encode: bool) -> dict[str, Any]:
     """Make the folder through which the child gets the input of a run and gives its results; the run's settings."""
-    check_inputs(network, inputs)
+    check_inputs(network, inputs, encode=encode)
     samples, time_steps = inputs.shape[0], inputs.shape[-1]
     layers = network.spiking
     if not layers:
@@ -120,7 +128,7 @@ def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequenc
     if network.readout == "voltage":
         wanted[-1].append("readout")
     folder.mkdir()
-    rows = _to_lava(inputs, flat=isinstance(network.layers[0], Flatten))
+    rows = _to_lava(inputs, flat=isinstance(network.layers[0], Flatten) and not encode)
     np.save(folder / "input.npy", rows)
     for index, layer in enumerate(layers):
         for what in wanted[index]:
@@ -128,13 +136,21 @@ def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequenc
             dtype = np.int8 if what == "spikes" else np.int32
             np.lib.format.open_memmap(folder / f"{what}.{index}.npy", mode="w+", dtype=dtype, shape=shape)
         np.save(folder / f"counts.{index}.npy", np.zeros(4, np.int64))
+    if encode:
+        np.save(folder / "counts.encoder.npy", np.zeros(4, np.int64))
+    encoder, last = network.encoder, network.layers[-1]
     graded = bool(((inputs != 0) & (inputs != 1)).any())
     return {
         "network": os.path.abspath(network.source),
         "in_shape": rows.shape[1:],
         "message_bits": 32 if graded else 0,
+        "encode": encode,
+        # Of an input entry with neurons lava-dl makes a layer to which nothing can be connected.
+        "skip_layers": 0 if encode or encoder is None else encoder.number + 1,
+        # An average, which its loader refuses, is taken of what is before it.
+        "num_layers": network.numbers[-1] if isinstance(last, Average) else None,
         "time_steps": time_steps,
-        "steps": samples * time_steps + len(layers),
+        "steps": samples * time_steps + len(layers) + encode,
         "record": wanted,
     }
 
@@ -148,10 +164,16 @@ def _results(folder: Path, network: Network, samples: int, record: Sequence[str]
     numbers = [number for number, layer in zip(network.numbers, network, strict=True) if layer.neuron is not None]
     last = len(numbers) - 1
     spikes = result("spikes", last)
-    readout = result("readout", last)[..., 0] if network.readout == "voltage" else spikes.sum(axis=-1, dtype=np.int64)
+    voltage = result("readout", last)[..., 0] if network.readout == "voltage" else None
     recorded = {f"{what}.{number}": result(what, index) for index, number in enumerate(numbers) for what in record}
     counts = None if stock else [np.load(folder / f"counts.{index}.npy") for index in range(len(numbers))]
     limits = None if counts is None else from_counts(network, counts)
+    if isinstance(network.layers[-1], Average):
+        tail = network.layers[-1:]
+        each = linear(tail, np.moveaxis(spikes, -1, 1).reshape(-1, *spikes.shape[1:-1]))
+        spikes = np.ascontiguousarray(np.moveaxis(each.reshape(samples, -1, *network.shape), 1, -1), np.int32)
+        voltage = None if voltage is None else linear(tail, voltage)
+    readout = spikes.sum(axis=-1, dtype=np.int64) if voltage is None else voltage
     return Simulation(spikes, readout.reshape(samples, -1).astype(np.int64), recorded, limits)
 
 

@@ -126,32 +126,47 @@ def _build(folder: Path, settings: dict[str, Any]) -> Any:
     from lava.proc.conv.process import Conv
     from lava.proc.dense.process import DelayDense
 
-    from netx_export.lava_processes.arrays import ArraySource, BufferReset, SpikeSink, StateSink
+    from netx_export.lava_processes.arrays import ArraySource, BiasSource, BufferReset, SpikeSink, StateSink
 
     time_steps: int = settings["time_steps"]
     in_shape = tuple(settings["in_shape"])
     network = netx.hdf5.Network(
         settings["network"],
+        num_layers=settings["num_layers"],
+        skip_layers=settings["skip_layers"],
         input_shape=in_shape,
         input_message_bits=settings["message_bits"],
         reset_interval=time_steps,
         reset_offset=1,
     )
     network.net_config.f.close()
-    source = ArraySource(
-        path=str(folder / "input.npy"),
-        progress=str(folder.parent / "progress.npy"),
-        steps_before=settings["steps_before"],
-        shape=in_shape,
-    )
-    source.s_out.connect(network.inp)
-    for index, layer in enumerate(network.layers):
+    feeding = {
+        "path": str(folder / "input.npy"),
+        "progress": str(folder.parent / "progress.npy"),
+        "steps_before": settings["steps_before"],
+    }
+    layers = network.layers
+    if settings["encode"]:
+        encoder, *layers = layers
+        BiasSource(**feeding, var=encoder.neuron.bias_mant)
+        nothing = {"counts": str(folder / "counts.encoder.npy"), "first": 0, "steps": 0, "cut": False, "varies": True}
+        for name, value in () if settings["stock"] else nothing.items():
+            encoder.neuron.proc_params[name] = value
+    else:
+        ArraySource(**feeding, shape=in_shape).s_out.connect(network.inp)
+    for index, layer in enumerate(layers):
         # Every layer takes a time step: the neurons of layer `index` get input step t in step t + index + 1.
-        first = index + 2
+        first = index + 2 + settings["encode"]
         if not settings["stock"]:
             conv = isinstance(layer.synapse, Conv)
             steps = settings["steps"] - len(network.layers)
-            counting = {"counts": str(folder / f"counts.{index}.npy"), "first": first, "steps": steps, "cut": conv}
+            counting = {
+                "counts": str(folder / f"counts.{index}.npy"),
+                "first": first,
+                "steps": steps,
+                "cut": conv,
+                "varies": False,
+            }
             for name, value in counting.items():
                 layer.neuron.proc_params[name] = value
             if conv:

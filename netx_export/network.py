@@ -237,6 +237,23 @@ class Average(Layer):
 
 
 @dataclass(frozen=True, eq=False)
+class Encoder:
+    """Neurons before the first layer, which make spikes of values: the values are their biases in every time step.
+
+    Parameters
+    ----------
+    neuron : Neuron
+    shape : tuple of int
+    number : int
+        Number of the group in the file.
+    """
+
+    neuron: Neuron
+    shape: Shape
+    number: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Network:
     """A chain of layers and what is known of its origin.
 
@@ -257,6 +274,9 @@ class Network:
     groups : tuple of int
         Number of each layer's group in the file, by default 1, 2, ...: files that we write state the shape of their
         input in group 0.
+    encoder : Encoder, optional
+        Neurons that stand before the first layer in files of others. They run only where values are encoded; else the
+        input is the spikes that enter the first layer.
     """
 
     layers: tuple[Layer, ...]
@@ -265,6 +285,7 @@ class Network:
     info: dict[str, Any] = field(default_factory=dict)
     source: str = "network"
     groups: tuple[int, ...] = ()
+    encoder: Encoder | None = None
 
     def __post_init__(self) -> None:
         if not self.layers:

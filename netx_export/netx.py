@@ -31,6 +31,7 @@ from netx_export.network import (
     Average,
     Conv,
     Dense,
+    Encoder,
     Flatten,
     Layer,
     Network,
@@ -54,11 +55,10 @@ THRESHOLD_NEVER = 1 << (STATE_BITS - 1 - STATE_SHIFT)
 """The smallest threshold that a saturated v cannot pass; lava-dl gives it to a dense layer without a neuron."""
 READABLE = ("conv", "dense", "dense_rec", "flatten", "pool", "average")
 """Types of layers that can be read; lava-dl's loader refuses pool and average."""
-_INSTEAD = {
-    "pool": "write the file anew, where it is a convolution (netx_export.write(netx_export.read(old), new)), or ",
-    "average": "",
-}
-"""What to do in Lava about layers that its loader refuses, beside the backend that runs them."""
+_POOL = (
+    "lava-dl's loader runs no pool layer; write the file anew, where it is a convolution "
+    "(netx_export.write(netx_export.read(old), new)), or run this file with --backend fast"
+)
 _SHAPELESS = "the file does not state the shape of its input; give --in-shape C,H,W (in Python in_shape=(C, H, W))"
 _KEEPS = (
     "SLAYER keeps the state of recurrent layers from one call to the next, and here, as in Lava with resets, every "
@@ -212,6 +212,11 @@ def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = 
         The current of a layer could wrap, but stayed within its 24 bits over the training data; or the voltage of a
         voltage readout saturated there.
     """
+    if network.encoder is not None:
+        raise NetworkError(
+            f"{network.source}: input neurons are not written: spikes enter the first layer; leave them out "
+            f"(dataclasses.replace(network, encoder=None))"
+        )
     measured = _check_writable(network, allow_wrap)
     info = _json(network)
     import h5py
@@ -482,6 +487,7 @@ def read(
     *,
     for_lava: bool = False,
     default_shape: Shape | None = None,
+    encode: bool = False,
 ) -> Network:
     """Read a NetX HDF5 file, written by this package or by lava-dl.
 
@@ -496,9 +502,11 @@ def read(
     in_shape : tuple of int, optional
         Shape of the input, (C, H, W) or (F,), for a file that does not state it and starts with a conv layer.
     for_lava : bool
-        Refuse pool and average layers, too.
+        Refuse pool layers, too.
     default_shape : tuple of int, optional
         Shape of the input where the file states none: that of what it is to be fed with.
+    encode : bool
+        The file is to be fed with values for its input neurons: refuse it unless it has some.
 
     Returns
     -------
@@ -526,9 +534,27 @@ def read(
             network = _read(file, source, in_shape, default_shape, for_lava, changes)
         except (OSError, RuntimeError, KeyError, MemoryError) as error:  # what h5py raises on damaged content
             raise NetworkError(f"{source}: damaged ({_first_line(error)})") from None
+    if encode:
+        check_encoder(network)
+    elif network.encoder is not None:
+        changes.append(
+            f"{source}: layer/{network.encoder.number}/neuron: the input is the spikes that enter the first synapse; "
+            f"to run the input neurons on values, which are their biases, give --encode (in Python encode=True)"
+        )
     for change in changes:
         warnings.warn(change, NetxWarning, stacklevel=2)
     return network
+
+
+def check_encoder(network: Network) -> None:
+    """Raise unless a network has input neurons that its first layer takes."""
+    if network.encoder is None:
+        raise NetworkError(f"{network.source}: has no input neurons to run on values; leave --encode out")
+    if network.encoder.shape != network.in_shape:
+        raise NetworkError(
+            f"{network.source}: layer/{network.encoder.number}/shape: input neurons {network.encoder.shape} do not fit "
+            f"the first layer's input {network.in_shape}, so nothing can be encoded; leave --encode out"
+        )
 
 
 def _first_line(error: BaseException) -> str:
@@ -560,9 +586,14 @@ def _read(
     layers: list[Layer] = []
     numbers: list[int] = []
     flatten: _Entry | None = None
+    encoder: Encoder | None = None
     for i, entry in enumerate(entries):
         kind = entry.text("type")
         if kind == "input":  # behind a layer, NetX passes over it
+            if "neuron" in entry:
+                if layers or encoder is not None:
+                    raise entry.error("neuron", "lava-dl connects nothing to an input with neurons but the first one")
+                encoder = _read_encoder(entry)
             shape = _read_input(entry, None if layers else asked) or shape
             continue
         if kind not in READABLE:
@@ -570,11 +601,8 @@ def _read(
                 raise entry.error("type", f"layer type {kind!r} cannot be represented; {', '.join(READABLE)} can")
             entry.warn("type", f"lava-dl passes over the unknown layer type {kind!r}; read as it runs this")
             continue
-        if for_lava and loaded and kind in ("pool", "average"):
-            raise entry.error(
-                "type",
-                f"lava-dl's loader runs no {kind} layer; {_INSTEAD[kind]}run this file with --backend fast",
-            )
+        if for_lava and loaded and kind == "pool":
+            raise entry.error("type", _POOL)
         if kind == "flatten" and loaded:  # NetX flattens where the next dense layer comes
             flatten = entry
             continue
@@ -614,7 +642,7 @@ def _read(
         last = next((layer.neuron for layer in reversed(layers) if layer.neuron is not None), None)
         readout = "voltage" if last is not None and np.min(last.threshold) >= THRESHOLD_NEVER else "count"
     usual = numbers == list(range(1, len(numbers) + 1))
-    return Network(tuple(layers), readout, reset, info, source, () if usual else tuple(numbers))
+    return Network(tuple(layers), readout, reset, info, source, () if usual else tuple(numbers), encoder)
 
 
 def _read_attributes(file: h5py.File, source: str) -> tuple[str | None, str, dict[str, Any]]:
@@ -755,14 +783,20 @@ def _refuse_sigma_delta(entries: list[_Entry]) -> None:
 
 
 def _read_input(entry: _Entry, asked: Shape | None) -> Shape | None:
-    if "neuron" in entry:
-        raise entry.error("neuron", "lava-dl connects nothing to an input with neurons; start at a conv or dense layer")
     if "shape" not in entry:
         return asked
     shape = entry.shape()
     if asked is not None and asked != shape:
         raise entry.error("shape", f"is {shape}, but the input shape asked for is {asked}")
     return shape
+
+
+def _read_encoder(entry: _Entry) -> Encoder:
+    for field in ("weight", "bias"):  # a transform that lava-dl offers, and leaves to the user
+        if field in entry and entry.array(field, cut=True).size != 1:
+            raise entry.error(field, "is more than one number, and lava-dl's loader fails on that")
+    shape = entry.shape()
+    return Encoder(_read_neuron(entry, shape, None), shape, entry.number)
 
 
 def _common(entry: _Entry, kind: str) -> dict[str, Any]:

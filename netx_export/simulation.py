@@ -14,8 +14,18 @@ from netx_export import limits
 from netx_export.bounds import bounds
 from netx_export.files import replacing
 from netx_export.limits import Limits
-from netx_export.network import STATE_SHIFT, Dense, Network, NetworkError, Shape
-from netx_export.netx import read
+from netx_export.network import (
+    BIAS_MAX,
+    BIAS_MIN,
+    DECAY_UNITY,
+    STATE_MAX,
+    STATE_SHIFT,
+    Dense,
+    Network,
+    NetworkError,
+    Shape,
+)
+from netx_export.netx import check_encoder, read
 
 BACKENDS = ("lava", "fast")
 """Names of the simulators."""
@@ -89,15 +99,56 @@ def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_for(
-    path: str | os.PathLike[str], inputs: np.ndarray, in_shape: Shape | None = None, *, for_lava: bool = False
+    path: str | os.PathLike[str],
+    inputs: np.ndarray,
+    in_shape: Shape | None = None,
+    *,
+    for_lava: bool = False,
+    encode: bool = False,
 ) -> Network:
     """Read a NetX file to be fed with `inputs`, of which it takes the shape where it states none."""
     fitting = isinstance(inputs, np.ndarray) and inputs.ndim in (3, 5) and 0 not in inputs.shape
     default = tuple(inputs.shape[1:-1]) if fitting else None
-    return read(path, in_shape, for_lava=for_lava, default_shape=default)
+    return read(path, in_shape, for_lava=for_lava, default_shape=default, encode=encode)
 
 
-def check_inputs(network: Network, inputs: np.ndarray, where: str = "input") -> None:
+def encoded(network: Network, values: np.ndarray) -> np.ndarray:
+    """Spikes that a network's input neurons make of values.
+
+    Parameters
+    ----------
+    network : Network
+        With an `Encoder`.
+    values : numpy.ndarray
+        Integers, (N, C, H, W, T) or (N, F, T): the neurons' biases (mantissas) in every time step.
+
+    Returns
+    -------
+    numpy.ndarray
+        int8, shaped like `values`. Every sample starts from rest.
+    """
+    check_encoder(network)
+    check_inputs(network, values, encode=True)
+    assert network.encoder is not None
+    neuron, shape = network.encoder.neuron, network.in_shape
+
+    def each(value: int | np.ndarray) -> np.ndarray:
+        array = np.asarray(value, np.int64)
+        return array.reshape(array.shape + (1,) * (len(shape) - array.ndim if array.ndim else 0))
+
+    keep, threshold = DECAY_UNITY - each(neuron.voltage_decay), each(neuron.threshold) << STATE_SHIFT
+    spikes = np.zeros(values.shape, np.int8)
+    v = np.zeros(values.shape[:-1], np.int64)
+    for step in range(values.shape[-1]):
+        kept = np.sign(v) * (np.abs(v) * keep >> DECAY_UNITY.bit_length() - 1)
+        v = np.clip(kept + (values[..., step].astype(np.int64) << STATE_SHIFT), -STATE_MAX, STATE_MAX)
+        fired = v > threshold
+        spikes[..., step] = fired
+        v[fired] = 0
+    return spikes
+
+
+def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, encode: bool = False) -> None:
     """Refuse what `network` cannot be fed.
 
     Parameters
@@ -107,6 +158,8 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input") -> 
         To be N samples of T time steps: integers, (N, C, H, W, T) or (N, F, T), N and T at least 1.
     where : str
         What to call it in messages.
+    encode : bool
+        These are values for the input neurons.
 
     Raises
     ------
@@ -126,6 +179,19 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input") -> 
         raise NetworkError(f"{where}: has shape {inputs.shape}; {network.source} takes ({wanted})")
     if 0 in inputs.shape:
         raise NetworkError(f"{where}: has shape {inputs.shape}; give at least one sample and one time step")
+    if encode or (network.encoder is not None and inputs.dtype != bool):
+        low, high = int(inputs.min()), int(inputs.max())
+        if encode and (low < BIAS_MIN or high > BIAS_MAX):
+            raise NetworkError(
+                f"{where}: holds values {low}..{high}; the biases of input neurons are {BIAS_MIN}..{BIAS_MAX}: scale "
+                f"them down"
+            )
+        if not encode and (low < 0 or high > 1):
+            raise NetworkError(
+                f"{where}: holds values {low}..{high}; {network.source} takes spikes, 0 and 1, behind its input "
+                f"neurons; to run these on values give --encode (in Python encode=True)"
+            )
+        return
     low, high = (0, 1) if inputs.dtype == bool else (np.iinfo(inputs.dtype).min, np.iinfo(inputs.dtype).max)
     if _largest_change(network, low, high) <= PAYLOAD_MAX and low >= PAYLOAD_MIN and high <= PAYLOAD_MAX:
         return  # no value of this type is too large

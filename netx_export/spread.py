@@ -113,8 +113,9 @@ def spread(
         raise NetworkError("give either a number of workers or the address of a Dask scheduler")
     if workers is not None and workers < 1:
         raise NetworkError(f"workers is {workers}; give at least 1")
-    network = read_for(path, inputs)
-    check_inputs(network, inputs)
+    encode = bool(options.get("encode"))
+    network = read_for(path, inputs, encode=encode)
+    check_inputs(network, inputs, encode=encode)
     check_record(record)
     if time_limit is not None:
         options["time_limit"] = time_limit  # so that it ends on other machines too

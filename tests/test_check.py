@@ -17,7 +17,7 @@ from hw_profiles import ProfileError, Report, check, load
 from hw_profiles.loihi import loihi1_axon_bits
 from hw_profiles.rules import RULES
 from hw_profiles.speck import core_layers
-from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, Neuron, Pool, conv_shape
+from netx_export.network import Average, Conv, Dense, Encoder, Flatten, Layer, Network, Neuron, Pool, conv_shape
 
 
 def neuron(threshold: int = 100, **changes: Any) -> Neuron:
@@ -661,3 +661,9 @@ def test_neurons_that_lava_dl_adds_are_not_blamed_on_the_user() -> None:
     blamed = {f.quantity: f.remedy for f in report.findings if f.layer == "last" and f.severity != "not checked"}
     assert blamed.keys() >= {"threshold", "current decay"}
     assert all(remedy.startswith("the file has no neurons here, and lava-dl adds these") for remedy in blamed.values())
+
+
+def test_input_neurons_are_noted() -> None:
+    """They are not placed, and the report says so."""
+    network = Network((dense(2, 2),), encoder=Encoder(neuron(), (2,)))
+    assert said(check(network, load("loihi2")), "structure", "note")[0].startswith("input neurons 2: are not placed")

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from strategies import assert_same, networks
 
 from netx_export import fast_backend, lava_backend, netx
-from netx_export.network import Average, Conv, Dense, Flatten, Network, NetworkError, Neuron, Pool, conv_shape
+from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool, conv_shape
 
 IF = Neuron(100)
 
@@ -786,14 +786,12 @@ def test_flatten_comes_before_the_next_dense_layer(path: Path) -> None:
 
 
 def test_what_lava_does_not_run_can_be_refused(path: Path) -> None:
-    """For a Lava run, pool and average layers are refused by name, with what to do."""
-    average = {"type": "average", "shape": [3]}
+    """For a Lava run, pool layers are refused by name, with what to do."""
     for layers, message in (
         (
             [IMAGE, POOL | {"shape": [1, 2, 2]}],
             "layer/1/type: lava-dl's loader runs no pool layer; write the file",
         ),
-        ([IMAGE, CONV, average | {"shape": [2]}], "layer/2/type: lava-dl's loader runs no average layer; run this"),
     ):
         netx.read(foreign(path, *layers))
         with pytest.raises(NetworkError, match=rf"net\.net: {message}.* --backend fast$"):
@@ -903,7 +901,9 @@ def test_a_pool_written_anew_is_a_convolution_that_lava_runs(path: Path) -> None
     ("layers", "message"),
     [
         ([{"type": "input"}], "holds no layer but the input"),
-        ([IMAGE | {"neuron/type": "LOIHI"}, CONV], "layer/0/neuron: lava-dl connects nothing to an input with neurons"),
+        ([IMAGE | {"neuron/type": "LOIHI"}, CONV], "layer/0/neuron/vThMant: is missing"),
+        ([IMAGE | NEURON | {"weight": [1, 2]}, CONV], "layer/0/weight: is more than one number, .* loader fails"),
+        ([IMAGE | NEURON, IMAGE | NEURON, CONV], "layer/1/neuron: lava-dl connects nothing to an input with neurons"),
         ([IMAGE | {"shape": [3, 3]}, CONV], r"layer/1: layer conv1: input shape \(3, 3\) is neither"),
         ([DENSE, {"type": "input", "shape": [2], **NEURON}, SQUARE], "layer/1/neuron: lava-dl connects nothing to"),
         ([{"type": "foo"}, DENSE], "layer/0/type: layer type 'foo' cannot be represented"),
@@ -1061,6 +1061,8 @@ UNUSUAL: dict[str, tuple[dict[str, Any], ...]] = {
         FLATTEN,
     ),
     "clipped": (DENSE | {"weight": np.array([[300, -300, 2], [2, 4, 6]])},),
+    "average": (IMAGE, CONV, {"type": "average", "shape": [2, 1, 1]}),
+    "input neurons": (*({"type": "input"}, IMAGE | NEURON, CONV, FLATTEN), DENSE | {"weight": np.full(8, 30.0)}),
     "no neuron": ({field: value for field, value in DENSE.items() if not field.startswith("neuron")},),
 }
 
@@ -1079,12 +1081,90 @@ def test_unusual_files_run_as_they_are_read(tmp_path: Path) -> None:
         runs, lava_backend.simulate_each(runs, record=everything, progress=False), strict=True
     ):
         ours = fast_backend.simulate(path, inputs, record=everything, progress=False, device="cpu")
-        assert ours.record["u." + str(netx.read(path).numbers[-1])].any(), path
+        assert list(ours.record.values())[-2].any(), path  # u of the last layer
         np.testing.assert_array_equal(ours.spikes, lavas.spikes, err_msg=path.name)
         np.testing.assert_array_equal(ours.readout, lavas.readout, err_msg=path.name)
         assert ours.record.keys() == lavas.record.keys()
         for record in ours.record:
             np.testing.assert_array_equal(ours.record[record], lavas.record[record], err_msg=f"{path.name} {record}")
+
+
+ENCODING: dict[str, tuple[dict[str, Any], ...]] = {
+    "maps": (IMAGE | NEURON | {"weight": 3, "bias": [4.0], "neuron/vThMant": np.arange(9).reshape(3, 3, 1)}, CONV),
+    "channels": (
+        {"type": "input", "shape": [2, 2, 3], **NEURON, "neuron/vThMant": [3, 9], "neuron/vDecay": [0, 4096]},
+        FLATTEN,
+        DENSE | {"weight": np.arange(24.0).reshape(2, 12)},
+        {"type": "average", "shape": [1]},
+    ),
+    "flat": ({"type": "input"}, {"type": "input", "shape": [3], **NEURON}, DENSE),
+}
+
+
+def encoded_by_reference(network: Network, values: np.ndarray) -> np.ndarray:
+    """Input neurons by the plain reading of the neuron's rule, with the values as their bias."""
+    import reference
+
+    assert network.encoder is not None
+    spikes = np.zeros_like(values)
+    for sample, step in np.ndindex(len(values), values.shape[-1]):
+        if step == 0:
+            u = v = np.zeros(network.in_shape, np.int64)
+        neuron = replace(network.encoder.neuron, bias=values[sample, ..., step])
+        layer = Layer(in_shape=network.in_shape, shape=network.in_shape, neuron=neuron)
+        u, v, spikes[sample, ..., step], *_ = reference.neuron_step(layer, u, v, np.zeros_like(u))
+    return spikes
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("stock", [False, True], ids=["sparse", "stock"])
+def test_input_neurons_run_on_values(stock: bool, tmp_path: Path) -> None:
+    """Values are the input neurons' biases in every step; spikes, u and v behind them are those of the NumPy rule."""
+    rng = np.random.default_rng(3)
+    paths = [foreign(tmp_path / f"{name}.net", *layers) for name, layers in ENCODING.items()]
+    with pytest.warns(netx.NetxWarning, match=r"/neuron: the input is the spikes .* give --encode"):
+        networks = [netx.read(path) for path in paths]
+    runs = [
+        (path, rng.integers(-9, 60, (3, *network.in_shape, 7)) * rng.choice([1, 68], (3, *network.in_shape, 7)))
+        for path, network in zip(paths, networks, strict=True)
+    ]
+    everything = ("spikes", "u", "v")
+    lavas = lava_backend.simulate_each(runs, record=everything, progress=False, encode=True, stock=stock)
+    for (path, values), network, lava in zip(runs, networks, lavas, strict=True):
+        spikes = encoded_by_reference(network, values)
+        assert 0.1 < spikes.mean() < 0.9
+        options: dict[str, Any] = {"record": everything, "progress": False, "device": "cpu"}
+        ours = fast_backend.simulate(path, values, encode=True, **options)
+        fed = fast_backend.simulate(network, spikes, **options)
+        assert ours.spikes.any()
+        for other in (fed, lava):
+            np.testing.assert_array_equal(ours.spikes, other.spikes, err_msg=path.name)
+            np.testing.assert_array_equal(ours.readout, other.readout, err_msg=path.name)
+            assert ours.record.keys() == other.record.keys()
+            for record in ours.record:
+                np.testing.assert_array_equal(ours.record[record], other.record[record], err_msg=f"{path} {record}")
+        assert fed.limits == ours.limits == (ours.limits if stock else lava.limits)
+
+
+def test_values_and_spikes_are_not_mixed_up(path: Path) -> None:
+    """Values without --encode, --encode without input neurons, values beyond 13 bits: refused, with the remedy."""
+    foreign(path, {"type": "input", "shape": [3], **NEURON}, DENSE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", netx.NetxWarning)
+        network = netx.read(path)
+    values = np.full((1, 3, 4), 2)
+    for refused, options, message in (
+        (network, {}, r"holds values 2\.\.2; .* takes spikes, 0 and 1, behind its input neurons; .* give --encode"),
+        (network, {"encode": True, "inputs": values * 2048}, r"holds values 4096\.\.4096; .* are -4096\.\.4095"),
+        (replace(network, encoder=None), {"encode": True}, "has no input neurons to run on values; leave --encode out"),
+    ):
+        with pytest.raises(NetworkError, match=message):
+            fast_backend.simulate(refused, **({"inputs": values, "progress": False} | options))
+    with pytest.raises(NetworkError, match="input neurons are not written"):
+        netx.write(network, path)
+    foreign(path, {"type": "input", "shape": [4], **NEURON}, DENSE)
+    with pytest.raises(NetworkError, match=r"layer/0/shape: input neurons \(4,\) do not fit the first layer's"):
+        netx.read(path, encode=True)
 
 
 ATTEMPT = """
@@ -1129,7 +1209,6 @@ FAILING = [
     ((DENSE, {"type": "unpool"}), "NotImplementedError"),
     ((DENSE, {"type": "dense_comp"}), "AttributeError"),
     (({"type": "foo"}, DENSE), "UnboundLocalError"),
-    (({"type": "input", "shape": [3], **NEURON}, DENSE), "NotImplementedError"),
     # What comes in between is not connected to what was before, and Lava leaves out one side.
     ((DENSE, {"type": "input", "shape": [2], **NEURON}, SQUARE), "ran a part"),
     ((DENSE, FLATTEN, SQUARE), "TransposeShapeError"),

@@ -48,6 +48,36 @@ class PyArraySource(PyLoihiProcessModel):
         self.s_out.send(self.rows[row] if row < len(self.rows) else self.blank)
 
 
+class BiasSource(AbstractProcess):
+    """Makes row t - 1 of the array at `path` the bias of neurons in time step t + 1; progress as in `ArraySource`."""
+
+    def __init__(self, *, path: str, progress: str, steps_before: int, var: Var) -> None:
+        super().__init__(path=path, progress=progress, steps_before=steps_before)
+        self.state = RefPort(shape=var.shape)
+        self.state.connect_var(var)
+
+
+@implements(proc=BiasSource, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyBiasSource(PyLoihiProcessModel):
+    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.rows = np.load(proc_params["path"], mmap_mode="r")
+        self.done = np.load(proc_params["progress"], mmap_mode="r+")
+        self.steps_before = proc_params["steps_before"]
+
+    def post_guard(self) -> bool:
+        self.done[0] = self.steps_before + self.time_step - 1
+        return self.time_step <= len(self.rows)
+
+    def run_post_mgmt(self) -> None:
+        self.state.write(self.rows[self.time_step - 1])
+        self.state.wait()
+
+
 class SpikeSink(AbstractProcess):
     """Writes what arrives in time step `first` + k to row k of the array at `path`."""
 

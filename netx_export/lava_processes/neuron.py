@@ -23,16 +23,18 @@ class PyCountingLifModel(PyLifResetModelBitAcc):
     """Computes what `PyLifResetModelBitAcc` does, and how far u and v went before they were cut.
 
     The process's parameters: ``counts``, a .npy file for u_max, v_max, wraps and saturations; ``first`` and ``steps``,
-    the time steps that count; ``cut``, whether what comes is still to be cut to the 24 bits of a conv process.
+    the time steps that count; ``cut``, whether what comes is still to be cut to the 24 bits of a conv process;
+    ``varies``, whether the bias changes while it runs.
     """
 
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
         self.counts = np.load(proc_params["counts"], mmap_mode="r+")
         self.first, self.steps, self.cut = (proc_params[name] for name in ("first", "steps", "cut"))
+        self.varies = proc_params["varies"]
 
     def scale_bias(self) -> None:
-        if not self.isbiasscaled:
+        if self.varies or not self.isbiasscaled:
             super().scale_bias()
 
     def subthr_dynamics(self, activation_in: np.ndarray) -> None:
