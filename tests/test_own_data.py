@@ -191,7 +191,7 @@ def test_files_that_are_no_recordings_are_named(tmp_path, name, write, message):
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(sorted(READERS)), st.data())
+@given(st.sampled_from([".npy", ".npz", ".bin", ".csv"]), st.data())
 def test_damaged_files_are_read_or_named(tmp_path, suffix, data):
     """A file with bytes changed, cut off or added gives events or a DataError, whatever the bytes."""
     path = tmp_path / f"r{suffix}"
@@ -343,6 +343,9 @@ def test_descriptions_that_cannot_be_are_named(tmp_path, text, message):
         ("no_module_of_ours:f", "No module named 'no_module_of_ours'; must be module:function"),
         ("json:no_function", "module json has no function no_function"),
         ("json:__name__", "module json has no function __name__"),
+        ("json:dumps", r"json:dumps: cannot be called with split \(missing a required argument: 'obj'\)"),
+        ("os:abort", r"os:abort: cannot be called with split \("),
+        ("~nobody-we-know/data", "no such folder"),
     ],
 )
 def test_names_of_nothing_are_named(name, message):
@@ -388,6 +391,15 @@ def mtt(*arguments: object) -> int:
     from mtt_lava.cli import main
 
     return main([str(argument) for argument in arguments])
+
+
+def test_mtt_data_has_help_with_an_example(capsys):
+    """--help says what can be named."""
+    with pytest.raises(SystemExit) as stop:
+        mtt("data", "--help")
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(words in text for words in ("Example: mtt data digits-dvs", "module:function", "sensor_size", ".h5"))
 
 
 def test_mtt_data_shows_what_is_in_a_data_set(tmp_path, capsys):

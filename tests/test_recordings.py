@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtt_lava.data import EVENT_DTYPE, DataError, Dataset, frames, from_events, from_tonic
+from mtt_lava.data import EVENT_DTYPE, DataError, Dataset, frames, from_events, from_images, from_tonic
 
 NANOSECONDS = {"ns": 1, "us": 1000, "ms": 10**6, "s": 10**9}
 
@@ -192,6 +192,8 @@ def test_events_out_of_order_are_no_counter(times):
         ({"classes": "ab"}, "classes is 'ab'; must be their names, or their number, at least 1"),
         ({"classes": 2.0}, r"classes is '2\.0'"),
         ({"classes": 0}, "classes is '0'"),
+        ({"classes": 2**70}, "classes is '1180591620717411303424'"),
+        ({"start": np.zeros(3)}, "start is array"),
         ({"classes": {"a": 1, "b": 2}}, "classes is "),
     ],
 )
@@ -399,6 +401,76 @@ def test_from_tonic_reads_with_a_clock():
     assert (data.events[0]["t"][-1], data.classes) == (990, ("a", "b"))
     source.classes = np.array([b"one", b"two"])
     assert from_tonic(source, duration=10**6, start="first-event", sensor_size=(5, 4, 2)).classes == ("one", "two")
+
+
+ODD = [0, 1, -1, 2, 255, 32_767, 2**31 - 1, 2**32 - 1, 2**62, 2**63 - 1, 0.5, 1e300, np.nan, np.inf, 1_700_000_000]
+KINDS = [
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u1",
+    "u4",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "?",
+    ">i4",
+    "m8[us]",
+    "M8[ns]",
+    "m8",
+    "c8",
+    "U3",
+    "O",
+]
+
+
+@st.composite
+def any_arrays(draw) -> np.ndarray:
+    """Draw arrays of fields of all types and names, or none, with values that no camera has."""
+    count = draw(st.sampled_from([0, 1, 2, 6, 120]))
+    if draw(st.integers(0, 4)) == 0:
+        raw = np.zeros((count, draw(st.integers(3, 5))), draw(st.sampled_from(KINDS)))
+    else:
+        usual = {"x": "i2", "y": "i2", "t": draw(st.sampled_from(KINDS)), "p": "?"}
+        more = st.dictionaries(st.sampled_from([*usual, "on", "ts", "z"]), st.sampled_from(KINDS), max_size=2)
+        raw = np.zeros(count, [*(usual | draw(more)).items()])
+    for column in [raw[name] for name in raw.dtype.names or ()] or [raw]:
+        if column.dtype.kind not in "iuf" or not count:
+            continue
+        if column.ndim == 1 and draw(st.booleans()):
+            column[:] = np.arange(count) * draw(st.sampled_from([1, 7, 1000])) % 100
+        for value in draw(st.lists(st.sampled_from(ODD), max_size=2)):
+            with np.errstate(all="ignore"):
+                column.flat[draw(st.integers(0, column.size - 1))] = np.array(value).astype(column.dtype)
+    return raw
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    any_arrays(), st.sampled_from(list(NANOSECONDS)), st.sampled_from([0, "first-event"]), st.booleans(), st.booleans()
+)
+def test_any_array_is_read_or_refused_in_a_line(raw, unit, start, unwrap, named):
+    """No array, of whatever types and values, gives a traceback, a warning, a lost event or a long message."""
+    try:
+        data = read(raw, unit=unit, start=start, unwrap=unwrap, columns="xytp" if named else None)
+    except DataError as error:
+        message = str(error)
+    else:
+        assert frames(data, 3, cache=False)[0].sum() == len(raw)
+        message = ""
+    assert "\n" not in message
+    assert len(message) < 300
+
+
+def test_data_sets_say_what_they_are():
+    """The repr is a line; lists are no images."""
+    assert repr(read(events([0, 999]))) == "<Dataset mine train: 1 recordings of 1,000 us, 5 x 4 x 2, 2 classes>"
+    images = from_images(np.zeros((3, 1, 2, 2), int), [0] * 3, classes=1)
+    assert repr(images) == "<Dataset images train: 3 images, 2 x 2 x 1, 1 classes>"
+    with pytest.raises(DataError, match="images are a list; must be an array"):
+        from_images([[1]], [0], classes=1)
 
 
 def test_a_library_that_has_no_arrays_is_named():

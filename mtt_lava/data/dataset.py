@@ -25,9 +25,10 @@ from .events import (
 __all__ = ["EVENT_DTYPE", "DataError", "Dataset", "from_events", "from_images", "from_tonic", "picture"]
 
 SPLITS = ("train", "test")
+_MOST_CLASSES = 1 << 16
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Dataset:
     """One split of a labelled data set of event recordings.
 
@@ -67,6 +68,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        what = "images" if self.static else f"recordings of {self.duration:,} us"
+        size = " x ".join(map(str, self.sensor_size))
+        return f"<Dataset {self.name} {self.split}: {len(self):,} {what}, {size}, {len(self.classes)} classes>"
 
     @property
     def fingerprint(self) -> str:
@@ -304,6 +310,8 @@ def from_images(
         Says which field, the value and what is allowed.
     """
     check_split(split)
+    if not isinstance(images, np.ndarray):
+        raise DataError(f"{name}: images are a {type(images).__name__}; must be an array, such as numpy.stack makes")
     if images.ndim != 4 or images.dtype.kind not in "iu" or 0 in images.shape or images.min() < 0:
         raise DataError(
             f"{name}: images of type {images.dtype}, shape {images.shape}; "
@@ -350,7 +358,7 @@ def check_seed(seed: int) -> None:
 
 def as_classes(classes: Any, where: str) -> tuple[str, ...]:
     """Return the classes' names, or raise `DataError`; a mapping of names to labels, as tonic has some, is taken."""
-    if isinstance(classes, int | np.integer) and not isinstance(classes, bool) and classes >= 1:
+    if isinstance(classes, int | np.integer) and not isinstance(classes, bool) and 1 <= classes <= _MOST_CLASSES:
         return tuple(map(str, range(classes)))
     if isinstance(classes, Mapping) and sorted(classes.values(), key=str) == sorted(range(len(classes)), key=str):
         classes = sorted(classes, key=classes.__getitem__)

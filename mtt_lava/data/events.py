@@ -57,7 +57,8 @@ class Clock:
 
     def check(self, where: str) -> None:
         """Raise `DataError` unless start, unit and unwrap are ones."""
-        if self.start != "first-event" and (self.start != 0 or isinstance(self.start, bool)):
+        plain = isinstance(self.start, str | int) and not isinstance(self.start, bool)
+        if not plain or self.start not in ("first-event", 0):
             raise DataError(f'{where}: start is {self.start!r}; must be "first-event" or 0')
         if not isinstance(self.unit, str) or self.unit not in _UNITS:
             raise DataError(f"{where}: unit is {self.unit!r}; must be one of {', '.join(_UNITS)}")
@@ -98,7 +99,9 @@ class Clock:
         origin = first if self.start == "first-event" else 0
         if t.dtype.kind == "f":
             # Rounded, as 0.000001 s would else be the microsecond 0.
-            return np.minimum(np.rint((t - origin) * (many / of)), _LATEST).astype(np.int64), first, last, unit
+            with np.errstate(over="ignore"):
+                since = np.rint((t - origin) * (many / of))
+            return np.minimum(since, _LATEST).astype(np.int64), first, last, unit
         # Unsigned, a difference is right over the whole range of 64 bits.
         since = t.astype(np.uint64) - np.uint64(origin % (1 << 64))
         whole = np.minimum(since, np.uint64(_LATEST * of // many)).astype(np.int64)
@@ -168,6 +171,8 @@ class Clock:
                     more = "" if start == self.start else ', start="first-event"'
                     return f'pass unit="{other}"{more}'
         many, of = _UNITS[unit]
+        if (last - first) * many / of > _LATEST:
+            return "correct its times, or leave the recording out"
         span = int((last - first) * many / of) + 1
         more = ' with start="first-event"' if self.start == 0 and (last - first) * 2 < last else ""
         return f"pass a duration near {span} us{more}, or leave the recording out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -71,16 +72,17 @@ class Description(pydantic.BaseModel):
 
 def is_own(name: str) -> bool:
     """Whether `name` names data of one's own, there or not."""
-    return bool(_FUNCTION.fullmatch(name)) or name.endswith(".toml") or "/" in name or Path(name).expanduser().is_dir()
+    return bool(_FUNCTION.fullmatch(name)) or name.endswith(".toml") or "/" in name or os.path.isdir(name)
 
 
 def open_own(name: str, split: str, root: str | os.PathLike[str] | None, cache: Path | None) -> Dataset:
     """Open data by the name of a folder, of a TOML file or of a function; see `mtt_lava.data.open_dataset`."""
     if function := _FUNCTION.fullmatch(name):
         return _call(name, *function.groups(), split=split, root=root)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix == ".toml":
-        return _open(_described(path), path, Path(root).expanduser() if root else path.parent, split, cache)
+        start = Path(os.path.expanduser(root)) if root is not None else path.parent
+        return _open(_described(path), path, start, split, cache)
     if not path.is_dir():
         raise DataError(f"{name}: no such folder; give a folder of recordings, a .toml file or module:function")
     if root is not None:
@@ -93,13 +95,18 @@ def _call(name: str, module: str, function: str, *, split: str, root: object) ->
     sys.path.insert(0, os.getcwd())  # as python -m has it
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise DataError(f"{name}: {error}; must be module:function, the module in this folder or installed") from None
     finally:
         sys.path.remove(os.getcwd())
     if not callable(found):
         raise DataError(f"{name}: module {module} has no function {function}")
-    data = found(split=split) if root is None else found(split=split, root=root)
+    given = {"split": split} if root is None else {"split": split, "root": root}
+    try:
+        inspect.signature(found).bind(**given)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: cannot be called with {' and '.join(given)} ({error})") from None
+    data = found(**given)
     if not isinstance(data, Dataset):
         raise DataError(f"{name}: returned a {type(data).__name__}; must return a mtt_lava.data.Dataset")
     return data
