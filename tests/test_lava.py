@@ -156,9 +156,7 @@ def test_files_without_input_entry_take_the_shape_of_the_input(workers: int | No
         result = simulate(tmp_path / "a.net", inputs, backend, progress=False, workers=workers)
         assert result.spikes.any()
         assert_equals_reference(network, inputs, result)
-        with pytest.raises(
-            NetworkError, match=r"not the shape .* \(for an input of shape \(2, 5, 7\): the"
-        ):
+        with pytest.raises(NetworkError, match=r"not the shape .* \(for an input of shape \(2, 5, 7\): the"):
             simulate(tmp_path / "a.net", inputs.swapaxes(2, 3), backend)
 
 
@@ -466,27 +464,44 @@ def test_wrong_inputs_are_refused_in_one_line(inputs: np.ndarray, message: str) 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["pool", "average"])
-def test_layers_that_lava_does_not_run_are_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line before Lava starts: the file, the layer, what to do; `fast`, which it names, runs the file."""
-    path = tmp_path / "a.net"
-    netx.write(conv_network(np.random.default_rng(0), "count"), path)
+def end_with(path: Path, readout: str, **fields: object) -> None:
+    """Put a layer in place of the last two of `conv_network`."""
+    netx.write(conv_network(np.random.default_rng(0), readout), path)
     with h5py.File(path, "r+") as file:
         del file["layer/4"], file["layer/3"]
-        last = file.create_group("layer/3")
-        last["type"], last["shape"] = kind, [4, 1, 1]
-        if kind == "pool":
-            last["kernelSize"], last["stride"], last["padding"], last["weight"] = 3, 3, 0, 2
-            last["neuron/type"] = "CUBA"
-            last["neuron/iDecay"], last["neuron/vDecay"], last["neuron/vThMant"] = 4096, 0, 10
+        for field, value in fields.items():
+            file[f"layer/3/{field}"] = value
+
+
+def test_pools_that_lava_does_not_run_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line before Lava starts: the file, the layer, what to do; `fast`, which it names, runs the file."""
+    path = tmp_path / "a.net"
+    pool = {"type": "pool", "shape": [4, 1, 1], "kernelSize": 3, "stride": 3, "padding": 0, "weight": 2}
+    neuron = {"neuron/type": "CUBA", "neuron/iDecay": 4096, "neuron/vDecay": 0, "neuron/vThMant": 10}
+    end_with(path, "count", **pool, **neuron)
     monkeypatch.setattr(lava_backend, "_supervise", lambda *_: pytest.fail("Lava was started"))
     inputs = np.ones((1, 2, 7, 5, 3), int)
-    with pytest.raises(NetworkError, match=rf"a\.net: layer/3/type: lava-dl's loader runs no {kind} layer") as caught:
+    with pytest.raises(NetworkError, match=r"a\.net: layer/3/type: lava-dl's loader runs no pool layer") as caught:
         simulate(path, inputs, "lava", progress=False)
     assert str(caught.value).endswith("or run this file with --backend fast")
     assert "\n" not in str(caught.value)
-    shape = (1, 4, 3) if kind == "average" else (1, 4, 1, 1, 3)
-    assert simulate(path, inputs, "fast", progress=False, device="cpu").spikes.shape == shape
+    assert simulate(path, inputs, "fast", progress=False, device="cpu").spikes.shape == (1, 4, 1, 1, 3)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("readout", ["count", "voltage"])
+def test_averages_are_taken_of_what_lava_runs(readout: str, tmp_path: Path) -> None:
+    """lava-dl's loader refuses the layer: Lava runs what is before it; spikes and voltages are summed."""
+    end_with(tmp_path / "a.net", readout, type="average", shape=[4, 1, 1])
+    inputs = np.random.default_rng(1).integers(0, 2, (3, 2, 7, 5, 6))
+    ours, lavas = (simulate(tmp_path / "a.net", inputs, backend, progress=False) for backend in ("fast", "lava"))
+    assert ours.spikes.shape == (3, 4, 6)
+    assert ours.spikes.any()
+    assert ours.readout.any()
+    assert ours.spikes.dtype == lavas.spikes.dtype
+    np.testing.assert_array_equal(ours.spikes, lavas.spikes)
+    np.testing.assert_array_equal(ours.readout, lavas.readout)
+    assert ours.limits == lavas.limits
 
 
 def test_input_beyond_lavas_integers_is_refused(tmp_path: Path) -> None:
