@@ -804,12 +804,15 @@ def _add_export(commands: Any) -> None:
 def _export(args: argparse.Namespace) -> int:
     from mtt_lava import export, load_run
     from netx_export import layer_table
+    from netx_export.netx import in_lava
 
     run = load_run(args.run)
     network, report = export(run, args.out, args.profile, args.time_steps)
     print(layer_table(network))
     print(f"{args.out}: {run.network.weights:,} trained weights")
     print(report)
+    if text := in_lava(network, args.out):
+        print(text)
     return 0
 
 

@@ -1072,6 +1072,22 @@ def layer_table(network: Network) -> str:
     return "\n".join(table(rows, left=3))
 
 
+def in_lava(network: Network, path: str | os.PathLike[str]) -> str:
+    """How to run a written file in Lava without this package, in a line; nothing for what Lava cannot run.
+
+    The script that does so stands in FORMAT.md.
+    """
+    if network.reset != "zero":
+        return ""
+    steps, late = network.info.get("time_steps", "T"), len(network.spiking)
+    shape = (math.prod(network.in_shape),) if isinstance(network.layers[0], Flatten) else network.in_shape[::-1]
+    return (
+        f"in Lava by hand: netx.hdf5.Network({os.fspath(path)!r}, input_message_bits=32, reset_interval={steps}, "
+        f"reset_offset=1); N samples of {steps} steps back to back, {(*shape, 'N*T')!r}; run N*T + {late} steps; "
+        f"sample n answers in rows n*T + {late} .. (n+1)*T + {late - 1} (a script: netx_export/FORMAT.md)"
+    ).replace("'N*T'", "N*T")
+
+
 def _range(values: int | np.ndarray) -> str:
     low, high = np.min(values), np.max(values)
     return str(low) if low == high else f"{low} .. {high}"
