@@ -983,6 +983,41 @@ def test_data_sets_of_different_kinds_do_not_join(changes, message):
 
 
 @settings(deadline=None)
+@given(labels_strategy, st.floats(0.01, 0.99), st.integers(0, 3), st.data())
+def test_groups_stay_together(labels, share, seed, data):
+    """Nobody is in both parts of a split, or of a fold; every recording is held out once; neither part is empty."""
+    whole = labelled(labels)
+    groups = data.draw(st.lists(st.sampled_from("abcdef"), min_size=len(labels), max_size=len(labels)))
+    different = len(set(groups))
+    if different < 2:
+        for cut in (split, folds):
+            with pytest.raises(DataError, match="events: 1 groups; there must be at least 2"):
+                cut(whole, 2 if cut is folds else share, groups=groups)
+        return
+    count = data.draw(st.integers(2, different))
+    parts = [split(whole, share, seed=seed, groups=groups)]
+    cross = folds(whole, count, seed=seed, groups=np.array(groups))
+    for rest, held in [*parts, *cross]:
+        assert sorted(numbers(rest) + numbers(held)) == list(range(len(labels)))
+        assert not {groups[i] for i in numbers(rest)} & {groups[i] for i in numbers(held)}
+        assert len(rest) > 0 < len(held)
+    assert sorted(n for _, held in cross for n in numbers(held)) == list(range(len(labels)))
+    again = folds(whole, count, seed=seed, groups=groups)
+    assert [held.fingerprint for _, held in again] == [held.fingerprint for _, held in cross]
+
+
+def test_even_groups_give_even_parts():
+    """Twelve people with four recordings of each class: a third of them, and folds of three."""
+    labels, groups = [0, 1, 2] * 48, [i // 12 for i in range(144)]
+    whole = labelled(labels)
+    _, held = split(whole, 1 / 3, groups=groups)
+    assert np.bincount(held.labels).tolist() == [16, 16, 16]
+    for _, held in folds(whole, 4, groups=groups):
+        assert np.bincount(held.labels).tolist() == [12, 12, 12]
+    assert len({tuple(numbers(split(whole, 1 / 3, seed=seed, groups=groups)[1])) for seed in range(5)}) > 1
+
+
+@settings(deadline=None)
 @given(labels_strategy, st.integers(2, 6))
 def test_folds_without_a_seed_follow_the_order(labels, count):
     """Sorted by class, every count-th recording is in a fold: the folds of bench paper as they always were."""
@@ -1025,6 +1060,8 @@ def test_bench_paper_has_the_folds_it_always_had(digits_test):
         (lambda d: split(d, "half"), "share is 'half'"),
         (lambda d: split(d, 0.5, seed=-1), "seed is -1"),
         (lambda d: split(d, 0.5), "no class has two recordings"),
+        (lambda d: split(d, 0.5, groups=[1]), "1 groups for 3 recordings; there must be one each"),
+        (lambda d: folds(d, 3, groups=[1, 1, 2]), "2 groups; there must be at least 3"),
         (lambda d: folds(d, 1), r"count is 1; must be a whole number, 2\.\.3"),
         (lambda d: folds(d, 4), "count is 4"),
         (lambda d: folds(d, 2, seed=0.5), r"seed is 0\.5"),

@@ -59,11 +59,11 @@ class Clock:
         """Raise `DataError` unless start, unit and unwrap are ones."""
         plain = isinstance(self.start, str | int) and not isinstance(self.start, bool)
         if not plain or self.start not in ("first-event", 0):
-            raise DataError(f'{where}: start is {self.start!r}; must be "first-event" or 0')
+            raise DataError(f'{where}: start is {self.start!r:.60}; must be "first-event" or 0')
         if not isinstance(self.unit, str) or self.unit not in _UNITS:
-            raise DataError(f"{where}: unit is {self.unit!r}; must be one of {', '.join(_UNITS)}")
+            raise DataError(f"{where}: unit is {self.unit!r:.60}; must be one of {', '.join(_UNITS)}")
         if not isinstance(self.unwrap, bool | int) or (self.unwrap not in (0, 1) and not 8 <= self.unwrap <= 62):
-            raise DataError(f"{where}: unwrap is {self.unwrap!r}; must be true, false or the counter's bits, 8..62")
+            raise DataError(f"{where}: unwrap is {self.unwrap!r:.60}; must be true, false or the counter's bits, 8..62")
 
     def microseconds(self, t: np.ndarray, where: str) -> np.ndarray:
         """Return times as int64 microseconds from the start of the window.
@@ -202,7 +202,7 @@ def as_duration(value: Any, where: str) -> int:
         number = value / np.timedelta64(1, "us")
     real = isinstance(number, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not real or not 1 <= number <= _LATEST or number != int(number):
-        raise DataError(f"{where}: duration is {value!r}; must be a whole number of microseconds, at least 1")
+        raise DataError(f"{where}: duration is {value!r:.60}; must be a whole number of microseconds, at least 1")
     return int(number)
 
 
@@ -282,7 +282,7 @@ def as_recording(
 def check_columns(columns: str | None, where: str) -> None:
     """Raise `DataError` unless `columns` names x, y, t and p once each."""
     if columns is not None and (not isinstance(columns, str) or sorted(columns) != sorted("xytp")):
-        raise DataError(f'{where}: columns is {columns!r}; must be x, y, t and p in their order, such as "txyp"')
+        raise DataError(f'{where}: columns is {columns!r:.60}; must be x, y, t and p in their order, such as "txyp"')
 
 
 def fields_of(events: Any, sensor_size: tuple[int, int, int], where: str, columns: str | None) -> dict[str, np.ndarray]:

@@ -55,7 +55,7 @@ class Description(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: str | None = None
+    name: str | None = pydantic.Field(default=None, min_length=1, max_length=100)
     path: str = "."
     train: str | dict[str, list[str]] | None = None
     test: str | dict[str, list[str]] | None = None
@@ -118,13 +118,13 @@ def _described(path: Path) -> Description:
         return Description.model_validate(content)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not valid TOML: {str(error)[:120]}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"][:1]))
         known = f"; there are {', '.join(Description.model_fields)}" if first["type"] == "extra_forbidden" else ""
         raise DataError(f"{path}: {field}: {first['msg']} (got {str(first['input'])[:60]!r}){known}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid TOML: {str(error)[:120]}") from None
 
 
 def _open(description: Description, file: Path, root: Path, split: str, cache: Path | None) -> Dataset:
@@ -225,7 +225,10 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
     path = folder / pattern
     if "*" not in pattern and "?" not in pattern:
         return [path]
-    found = [found for found in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if found.is_file()]
+    try:
+        found = [one for one in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if one.is_file()]
+    except ValueError as error:
+        raise DataError(f"{path}: no pattern ({error})") from None
     if not found:
         raise DataError(f"{path}: no such files")
     return found

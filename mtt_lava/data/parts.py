@@ -128,7 +128,9 @@ def subset(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> Dataset:
     )
 
 
-def split(dataset: Dataset, share: float, *, seed: int = 0) -> tuple[Dataset, Dataset]:
+def split(
+    dataset: Dataset, share: float, *, seed: int = 0, groups: Sequence[Any] | np.ndarray | None = None
+) -> tuple[Dataset, Dataset]:
     """Hold out a share of the recordings of every class.
 
     Parameters
@@ -139,6 +141,9 @@ def split(dataset: Dataset, share: float, *, seed: int = 0) -> tuple[Dataset, Da
         out and at least one is left, and a class of one stays where it is. Between 0 and 1.
     seed : int
         Settles which.
+    groups : sequence, optional
+        Of every recording a number or name, such as the person recorded: all recordings of one stay together, so that
+        nobody is in both parts. Shares are then as near as whole groups come.
 
     Returns
     -------
@@ -148,11 +153,22 @@ def split(dataset: Dataset, share: float, *, seed: int = 0) -> tuple[Dataset, Da
     Raises
     ------
     DataError
-        If `share` or `seed` is none, or no class has two recordings.
+        If `share`, `seed` or `groups` is none, or no class has two recordings, or there is one group.
     """
     check_seed(seed)
     if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
         raise DataError(f"share is {share!r}; must be between 0 and 1")
+    if groups is not None:
+        which, counts, order = _groups(dataset, groups, 2, seed)
+        wanted = share * counts.sum(0)
+        taken = np.zeros(len(counts), bool)
+        for group in order:
+            have = counts[taken].sum(0)
+            taken[group] = np.sum((have + counts[group] - wanted) ** 2) < np.sum((have - wanted) ** 2)
+        if taken.all() or not taken.any():
+            taken[order[-1]] ^= True  # the smallest
+        held = np.flatnonzero(taken[which])
+        return _without(dataset, held), subset(dataset, held)
     order, place, size = _shuffled(dataset.labels, seed)
     held = order[place < np.where(size > 1, np.clip(np.rint(share * size), 1, size - 1), 0)]
     if len(held) == 0:
@@ -160,7 +176,9 @@ def split(dataset: Dataset, share: float, *, seed: int = 0) -> tuple[Dataset, Da
     return _without(dataset, held), subset(dataset, np.sort(held))
 
 
-def folds(dataset: Dataset, count: int, *, seed: int | None = 0) -> list[tuple[Dataset, Dataset]]:
+def folds(
+    dataset: Dataset, count: int, *, seed: int | None = 0, groups: Sequence[Any] | np.ndarray | None = None
+) -> list[tuple[Dataset, Dataset]]:
     """Divide the recordings into `count` folds for cross-validation.
 
     Parameters
@@ -170,22 +188,35 @@ def folds(dataset: Dataset, count: int, *, seed: int | None = 0) -> list[tuple[D
         2 .. number of recordings.
     seed : int or None
         Settles which recording is in which fold; None: of a class the first is in the first fold, and so on.
+    groups : sequence, optional
+        Of every recording a number or name, such as the person recorded: all recordings of one stay together, so that
+        nobody is in both parts. Folds are then as even as whole groups allow.
 
     Returns
     -------
     list of (rest, held) of Dataset
-        Every recording is held out in one fold. Folds differ by at most one in the number of recordings of a
-        class, and of all.
+        Every recording is held out in one fold. Without groups, folds differ by at most one in the number of
+        recordings of a class, and of all.
 
     Raises
     ------
     DataError
-        If `count` or `seed` is none.
+        If `count`, `seed` or `groups` is none, or there are fewer groups than folds.
     """
     if seed is not None:
         check_seed(seed)
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 2 <= count <= len(dataset):
         raise DataError(f"count is {count!r}; must be a whole number, 2..{len(dataset)}")
+    if groups is not None:
+        which, counts, order = _groups(dataset, groups, int(count), seed)
+        totals = np.zeros((count, counts.shape[1]), np.int64)
+        fold = np.zeros(len(counts), np.int64)
+        for group in order:
+            # Where there are fewest of its classes, then fewest of all: an empty fold comes first.
+            fold[group] = min(range(count), key=lambda k: (int(totals[k] @ counts[group]), int(totals[k].sum())))
+            totals[fold[group]] += counts[group]
+        each = [np.flatnonzero(fold[which] == k) for k in range(count)]
+        return [(_without(dataset, held), subset(dataset, held)) for held in each]
     order, _, _ = _shuffled(dataset.labels, seed)
     parts = [order[fold::count] for fold in range(count)]
     return [(_without(dataset, held), subset(dataset, np.sort(held))) for held in parts]
@@ -197,6 +228,22 @@ def _shuffled(labels: np.ndarray, seed: int | None) -> tuple[np.ndarray, np.ndar
     order = order[np.argsort(labels[order], kind="stable")]
     _, starts, which, sizes = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
     return order, np.arange(len(labels)) - starts[which], sizes[which]
+
+
+def _groups(
+    dataset: Dataset, groups: Sequence[Any] | np.ndarray, least: int, seed: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each recording's group; recordings (groups, classes); and the groups, shuffled, then largest first."""
+    names = list(map(str, groups))
+    if len(names) != len(dataset):
+        raise DataError(f"{dataset.name}: {len(names)} groups for {len(dataset)} recordings; there must be one each")
+    known, which = np.unique(names, return_inverse=True)
+    if len(known) < least:
+        raise DataError(f"{dataset.name}: {len(known)} groups; there must be at least {least}")
+    counts = np.zeros((len(known), len(dataset.classes)), np.int64)
+    np.add.at(counts, (which, dataset.labels), 1)
+    order = np.arange(len(known)) if seed is None else np.random.default_rng(seed).permutation(len(known))
+    return which, counts, order[np.argsort(-counts.sum(1)[order], kind="stable")]
 
 
 def _without(dataset: Dataset, held: np.ndarray) -> Dataset:
