@@ -688,7 +688,7 @@ def _add_bench_paper(benches: Any) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
     _add_training(parser)
     parser.set_defaults(profile="speck2e", epochs=100, fine_tune=0.7, learning_rate=6e-3, fine_tune_rate=4e-3)
-    parser.set_defaults(finer=4, spike_penalty=0.05)
+    parser.set_defaults(finer=4, spike_penalty=0.2, norm="scale")
 
 
 def _bench_paper(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,7 +35,7 @@ FORMAT_VERSION = 1
 FILES = ("settings.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors")
 """What a run folder can hold, beside its lock."""
 LOCK = ".lock"
-"""Held by the process that trains in the folder."""
+"""Held by the process that trains in the folder, and gone with it."""
 
 
 class RunError(ValueError):
@@ -354,9 +355,12 @@ def locked(folder: Path) -> Iterator[None]:
     if not made and not folder.is_dir():
         raise RunError(f"{folder}: exists and is not an empty folder: choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    path = folder / LOCK
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):  # its holder has just removed it
+                raise BlockingIOError
         except OSError:
             raise RunError(
                 f"{folder}: another process is training in it: wait for its end, or choose another"
@@ -367,8 +371,8 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if made and [path.name for path in folder.iterdir()] == [LOCK]:
-                (folder / LOCK).unlink()
+            path.unlink(missing_ok=True)
+            if made and not any(folder.iterdir()):
                 folder.rmdir()
 
 
