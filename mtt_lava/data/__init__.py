@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
+
+from netx_export.text import meant
 
 from .binning import bin_events, frames
 from .cache import cache_folder
@@ -113,8 +114,7 @@ def open_dataset(
 
     if is_own(name):
         return open_own(name, split, root, folder)
-    near = get_close_matches(name, DATASETS, 1)
     raise DataError(
-        f"no data set {name!r}; there are {', '.join(DATASETS)}{f' (did you mean {near[0]}?)' if near else ''}, "
+        f"no data set {name!r}; there are {', '.join(DATASETS)}{meant(name, DATASETS)}, "
         "or give a folder of recordings, a .toml file or module:function"
     )
