@@ -15,12 +15,15 @@ import numpy as np
 
 from netx_export.network import (
     DECAY_UNITY,
+    INPUT,
     STATE_MAX,
     STATE_SHIFT,
+    Add,
     Average,
     Conv,
     Dense,
     Layer,
+    Network,
     NetworkError,
     Pool,
 )
@@ -45,6 +48,8 @@ class Bound:
         Largest sum of absolute products in an output: no sum of some of its inputs is larger.
     pile : Fraction or None
         How many times a sum the current can become when the same comes in every time step; None: any.
+    raw : bool
+        Whether any input is the network's own, with no neurons between.
     """
 
     layer: Layer
@@ -54,6 +59,7 @@ class Bound:
     most: int
     terms: int
     pile: Fraction | None = None
+    raw: bool = False
 
     @property
     def payload(self) -> int:
@@ -77,8 +83,8 @@ def bounds(layers: Iterable[Layer], low: int = 0, high: int = 1, time_steps: int
 
     Parameters
     ----------
-    layers : Network or iterable of Layer
-        A chain. What has neurons sends 0 or 1; without them a layer passes on its sums.
+    layers : Network, or iterable of Layer
+        A chain, if it is no network. What has neurons sends 0 or 1; without them a layer passes on its sums.
     low, high : int
         Smallest and largest value of one input of the network in a time step.
     time_steps : int, optional
@@ -89,22 +95,31 @@ def bounds(layers: Iterable[Layer], low: int = 0, high: int = 1, time_steps: int
     Bound
         One a layer, with neurons or without.
     """
-    low, high = min(int(low), 0), max(int(high), 0)
+    ranges = {INPUT: (min(int(low), 0), max(int(high), 0), True)}
+    before = INPUT
     for layer in layers:
-        above, below = _sums(layer)
-        back_above, back_below = _recurrent(layer)
-        rows = list(zip(above, below, back_above, back_below, strict=True))
-        most = max(a * high + b * low + more for a, b, more, _ in rows)
-        least = min(a * low + b * high + less for a, b, _, less in rows)
-        terms = max(-low, high) * max(a - b for a, b, *_ in rows)
-        pile = None if layer.neuron is None else pile_up(layer.neuron.current_decay, time_steps)
-        yield Bound(layer, low, high, least, most, terms, pile)
-        if layer.neuron is not None:
-            low, high = 0, 1
-        elif isinstance(layer, Conv) and max(-least, most) > STATE_MAX:
-            low, high = -STATE_MAX - 1, STATE_MAX  # Lava's conv process keeps its sums in 24 bits
+        inputs = [ranges[name] for name in (layer.inputs if isinstance(layers, Network) else (before,))]
+        low, high = min(low for low, _, _ in inputs), max(high for _, high, _ in inputs)
+        raw = any(raw for _, _, raw in inputs)
+        if isinstance(layer, Add):
+            least, most = sum(low for low, _, _ in inputs), sum(high for _, high, _ in inputs)
+            terms = sum(max(-low, high) for low, high, _ in inputs)
         else:
-            low, high = min(least, 0), max(most, 0)
+            above, below = _sums(layer)
+            back_above, back_below = _recurrent(layer)
+            rows = list(zip(above, below, back_above, back_below, strict=True))
+            most = max(a * high + b * low + more for a, b, more, _ in rows)
+            least = min(a * low + b * high + less for a, b, _, less in rows)
+            terms = max(-low, high) * max(a - b for a, b, *_ in rows)
+        pile = None if layer.neuron is None else pile_up(layer.neuron.current_decay, time_steps)
+        yield Bound(layer, low, high, least, most, terms, pile, raw)
+        before = layer.name
+        if layer.neuron is not None:
+            ranges[before] = (0, 1, False)
+        elif isinstance(layer, Conv) and max(-least, most) > STATE_MAX:
+            ranges[before] = (-STATE_MAX - 1, STATE_MAX, raw)  # Lava's conv process keeps its sums in 24 bits
+        else:
+            ranges[before] = (min(least, 0), max(most, 0), raw)
 
 
 def _sums(layer: Layer) -> tuple[list[int], list[int]]:
@@ -207,7 +222,7 @@ def share(measured: int, state_max: int = STATE_MAX) -> str:
 def largest_input(
     layers: Iterable[Layer], time_steps: int | None = None, *, state_max: int = STATE_MAX, shift: int = STATE_SHIFT
 ) -> int | None:
-    """Largest value of an input with which the first neurons' current cannot leave its bits.
+    """Largest value of an input with which the current of neurons that it feeds cannot leave its bits.
 
     Parameters
     ----------
@@ -222,11 +237,11 @@ def largest_input(
     int or None
         0 where not even 1 fits; None where any does.
     """
-    layers = list(layers)
+    layers = layers if isinstance(layers, Network) else list(layers)
 
     def fits(value: int) -> bool:
-        first = next((bound for bound in bounds(layers, 0, value, time_steps) if bound.layer.neuron is not None), None)
-        return first is None or first.current(shift) <= state_max
+        fed = (bound for bound in bounds(layers, 0, value, time_steps) if bound.layer.neuron is not None and bound.raw)
+        return all(bound.current(shift) <= state_max for bound in fed)
 
     low, high = 0, state_max + 1
     if fits(high):

@@ -32,7 +32,7 @@ import numpy as np
 
 from netx_export import limits
 from netx_export.files import replacing
-from netx_export.limits import Limits, keys
+from netx_export.limits import Limits
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
 
@@ -116,7 +116,7 @@ class EventSimulation:
         The output events, if recorded.
     record : dict of str to numpy.ndarray
         If recorded: ``spikes.<layer>``, how many events each neuron emitted, (N, C, H, W) or (N, F) int64, where
-        <layer> is the number of the layer's group in the file.
+        <layer> is the layer's name.
     limits : dict of str to Limits
         How far v of every layer with neurons went, and how often it saturated, by the layer's name. v is followed
         only where 16 bits can be too few: else ``v_max`` is None and nothing saturates. There is no u.
@@ -273,9 +273,9 @@ def _run(
         np.zeros((n, len(network.spiking)), np.int64),
         np.full((n, size), -1, np.int64),
         record={
-            f"spikes.{number}": np.zeros((n, *layer.shape), np.int64)
-            for number, layer in zip(network.numbers, network, strict=True)
-            if "spikes" in record and layer.neuron is not None
+            f"spikes.{layer.name}": np.zeros((n, *layer.shape), np.int64)
+            for layer in network.spiking
+            if "spikes" in record
         },
     )
     recorded: list[tuple[np.ndarray, np.ndarray]] = [_NOTHING] * n
@@ -322,7 +322,8 @@ def _run(
     watched = [plan.counting for plan in plans if plan.layer.neuron is not None]
     reached = zip(watched, peaks.max(axis=0, initial=0).tolist(), saturations.sum(axis=0).tolist(), strict=True)
     found = [Limits(None, v_max if seen else None, 0, times) for seen, v_max, times in reached]
-    result = replace(result, limits=dict(zip(keys(network), found, strict=True)))
+    names = [layer.name for layer in network.spiking]
+    result = replace(result, limits=dict(zip(names, found, strict=True)))
     if "events" not in record:
         return result
     sample = np.repeat(np.arange(n), [len(where) for where, _ in recorded])
@@ -509,7 +510,7 @@ def _plan(
     latency: int,
 ) -> _Plan:
     def refused(what: str) -> NetworkError:
-        return NetworkError(f"{network.source}: layer {layer.name or layer.kind}: {what}")
+        return NetworkError(f"{network.source}: layer {layer.name}: {what}")
 
     neuron = layer.neuron
     if not isinstance(layer, (Conv, Dense)) or neuron is None or layer.weight is None:

@@ -1,9 +1,7 @@
 """Compiled loops of the simulator `netx_export.fast_backend`, in 32-bit integers throughout.
 
 Two's complement of 32 bits is what Lava's fixed-point models compute in, so nothing here can be rounded, and an
-overflow wraps as theirs does. Spikes are kept as events, ordered by sample and time step: ``where`` holds the index of
-the neuron, channels fastest, and room for one more; ``value`` the payload, or nothing where all are 1; those of
-time step t of sample n are ``start[n * T + t] : start[n * T + t + 1]``.
+overflow wraps as theirs does. What they take is described in `netx_export.fast_plan`.
 """
 
 from __future__ import annotations
@@ -15,8 +13,9 @@ compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @compiled
-def collect(inputs, order, where, value, start):  # type: ignore[no-untyped-def]
+def collect(inputs, order, out):  # type: ignore[no-untyped-def]
     """Events of inputs (N, size, T); ``order`` turns an index of them into one of the events. Whether any is graded."""
+    where, value, start = out
     samples, size, steps = inputs.shape
     place, moment = np.empty(size * steps + 1, np.int32), np.empty(size * steps + 1, np.int32)
     next_event = np.empty(steps, np.int64)
@@ -46,8 +45,9 @@ def collect(inputs, order, where, value, start):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def spread(where, value, start, order, out):  # type: ignore[no-untyped-def]
+def spread(spikes, order, out):  # type: ignore[no-untyped-def]
     """Put events into zeroed spikes (N, size, T)."""
+    where, value, start = spikes
     samples, _, steps = out.shape
     for n in range(samples):
         for t in range(steps):
@@ -129,55 +129,60 @@ def step_wide(act, u, v, spikes, keep_u, keep_v, bias, threshold, bits, seen):  
 
 
 @compiled
-def run_layer(  # type: ignore[no-untyped-def]
-    samples,
-    steps,
-    where,
-    value,
-    start,
-    pixel,
-    channel,
-    reach,
-    target,
-    kernel,
-    weight,
-    fan,
-    first,
-    delay,
-    depth,
-    recurrent,
-    recurrent_delay,
-    bits,
-    spiking,
-    instant,
-    keep_u,
-    keep_v,
-    bias,
-    threshold,
-    range_,
-    out_where,
-    out_value,
-    out_start,
-    order,
-    u_record,
-    v_record,
-    v_last,
-    seen,
-):
+def deliver(spikes, synapses, step, ring, t):  # type: ignore[no-untyped-def]
+    """Add what the events of a step come to, to the sums of time step t and of those that delays make of it."""
+    where, value, start = spikes
+    pixel, channel, reach, target, kernel, weight, fan, first, delay = synapses
+    depth = len(ring)
+    act = ring[t % depth]
+    graded, delayed = len(value) > 0, len(delay) > 0
+    for e in range(start[step], start[step + 1]):
+        i = where[e]
+        c = channel[i]
+        x = value[e] if graded else np.int32(1)
+        for j in range(reach[pixel[i]], reach[pixel[i] + 1]):
+            # Unsigned indices: no check for negative ones, which would keep the loop from being vectorised.
+            o, w = np.uint64(target[j] + first[c]), np.uint64(kernel[j] + c * fan)
+            if delayed:
+                for k in range(np.uint64(fan)):
+                    ring[(t + delay[w + k]) % depth, o + k] += np.int32(weight[w + k] * x)
+            else:
+                for k in range(np.uint64(fan)):
+                    act[o + k] += np.int32(weight[w + k] * x)
+
+
+@compiled
+def run_layer(samples, steps, inputs, feedback, depth, neurons, range_, out, order, recorded, seen):  # type: ignore[no-untyped-def]
     """Simulate a layer for all time steps of some samples, each from rest; events in, events out.
 
-    An input event in pixel p and channel c reaches ``target[j] + first[c] + k``, k < fan, through the weights
-    ``weight[kernel[j] + c * fan + k]``, for all j in ``reach[p] : reach[p + 1]``. How far u and v go is put into
-    ``seen``: u_max, v_max, wraps and saturations, as in `netx_export.limits`.
+    Parameters
+    ----------
+    samples, steps : int
+    inputs : tuple of (Spikes, Synapses)
+        What comes in, and how: all of it adds up.
+    feedback : Feedback
+    depth : int
+        Time steps that sums wait in: the coming one and those of all delays.
+    neurons : Neurons
+    range_ : int
+        How far states can go: 0: within 24 bits; 2: once round them, or more; 1: neither.
+    out : Spikes
+        Is filled.
+    order : array
+        For each index of events the index in (C, H, W), in which states are recorded.
+    recorded : Recorded
+    seen : array
+        Takes how far u and v go: u_max, v_max, wraps and saturations, as in `netx_export.limits`.
     """
-    size = len(bias)
+    size, spiking, instant, keep_u, keep_v, bias, threshold, bits = neurons
+    out_where, out_value, out_start = out
     u, v = np.zeros(size, np.int32), np.zeros(size, np.int32)
     ring = np.zeros((depth, size), np.int32)  # sums that are due in coming time steps
     words = (size + 7) // 8
     spikes = np.zeros(8 * words, np.uint8)
     eights = spikes.view(np.uint64)
-    graded, delayed = len(value) > 0, len(delay) > 0
-    fed_back, fed_back_late = len(recurrent) > 0, len(recurrent_delay) > 0
+    fed_back, fed_back_late = len(feedback.weight) > 0, len(feedback.delay) > 0
+    cut = np.int32(32 - bits)
     total = 0
     for n in range(samples):
         u[:] = 0
@@ -188,33 +193,23 @@ def run_layer(  # type: ignore[no-untyped-def]
             step = n * steps + t
             out_start[step] = total
             act = ring[t % depth]
-            for e in range(start[step], start[step + 1]):
-                i = where[e]
-                c = channel[i]
-                x = value[e] if graded else np.int32(1)
-                for j in range(reach[pixel[i]], reach[pixel[i] + 1]):
-                    # Unsigned indices: no check for negative ones, which would keep the loop from being vectorised.
-                    o, w = np.uint64(target[j] + first[c]), np.uint64(kernel[j] + c * fan)
-                    if delayed:
-                        for k in range(np.uint64(fan)):
-                            ring[(t + delay[w + k]) % depth, o + k] += np.int32(weight[w + k] * x)
-                    else:
-                        for k in range(np.uint64(fan)):
-                            act[o + k] += np.int32(weight[w + k] * x)
+            for source in range(len(inputs)):
+                deliver(inputs[source][0], inputs[source][1], step, ring, t)
             if fed_back and t > 0:
                 for e in range(out_start[step - 1], out_start[step]):
                     w = np.uint64(out_where[e] * size)
                     if fed_back_late:
                         for k in range(np.uint64(size)):
-                            ring[(t + recurrent_delay[w + k]) % depth, k] += recurrent[w + k]
+                            ring[(t + feedback.delay[w + k]) % depth, k] += feedback.weight[w + k]
                     else:
                         for k in range(np.uint64(size)):
-                            act[k] += recurrent[w + k]
+                            act[k] += feedback.weight[w + k]
             if not spiking:
                 for i in range(size):
-                    if act[i] != 0:
+                    x = np.int32(np.int32(act[i] << cut) >> cut)
+                    if x != 0:
                         out_where[total] = i
-                        out_value[total] = act[i]
+                        out_value[total] = x
                         total += 1
                 act[:] = 0
                 continue
@@ -234,13 +229,13 @@ def run_layer(  # type: ignore[no-untyped-def]
                     for i in range(8 * b, 8 * b + 8):
                         out_where[total] = i
                         total += spikes[i]
-            if len(u_record):
+            if len(recorded.u):
                 for i in range(size):
-                    u_record[n, order[i], t] = u[i]
-            if len(v_record):
+                    recorded.u[n, order[i], t] = u[i]
+            if len(recorded.v):
                 for i in range(size):
-                    v_record[n, order[i], t] = v[i]
-        if len(v_last):
+                    recorded.v[n, order[i], t] = v[i]
+        if len(recorded.last):
             for i in range(size):
-                v_last[n, order[i]] = v[i]
+                recorded.last[n, order[i]] = v[i]
     out_start[samples * steps] = total

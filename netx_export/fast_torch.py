@@ -21,6 +21,7 @@ from netx_export.network import (
     DECAY_UNITY,
     STATE_BITS,
     STATE_SHIFT,
+    Add,
     Average,
     Conv,
     Dense,
@@ -77,25 +78,25 @@ def _run_chunk(
     part: slice,
     device: torch.device,
 ) -> None:
-    signal = torch.from_numpy(np.ascontiguousarray(np.moveaxis(inputs, -1, 1), np.int64)).to(device)  # (n, T, ...)
-    for number, bound in zip(network.numbers, bounds(network, *span), strict=True):
-        layer = bound.layer
+    start = torch.from_numpy(np.ascontiguousarray(np.moveaxis(inputs, -1, 1), np.int64)).to(device)  # (n, T, ...)
+    terms = {bound.layer.name: bound.terms for bound in bounds(network, *span)}
+
+    def step(layer: Layer, signals: list[torch.Tensor]) -> torch.Tensor:
         if isinstance(layer, Flatten):
-            signal = signal.flatten(2)
-            continue
-        act = _synapses(layer, signal, _float(bound.terms, network, layer))
+            return signals[0].flatten(2)
+        act = _synapses(layer, signals, _float(terms[layer.name], network, layer))
         if layer.neuron is None:
-            signal = act
-            continue
+            return act
         spikes, u, v, counts = _neurons(layer, act, states=bool({"u", "v"} & set(results.what)))
         add_counts(results.counts[network.spiking.index(layer)], counts)
         for what, array in (("spikes", spikes), ("u", u), ("v", v)):
             if what in results.what:
-                results.record[f"{what}.{number}"][part] = _samples(array)
+                results.record[f"{what}.{layer.name}"][part] = _samples(array)
         if results.voltage is not None and layer is network.spiking[-1]:
             results.voltage[part] = v[:, -1].cpu().numpy()
-        signal = spikes
-    results.spikes[part] = _samples(signal)
+        return spikes
+
+    results.spikes[part] = _samples(network.walk(start, step))
 
 
 def _samples(array: torch.Tensor) -> np.ndarray:
@@ -109,14 +110,16 @@ def _float(bound: int, network: Network, layer: Layer) -> torch.dtype:
     if bound <= 1 << 53:
         return torch.float64
     raise NetworkError(
-        f"{network.source}: layer {layer.name or layer.kind}: sums can reach {bound}, beyond {1 << 53} up to which "
+        f"{network.source}: layer {layer.name}: sums can reach {bound}, beyond {1 << 53} up to which "
         f"floating point is exact; give smaller inputs, or device='cpu'"
     )
 
 
-def _synapses(layer: Layer, signal: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _synapses(layer: Layer, signals: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
     """Weighted input (n, T, *layer.shape), int64, of a layer that gets (n, T, *layer.in_shape)."""
-    signal = signal.to(dtype)
+    if isinstance(layer, Add):
+        return torch.stack([signal.long() for signal in signals]).sum(0)
+    signal = signals[0].to(dtype)
     if isinstance(layer, Average):
         return signal.reshape(*signal.shape[:2], layer.shape[0], -1).sum(dim=-1).long()
     if isinstance(layer, (Conv, Pool)):

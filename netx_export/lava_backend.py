@@ -161,12 +161,12 @@ def _results(folder: Path, network: Network, samples: int, record: Sequence[str]
     def result(what: str, index: int) -> np.ndarray:
         return _from_lava(np.load(folder / f"{what}.{index}.npy"), samples)
 
-    numbers = [number for number, layer in zip(network.numbers, network, strict=True) if layer.neuron is not None]
-    last = len(numbers) - 1
+    layers = network.spiking
+    last = len(layers) - 1
     spikes = result("spikes", last)
     voltage = result("readout", last)[..., 0] if network.readout == "voltage" else None
-    recorded = {f"{what}.{number}": result(what, index) for index, number in enumerate(numbers) for what in record}
-    counts = None if stock else [np.load(folder / f"counts.{index}.npy") for index in range(len(numbers))]
+    recorded = {f"{what}.{layer.name}": result(what, index) for index, layer in enumerate(layers) for what in record}
+    counts = None if stock else [np.load(folder / f"counts.{index}.npy") for index in range(len(layers))]
     limits = None if counts is None else from_counts(network, counts)
     if isinstance(network.layers[-1], Average):
         tail = network.layers[-1:]

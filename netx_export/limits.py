@@ -49,17 +49,9 @@ def _larger(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else max(one, other)
 
 
-def keys(network: Network) -> list[str]:
-    """What to call the layers with neurons: by name, or by the number of the group where that is not unique."""
-    spiking = [(n, layer.name) for n, layer in zip(network.numbers, network, strict=True) if layer.neuron is not None]
-    names = [name for _, name in spiking]
-    # A name of digits could be another layer's number.
-    return [name if name and names.count(name) == 1 and not name.isdigit() else str(n) for n, name in spiking]
-
-
 def from_counts(network: Network, counts: Iterable[Iterable[int]]) -> dict[str, Limits]:
     """Limits of rows u_max, v_max, wraps, saturations, one a layer with neurons."""
-    return {key: Limits(*map(int, row)) for key, row in zip(keys(network), counts, strict=True)}
+    return {layer.name: Limits(*map(int, row)) for layer, row in zip(network.spiking, counts, strict=True)}
 
 
 def add_counts(total: np.ndarray, counts: np.ndarray) -> None:
@@ -75,8 +67,7 @@ def merged(one: Mapping[str, Limits] | None, other: Mapping[str, Limits] | None)
 
 def measured(network: Network, limits: Mapping[str, Limits]) -> Network:
     """The network with what a run over the training data measured: `Layer.u_measured` and `Layer.v_measured`."""
-    names = iter(keys(network))
-    layers = [layer if layer.neuron is None else _measured(layer, limits[next(names)]) for layer in network]
+    layers = [layer if layer.neuron is None else _measured(layer, limits[layer.name]) for layer in network]
     return replace(network, layers=tuple(layers))
 
 

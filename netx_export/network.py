@@ -1,4 +1,4 @@
-"""The integer network description: one chain of layers in a chip's own integers.
+"""The integer network description: a graph of layers in a chip's own integers.
 
 Exporter, NetX reader and writer, simulators and hardware checks all share it. It knows no file format,
 no training framework and no simulator.
@@ -10,19 +10,25 @@ The neuron of every layer follows, per time step, with integers and truncation t
     v <- trunc(v * (4096 - voltage_decay) / 4096) + u + bias * 2**bias_exponent    saturates at +-(2**23 - 1)
     spike where v > threshold * 64, strictly; there v <- 0
 
-What a layer emits in a step reaches the next layer in the same step. A delay of d steps makes an input arrive
-d steps later; recurrent input is what the layer itself emitted one step before, or, delayed, d + 1 steps before.
+What a layer emits in a step reaches the layers it feeds in the same step, whatever the way. A delay of d steps makes an
+input arrive d steps later; recurrent input is what the layer itself emitted one step before, or, delayed, d + 1 steps
+before. A layer without neurons passes its sums on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 Shape = tuple[int, ...]
+T = TypeVar("T")
+
+INPUT = "input"
+"""What layers call the input of the network."""
 
 STATE_BITS = 24
 """Width of u and v."""
@@ -79,7 +85,11 @@ class Neuron:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Layer:
-    """What all layers have: a name for people, and the shape of input and output, (C, H, W) or (F,).
+    """What all layers have: a name, where their input comes from, and the shape of input and output, (C, H, W) or (F,).
+
+    In a network names are unique: records, files, placements and messages call a layer by its name. ``inputs`` are the
+    names of the layers whose output comes in, or ``"input"``. Left out, a name is the kind and its number among the
+    layers of that kind, and the input the layer written before.
 
     Raises
     ------
@@ -92,6 +102,7 @@ class Layer:
     in_shape: Shape
     shape: Shape
     name: str = ""
+    inputs: tuple[str, ...] = ()
     neuron: Neuron | None = None
     weight: np.ndarray | None = None
     weight_scale: float | None = None
@@ -180,6 +191,8 @@ class Dense(Layer):
         self._expect_shape((outputs,))
         if self.recurrent is not None and _integers(self, "recurrent", self.recurrent, 2).shape != (outputs, outputs):
             raise self._error(f"recurrent weights of shape {self.recurrent.shape} are not {(outputs, outputs)}")
+        if self.recurrent is not None and self.neuron is None:
+            raise self._error("has recurrent weights, but no neurons whose spikes could come back")
         if self.recurrent_delay is not None and self.recurrent is None:
             raise self._error("has recurrent delays, but no recurrent weights")
         for what, delay, weight in (
@@ -236,6 +249,21 @@ class Average(Layer):
             raise self._error(f"cannot average {size} inputs into {self.shape}: give a number that divides them")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Add(Layer):
+    """Sum of several inputs of one shape, the only layer with more than one; what comes in, it takes 1 : 1.
+
+    With neurons it is a residual sum of currents: its inputs are layers without neurons (on Loihi several synapses into
+    one neuron), all in the same unit. Without neurons it is a sum of spikes, which the next layer weights.
+    """
+
+    kind: ClassVar[str] = "add"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._expect_shape(self.in_shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """Neurons before the first layer, which make spikes of values: the values are their biases in every time step.
@@ -255,12 +283,14 @@ class Encoder:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A chain of layers and what is known of its origin.
+    """A graph of layers and what is known of its origin.
 
     Parameters
     ----------
     layers : sequence of Layer
-        Each layer's ``in_shape`` is the shape of the one before.
+        In an order in which every input stands before its users; the last gives the answer, and every other layer
+        feeds another. A layer's ``in_shape`` is the shape of each of its inputs. In the network names and inputs are
+        filled in where they were left out.
     readout : str
         ``"count"``: the answer is the spike count of the last layer's neurons over the time steps.
         ``"voltage"``: it is their membrane voltage after the last time step; their threshold is never passed.
@@ -277,6 +307,11 @@ class Network:
     encoder : Encoder, optional
         Neurons that stand before the first layer in files of others. They run only where values are encoded; else the
         input is the spikes that enter the first layer.
+
+    Raises
+    ------
+    NetworkError
+        Names that are not unique, inputs that are not there, that do not stand before their users or do not fit.
     """
 
     layers: tuple[Layer, ...]
@@ -296,12 +331,44 @@ class Network:
             raise NetworkError(f"{self.source}: reset {self.reset!r} is neither 'zero' nor 'subtract'")
         if len(self.groups) not in (0, len(self.layers)):
             raise NetworkError(f"{self.source}: {len(self.groups)} numbers of groups for {len(self.layers)} layers")
-        for before, layer in zip(self.layers, self.layers[1:], strict=False):
-            if before.shape != layer.in_shape:
+        object.__setattr__(self, "layers", tuple(_linked(self.layers)))
+        self._check_names()
+        self._check_inputs()
+        behind = zip(self.tail, self.layers[-len(self.tail) - 1 :], strict=False)
+        if self.readout == "voltage" and self.spiking and any(one.inputs != (before.name,) for one, before in behind):
+            raise NetworkError(
+                f"{self.source}: a voltage readout is that of one layer with neurons, and what stands behind "
+                f"{self.spiking[-1].name} takes something else too"
+            )
+
+    def _check_names(self) -> None:
+        names = [INPUT]
+        for layer in self.layers:
+            if layer.name in names:
+                raise NetworkError(f"{self.source}: two layers are called {layer.name!r}; give each a name of its own")
+            names.append(layer.name)
+
+    def _check_inputs(self) -> None:
+        shapes: dict[str, Shape] = {}
+        for layer in self.layers:
+            where = f"{self.source}: layer {layer.name}"
+            if len(set(layer.inputs)) != len(layer.inputs) or len(layer.inputs) > 1 != isinstance(layer, Add):
                 raise NetworkError(
-                    f"{self.source}: layer {layer.name} takes {layer.in_shape}, "
-                    f"but layer {before.name} before it gives {before.shape}"
+                    f"{where}: has the inputs {', '.join(layer.inputs)}; an add takes two or more different ones, a "
+                    f"layer of another kind one"
                 )
+            for name in layer.inputs:
+                if name not in shapes and name != INPUT:
+                    known = name in (other.name for other in self.layers)
+                    wrong = "stands behind it" if known else "is no layer"
+                    raise NetworkError(f"{where}: its input {name!r} {wrong}; inputs stand before their users")
+                if shapes.setdefault(name, layer.in_shape) != layer.in_shape:
+                    what = "the input" if name == INPUT else f"layer {name} before it"
+                    raise NetworkError(f"{where} takes {layer.in_shape}, but {what} gives {shapes[name]}")
+            shapes[layer.name] = layer.shape
+        for layer in self.layers[:-1]:
+            if not self.users(layer.name):
+                raise NetworkError(f"{self.source}: layer {layer.name} feeds nothing; only the last layer may")
 
     @property
     def in_shape(self) -> Shape:
@@ -315,16 +382,105 @@ class Network:
 
     @property
     def spiking(self) -> tuple[Layer, ...]:
-        """The layers that have neurons, in order; each answers one time step later in Lava."""
+        """The layers that have neurons, in order."""
         return tuple(layer for layer in self.layers if layer.neuron is not None)
 
     @property
+    def tail(self) -> tuple[Layer, ...]:
+        """The layers behind the last one with neurons."""
+        last = max((i for i, layer in enumerate(self.layers) if layer.neuron is not None), default=-1)
+        return self.layers[last + 1 :]
+
+    @property
     def numbers(self) -> tuple[int, ...]:
-        """The number of each layer's group in the file, by which results call it."""
+        """The number of each layer's group in the file."""
         return self.groups or tuple(range(1, len(self.layers) + 1))
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every layer's only input is the layer written before."""
+        names = [INPUT, *(layer.name for layer in self.layers)]
+        return all(layer.inputs == (before,) for layer, before in zip(self.layers, names, strict=False))
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
+
+    def __getitem__(self, name: str) -> Layer:
+        """The layer of that name."""
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def _users(self) -> dict[str, tuple[Layer, ...]]:
+        users: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            for name in layer.inputs:
+                users.setdefault(name, []).append(layer)
+        return {name: tuple(layers) for name, layers in users.items()}
+
+    @cached_property
+    def _depths(self) -> dict[str, int]:
+        depths = {INPUT: 0}
+        for layer in self.layers:
+            depths[layer.name] = max(depths[name] for name in layer.inputs) + (layer.neuron is not None)
+        return depths
+
+    def users(self, name: str) -> tuple[Layer, ...]:
+        """The layers that take what the layer of that name, or ``"input"``, gives; in order."""
+        return self._users.get(name, ())
+
+    def depth(self, name: str) -> int:
+        """Layers with neurons on the longest way from the input to the layer of that name, it included.
+
+        In Lava, where each answers one time step later, the step in which what comes in at step 0 leaves the layer.
+        """
+        return self._depths[name]
+
+    def walk(self, start: T, step: Callable[[Layer, list[T]], T]) -> T:
+        """Go through the layers in order.
+
+        Parameters
+        ----------
+        start : T
+            What the input of the network is.
+        step : callable
+            Makes of a layer, and of what its inputs gave, what the layer gives.
+
+        Returns
+        -------
+        T
+            What the last layer gives. What others gave is let go with their last user.
+        """
+        given = {INPUT: start}
+        left = {name: len(users) for name, users in self._users.items()}
+        for layer in self.layers:
+            inputs = [given[name] for name in layer.inputs]
+            for name in layer.inputs:
+                left[name] -= 1
+                if not left[name]:
+                    del given[name]
+            given[layer.name] = step(layer, inputs)
+            del inputs
+        return given[self.layers[-1].name]
+
+
+def _linked(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """The layers, with the names and inputs that were left out."""
+    taken = {layer.name for layer in layers}
+    counts: dict[str, int] = {}
+    before = INPUT
+    for layer in layers:
+        name = layer.name
+        while not name or (not layer.name and name in taken):
+            counts[layer.kind] = counts.get(layer.kind, 0) + 1
+            name = f"{layer.kind}{counts[layer.kind]}"
+        inputs = layer.inputs or (before,)
+        filled = (name, inputs) == (layer.name, layer.inputs)
+        yield layer if filled else replace(layer, name=name, inputs=inputs)
+        before = name
 
 
 def _integers(layer: Layer, field: str, array: np.ndarray | None, ndim: int | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
@@ -53,10 +53,10 @@ class Simulation:
         voltage after the last one.
     record : dict of str to numpy.ndarray
         What else was asked for, by name: ``spikes.<layer>``, ``u.<layer>``, ``v.<layer>``, shaped like `spikes`, where
-        <layer> is the number of the layer's group in the file. State is that at the end of the time step.
+        <layer> is the layer's name. State is that at the end of the time step.
     limits : dict of str to Limits, or None
-        How far u and v of every layer with neurons went, by the layer's name (its number, where the name is not
-        unique). None: not counted (backend ``"lava"`` with ``stock``).
+        How far u and v of every layer with neurons went, by the layer's name. None: not counted (backend ``"lava"``
+        with ``stock``).
     """
 
     spikes: np.ndarray
@@ -193,7 +193,7 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, 
             )
         return
     low, high = (0, 1) if inputs.dtype == bool else (np.iinfo(inputs.dtype).min, np.iinfo(inputs.dtype).max)
-    if _largest_change(network, low, high) <= PAYLOAD_MAX and low >= PAYLOAD_MIN and high <= PAYLOAD_MAX:
+    if max(_changes(network, low, high))[0] <= PAYLOAD_MAX and low >= PAYLOAD_MIN and high <= PAYLOAD_MAX:
         return  # no value of this type is too large
     low, high = int(inputs.min()), int(inputs.max())
     if low < PAYLOAD_MIN or high > PAYLOAD_MAX:
@@ -201,25 +201,24 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, 
             f"{where}: holds values {low}..{high}; a graded spike has 32 bits with sign, {PAYLOAD_MIN}..{PAYLOAD_MAX}"
         )
     low = min(low, 0)
-    most = _largest_change(network, low, high)
-    if most > PAYLOAD_MAX:
-        first = network.spiking[0]
+    change, name = max(_changes(network, low, high))
+    if change > PAYLOAD_MAX:
         raise NetworkError(
-            f"{where}: values {low}..{high} can change the current u in layer {first.name or first.kind} of "
-            f"{network.source} by {most} in a time step; Lava computes with 32 bits, up to {PAYLOAD_MAX}, and would go "
-            f"on with wrong ones; scale them down"
+            f"{where}: values {low}..{high} can change the current u in layer {name} of "
+            f"{network.source} by {change} in a time step; Lava computes with 32 bits, up to {PAYLOAD_MAX}, and would "
+            f"go on with wrong ones; scale them down"
         )
 
 
-def _largest_change(network: Network, low: int, high: int) -> int:
-    """Bound of what inputs add to u in one time step, in the first layer with neurons."""
+def _changes(network: Network, low: int, high: int) -> Iterator[tuple[int, str]]:
+    """Bound of what inputs add to u in one time step, and the name, of each layer with neurons that they reach."""
+    yield 0, ""
     for bound in bounds(network, low, high):
         layer = bound.layer
-        if layer.neuron is not None:
+        if layer.neuron is not None and bound.raw:
             # Lava adds up dense weights that fill 8 bits, and scales the sum down: there a weight of 1 is 128, not 64.
             lone_bits = isinstance(layer, Dense) and layer.weight is not None and bool(layer.weight.max() == 1)
-            return bound.change << (STATE_SHIFT + lone_bits)
-    return 0
+            yield bound.change << (STATE_SHIFT + lone_bits), layer.name
 
 
 def check_record(record: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, Pool
+from netx_export.network import INPUT, Add, Average, Conv, Dense, Flatten, Layer, Network, Pool
 
 
 def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]]:
@@ -30,15 +30,16 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
     """
     batch, steps = inputs.shape[0], inputs.shape[-1]
     records: list[dict[str, np.ndarray]] = []
-    signal = inputs.astype(np.int64)
+    given = {INPUT: inputs.astype(np.int64)}
     for layer in network:
+        signals = [given[name] for name in layer.inputs]
         record = {"spikes": np.zeros((batch, *layer.shape, steps), dtype=np.int64)}
         if layer.neuron is not None:
             record |= {name: np.zeros_like(record["spikes"]) for name in ("u", "v", "u_before", "v_before")}
             u = np.zeros((batch, *layer.shape), dtype=np.int64)
             v = np.zeros_like(u)
         for t in range(steps):
-            activation = synapses(layer, signal, t)
+            activation = sum(synapses(layer, signal, t) for signal in signals)
             if layer.neuron is None:
                 record["spikes"][..., t] = activation
                 continue
@@ -48,13 +49,15 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
             record["u"][..., t], record["v"][..., t], record["spikes"][..., t] = u, v, spikes
             record["u_before"][..., t], record["v_before"][..., t] = before
         records.append(record)
-        signal = record["spikes"]
+        given[layer.name] = record["spikes"]
     return records
 
 
 def synapses(layer: Layer, signal: np.ndarray, t: int) -> np.ndarray:
-    """Weighted input (N, *layer.shape) of a layer in step t, given its whole input (N, *layer.in_shape, T)."""
+    """Weighted input (N, *layer.shape) of a layer in step t, given one whole input (N, *layer.in_shape, T)."""
     now = signal[..., t]
+    if isinstance(layer, Add):
+        return now
     if isinstance(layer, Flatten):
         return now.reshape(len(now), -1)
     if isinstance(layer, Dense):

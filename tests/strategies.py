@@ -12,6 +12,7 @@ from netx_export.network import (
     BIAS_MAX,
     BIAS_MIN,
     STATE_MAX,
+    Add,
     Average,
     Conv,
     Dense,
@@ -178,6 +179,107 @@ def chains(draw: st.DrawFn) -> Network:
         if draw(st.booleans()):
             layers.append(draw(denses(groups, name="last")))
     return Network(tuple(layers))
+
+
+@st.composite
+def graphs(draw: st.DrawFn, form: str = "any") -> Network:
+    """A random graph: branches of convolutions with strides, pools, shortcuts over several layers, merges of two or three.
+
+    Parameters
+    ----------
+    form : str
+        ``"currents"``: what merges are convolutions without neurons, and spikes through a weight of their own, in an
+        `Add` with neurons; no other layer is without neurons (Lava's own processes can run it). ``"spikes"``: what
+        merges is spikes, in an `Add` without neurons before a layer with weights, and pools have no neurons (chips without
+        a clock can run it, with integrate-and-fire neurons). ``"any"``: all that the description allows.
+    """
+    shape = (draw(st.integers(1, 2)), draw(st.integers(2, 5)), draw(st.integers(2, 5)))
+    layers: list[Layer] = []
+    open_: dict[str, Shape] = {}
+    """Outputs that can be taken, by name."""
+
+    def put(layer: Layer) -> str:
+        name = f"{layer.kind}{len(layers) + 1}"
+        neuron = layer.neuron
+        if form == "spikes" and neuron is not None:
+            neuron = Neuron(draw(st.integers(1, 300)))
+        layers.append(replace(layer, name=name, neuron=neuron))
+        open_[name] = layer.shape
+        return name
+
+    def conv(source: str, neuron: bool = True, like: Shape | None = None) -> str:
+        """A convolution; or one that gives what another gives."""
+        before = open_[source]
+        if like is None:
+            layer = draw(convs(before))
+        else:
+            stride = tuple(-(-n // m) for n, m in zip(before[1:], like[1:], strict=True))
+            kernel = tuple(n - (m - 1) * s for n, m, s in zip(before[1:], like[1:], stride, strict=True))
+            padding = (0, 0)
+            if min(kernel) < 1:
+                # As many more rows and columns, of zeros, as a kernel of one pixel needs.
+                padding = tuple(max(0, -(-(1 - k) // 2)) for k in kernel)
+                kernel = tuple(k + 2 * p for k, p in zip(kernel, padding, strict=True))
+            weight = draw(even_weights((like[0], before[0], *kernel)))
+            layer = Conv(
+                in_shape=before, shape=like, weight=weight, neuron=draw(neurons(like)), stride=stride, padding=padding
+            )
+        return put(replace(layer, inputs=(source,), neuron=layer.neuron if neuron else None))
+
+    def add(sources: list[str], neuron: bool) -> str:
+        like = open_[sources[0]]
+        return put(
+            Add(in_shape=like, shape=like, inputs=tuple(sources), neuron=draw(neurons(like)) if neuron else None)
+        )
+
+    open_["input"] = shape
+    conv("input")
+    del open_["input"]
+    for _ in range(draw(st.integers(1, 3))):
+        source = draw(st.sampled_from(sorted(open_)))
+        ways = draw(st.integers(1, 3))
+        if form == "any" and draw(st.booleans()) and len(open_[source]) == 3:
+            before = open_[source]
+            kernel = (draw(st.integers(1, before[1])), draw(st.integers(1, before[2])))
+            out = conv_shape(before, before[0], kernel, kernel)
+            source = put(Pool(in_shape=before, shape=out, kernel=kernel, stride=kernel, inputs=(source,)))
+        if form == "spikes" and draw(st.booleans()) and min(open_[source][1:]) > 1:
+            before = open_[source]
+            out = conv_shape(before, before[0], (2, 2), (2, 2))
+            source = put(Pool(in_shape=before, shape=out, inputs=(source,)))
+        if ways == 1:
+            conv(source, neuron=form != "any" or draw(st.booleans()))
+            continue
+        # The first way goes over up to two layers; shortcuts start there, or earlier.
+        deep = source
+        for _ in range(draw(st.integers(0, 2))):
+            deep = conv(deep)
+        merged = form == "spikes" or (form == "any" and draw(st.booleans()))
+        starts = [draw(st.sampled_from(sorted(open_))) for _ in range(ways - 1)]
+        sources = [conv(deep, neuron=merged)]
+        like = open_[sources[0]]
+        for start in starts:
+            plain = open_[start] == like and start not in sources and (form != "currents" or draw(st.booleans()))
+            sources.append(start if plain and draw(st.booleans()) else conv(start, merged, like))
+        merge = add(sources, neuron=not merged or (form == "any" and draw(st.booleans())))
+        if merged and form == "spikes":
+            conv(merge)
+    leaves = [name for name in open_ if not any(name in layer.inputs for layer in layers)]
+    size = draw(st.integers(1, 4))
+    ends = []
+    for name in leaves:
+        last = len(leaves) == 1 or form == "spikes"
+        flat = (int(np.prod(open_[name])),)
+        source = put(Flatten(in_shape=open_[name], shape=flat, inputs=(name,)))
+        layer = Dense(
+            in_shape=flat, shape=(size,), weight=draw(even_weights((size, *flat))), neuron=draw(neurons((size,)))
+        )
+        ends.append(put(replace(layer, inputs=(source,), neuron=layer.neuron if last else None)))
+    if len(ends) > 1:
+        end = add(ends, neuron=form != "spikes")
+        if form == "spikes":
+            put(replace(draw(denses(size, synapses="plain")), inputs=(end,)))
+    return Network(tuple(layers), readout="count", reset="subtract" if form == "spikes" else "zero")
 
 
 def _calmed(layer: Layer) -> Layer:

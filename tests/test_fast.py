@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from strategies import denses, networks, neurons, spike_inputs
 
 from netx_export import fast_backend, lava_backend, netx
-from netx_export.limits import Limits, keys, measured, merged
+from netx_export.limits import Limits, measured, merged
 from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool
 from netx_export.simulation import Simulation, check_inputs, simulate
 
@@ -44,11 +44,11 @@ def assert_equals_reference(network: Network, inputs: np.ndarray, result: Simula
     """Spikes, readout, and u, v and spikes of every layer are those of the plain NumPy reading of the rule."""
     expected = reference.simulate(network, inputs)
     np.testing.assert_array_equal(result.spikes, expected[-1]["spikes"])
-    spiking = [(n, record) for n, record in zip(network.numbers, expected, strict=True) if "u" in record]
-    assert set(result.record) == {f"{what}.{number}" for what in EVERYTHING for number, _ in spiking}
-    for number, record in spiking:
+    spiking = [(layer.name, record) for layer, record in zip(network, expected, strict=True) if "u" in record]
+    assert set(result.record) == {f"{what}.{name}" for what in EVERYTHING for name, _ in spiking}
+    for name, record in spiking:
         for what in EVERYTHING:
-            np.testing.assert_array_equal(result.record[f"{what}.{number}"], record[what], err_msg=f"{what}.{number}")
+            np.testing.assert_array_equal(result.record[f"{what}.{name}"], record[what], err_msg=f"{what}.{name}")
     assert result.readout.dtype == np.int64
     if network.readout == "count":
         np.testing.assert_array_equal(result.readout, expected[-1]["spikes"].sum(-1).reshape(len(inputs), -1))
@@ -63,7 +63,8 @@ def expected_limits(network: Network, expected: list[dict[str, np.ndarray]]) -> 
     before = [[record["u_before"], record["v_before"]] for record in expected if "u" in record]
     maxima = [[int(states.max()) for states in both] for both in before]
     beyond = [[int((states >= LIMIT).sum()) for states in both] for both in before]
-    return dict(zip(keys(network), (Limits(*a, *b) for a, b in zip(maxima, beyond, strict=True)), strict=True))
+    names = [layer.name for layer in network.spiking]
+    return {name: Limits(*a, *b) for name, a, b in zip(names, maxima, beyond, strict=True)}
 
 
 # ---------------------------------------------------------------------------------------------- random networks
@@ -147,8 +148,8 @@ def test_extremes_are_reached() -> None:
     layer = Dense(in_shape=(1,), shape=(1,), weight=np.array([[1]]), neuron=Neuron(1 << 17, 4096, 0))
     inputs = np.array([[[LIMIT // 64, LIMIT // 64 + 1, -LIMIT // 64 + 1, -LIMIT // 64]]])
     result = fast(Network((layer,)), inputs, record=EVERYTHING)
-    assert result.record["u.1"].ravel().tolist() == [LIMIT, 64 - LIMIT, 64 - LIMIT, LIMIT]
-    assert result.record["v.1"].ravel().tolist() == [LIMIT - 1, 63, 127 - LIMIT, 127]
+    assert result.record["u.dense1"].ravel().tolist() == [LIMIT, 64 - LIMIT, 64 - LIMIT, LIMIT]
+    assert result.record["v.dense1"].ravel().tolist() == [LIMIT - 1, 63, 127 - LIMIT, 127]
 
 
 def random_runs(count: int) -> list[tuple[Network, np.ndarray]]:
@@ -313,17 +314,17 @@ def test_memory_is_one_chunk_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_record_holds_what_was_asked_for() -> None:
-    """Names by the number of the group in the file, int8 spikes and int32 states, shaped like the layers."""
-    network = replace(maps_network(), groups=(0, 1, 2, 3))
+    """Names are the layers', spikes int8 and states int32, shaped like the layers."""
+    network = maps_network()
     result = fast(network, maps_inputs(), record=["v"])
     assert {name: (array.shape, array.dtype) for name, array in result.record.items()} == {
-        "v.0": ((7, 4, 4, 3, 9), np.int32),
-        "v.1": ((7, 3, 4, 3, 9), np.int32),
-        "v.3": ((7, 5, 9), np.int32),
+        "v.conv1": ((7, 4, 4, 3, 9), np.int32),
+        "v.conv2": ((7, 3, 4, 3, 9), np.int32),
+        "v.dense1": ((7, 5, 9), np.int32),
     }
     assert fast(network, maps_inputs()).record == {}
     spikes = fast(network, maps_inputs(), record=["spikes"])
-    np.testing.assert_array_equal(spikes.record["spikes.3"], spikes.spikes, strict=True)
+    np.testing.assert_array_equal(spikes.record["spikes.dense1"], spikes.spikes, strict=True)
 
 
 def test_average_of_voltages() -> None:
@@ -356,8 +357,8 @@ def test_floating_point_switches_before_it_rounds(bits: int) -> None:
         assert fast_torch._float((1 << 24) + 1, network, layer) == torch.float64
     else:
         assert fast_torch._float(1 << 53, network, layer) == torch.float64
-        with pytest.raises(NetworkError, match="layer dense: sums can reach 9007199254740993, beyond"):
-            fast_torch._float((1 << 53) + 1, network, layer)
+        with pytest.raises(NetworkError, match="layer dense1: sums can reach 9007199254740993, beyond"):
+            fast_torch._float((1 << 53) + 1, network, network.layers[0])
 
 
 def test_torch_is_left_as_it_was() -> None:
@@ -481,12 +482,6 @@ def test_limits_of_parts_are_those_of_the_whole(data: st.DataObject) -> None:
     parts = [fast(network, part).limits for part in (inputs[:cut], inputs[cut:])]
     assert merged(*parts) == fast(network, inputs, chunk=data.draw(st.integers(1, 4))).limits
     assert merged(parts[0], None) is None
-
-
-def test_layers_are_called_by_what_tells_them_apart() -> None:
-    """A layer's name where no other has it, and it is no number; else the number of its group."""
-    layers = [replace(wide_network(1).layers[1], name=name) for name in ("a", "b", "", "b", "2")]
-    assert keys(Network(tuple(layers))) == ["a", "2", "3", "4", "5"]
 
 
 def test_the_command_line_says_what_wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
