@@ -170,7 +170,9 @@ def _synapses(layer: Layer, order: np.ndarray, out_order: np.ndarray) -> Synapse
         index, inverse = np.arange(len(order)), np.argsort(out_order)
         one = np.ones(1, np.int32)
         steps = np.arange(len(order) + 1)
-        return Synapses(_int32(index), _int32(0 * index), steps, inverse[order], 0 * index, one, 1, one * 0, _NOTHING)
+        return Synapses(
+            _int32(index), _int32(0 * index), steps, inverse[order], 0 * index, one, 1, np.zeros(1, int), _NOTHING
+        )
     return _matrix(layer, order)
 
 

@@ -183,7 +183,7 @@ def chains(draw: st.DrawFn) -> Network:
 
 @st.composite
 def graphs(draw: st.DrawFn, form: str = "any") -> Network:
-    """A random graph: branches of convolutions with strides, pools, shortcuts over several layers, merges of two or three.
+    """A random graph: branches with strides, pools, shortcuts over several layers, merges of two or three.
 
     Parameters
     ----------
