@@ -137,6 +137,7 @@ class Facts(BaseModel):
     state_bits: Integer = _fact("width of current and membrane voltage with sign")
     state_shift: Integer = _fact("synaptic input and threshold are shifted left by this much")
     threshold_max: Integer = _fact("largest threshold mantissa, in units of integer weights")
+    readout_threshold_max: Integer = _fact("largest threshold that kept a readout of voltages from spiking on hardware")
     current_decay_min: Integer = _fact("smallest decay of the current; 4096 forgets everything in one time step")
     current_decay_max: Integer = _fact("largest decay of the current")
     voltage_decay_min: Integer = _fact("smallest decay of the membrane voltage")
@@ -176,6 +177,9 @@ class Facts(BaseModel):
     strides: Integers = _fact("possible strides")
     padding_max: Integer = _fact("largest padding")
     pools: Integers = _fact("possible sum pools after a core, square, stride equal to size")
+    camera_pools: Integers = _fact("possible sum pools of the camera's own layer, the only ones before the first core")
+    camera_channels: Integer = _fact("polarities that the camera's own layer pools")
+    camera_size: Integer = _fact("height and width of the camera")
     groups_max: Integer = _fact("largest number of groups of a convolution")
     dilation_max: Integer = _fact("largest dilation of a convolution")
     destinations_per_core: Integer = _fact("cores to which a core can send")
@@ -254,13 +258,13 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(name: str | os.PathLike[str]) -> Profile:
+def load(name: str | os.PathLike[str] | Profile) -> Profile:
     """Read a profile.
 
     Parameters
     ----------
-    name : str or path
-        A name of `names`, or the path of a TOML file (it ends with ``.toml``).
+    name : str, path or Profile
+        A name of `names`, or the path of a TOML file (it ends with ``.toml``); a profile is given back as it is.
 
     Returns
     -------
@@ -271,6 +275,8 @@ def load(name: str | os.PathLike[str]) -> Profile:
     ProfileError
         No such profile, or the file is not a valid one: one line with file, field, value and what is allowed.
     """
+    if isinstance(name, Profile):
+        return name
     path = _find(os.fspath(name), Path())
     data = _read(path, ())
     try:
