@@ -122,6 +122,8 @@ def _add_training(parser: argparse.ArgumentParser, data: str | None = None, prof
     parser.add_argument(
         "--silent-epochs", type=int, metavar="N", help="stop after N epochs without an answer; 0 goes on (default 3)"
     )
+    text = "train also what does not fit the profile: what does not is said"
+    parser.add_argument("--allow-unfit", action="store_true", default=None, help=text)
     parser.add_argument("--no-augment", dest="augment", action="store_false", default=None, help="frames as they are")
 
 
@@ -130,7 +132,7 @@ _TRAINING = (
     *("method", "time_steps", "t_min", "configurations", "group", "hold_first", "sandwich"),
     *("finer", "spike_penalty", "form", "input_form"),
     *("profile", "epochs", "fine_tune", "batch", "learning_rate", "fine_tune_rate", "weight_decay", "norm"),
-    *("biases", "augment", "seed"),
+    *("biases", "augment", "seed", "allow_unfit"),
 )
 
 
@@ -159,8 +161,10 @@ def _add_train(commands: Any) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from mtt_lava import train
+    from mtt_lava.run import kept_chip
 
-    settings = _settings(args)
+    # A run that is resumed needs its profile no more: it may be edited or gone.
+    settings = _settings(args, chip=kept_chip(args.out, args.profile) if args.resume else None)
     run = train(settings, args.out, resume=args.resume)
     last = run.metrics[-1]
     print(
@@ -793,6 +797,8 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT.net", help="file to write")
     parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
     parser.add_argument("--time-steps", type=int, metavar="T", help="T that rescaled biases are written for")
+    text = "threshold of a voltage readout, which must not spike (default 131071, the largest; silicon may want 65536)"
+    parser.add_argument("--readout-threshold", type=int, metavar="N", help=text)
     parser.set_defaults(action=_export)
 
 
@@ -807,7 +813,7 @@ def _export(args: argparse.Namespace) -> int:
     from netx_export.netx import in_lava
 
     run = load_run(args.run)
-    network, report = export(run, args.out, args.profile, args.time_steps)
+    network, report = export(run, args.out, args.profile, args.time_steps, args.readout_threshold)
     print(layer_table(network))
     print(f"{args.out}: {run.network.weights:,} trained weights")
     print(report)

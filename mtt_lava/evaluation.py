@@ -129,9 +129,8 @@ def run_network(run: Run, inputs: torch.Tensor, spikes: bool = False) -> tuple[t
     spikes : list of torch.Tensor
         One (N, C, H, W, T) or (N, F, T) a layer with spiking neurons; empty unless asked for.
     """
-    run.set_time_steps(inputs.shape[-1])
     recorded: list[torch.Tensor] | None = [] if spikes else None
-    with torch.no_grad():
+    with torch.no_grad(), run.at(inputs.shape[-1]):
         return run.network(inputs.float(), spikes=recorded), recorded or []
 
 
@@ -194,8 +193,8 @@ def evaluate_events(
             for (layer, block), scale in zip(layers, scales, strict=True)
         ]
         more["thresholds"] = [layer.neuron.threshold / scale for (layer, _), scale in zip(layers, scales, strict=True)]  # type: ignore[union-attr]
-    elif hw_profiles.load(run.settings.profile).facts.clocked.value is False:
-        more["profile"] = run.settings.profile
+    elif run.settings.chip.facts.clocked.value is False:
+        more["profile"] = run.settings.chip
     events = to_events(dataset)
     result: EventSimulation = simulate_events(
         network, events, reset=network.reset, record=("spikes",), progress=progress, **more

@@ -123,6 +123,12 @@ class Model(_Part):
         """Number of trained synaptic weights."""
         return sum(self.layer_weights())
 
+    @property
+    def names(self) -> list[str]:
+        """A name for every layer: its type and its number among the layers of that type."""
+        types = [layer.type for layer in self.layers]
+        return [f"{kind}{types[: i + 1].count(kind)}" for i, kind in enumerate(types)]
+
     def layer_weights(self) -> list[int]:
         """Number of trained synaptic weights of every layer; pools have none."""
         counts = []
@@ -373,9 +379,8 @@ class SpikingNetwork(torch.nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """A name for every block: its type and its number among the blocks of that type."""
-        types = [layer.type for layer in self.model.layers]
-        return [f"{kind}{types[: i + 1].count(kind)}" for i, kind in enumerate(types)]
+        """A name for every block: that of its layer."""
+        return self.model.names
 
     @property
     def weighted_names(self) -> list[str]:

@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import hw_profiles
+from hw_profiles import Profile
+from mtt_lava.lowering import untrained
 from mtt_lava.model import Conv, Model, Pool, SpikingNetwork, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
@@ -28,7 +30,6 @@ from netx_export.files import replacing
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
 
 if TYPE_CHECKING:
-    from hw_profiles import Profile
     from mtt_lava.data import Dataset
 
 FORMAT_VERSION = 1
@@ -102,6 +103,10 @@ class Settings(pydantic.BaseModel):
         split: accuracy on them is measured after every epoch. Nothing is chosen by it.
     silent_epochs : int
         Stop with an error after so many epochs without any answer; 0: go on.
+    allow_unfit : bool
+        Train what the profile cannot hold, too (a study of its neurons, say); else it is refused before training.
+    chip : Profile
+        The facts of the hardware profile; default: as `profile` has them now. A run folder keeps them.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -135,6 +140,13 @@ class Settings(pydantic.BaseModel):
     validate_on: Annotated[float | str, pydantic.BeforeValidator(_share)] = 0.0
     silent_epochs: pydantic.NonNegativeInt = 3
     seed: pydantic.NonNegativeInt = 0
+    allow_unfit: bool = False
+    chip: Profile = pydantic.Field(default_factory=lambda data: hw_profiles.load(data["profile"]), repr=False)
+
+    @pydantic.field_serializer("chip")
+    def _stated(self, chip: Profile) -> dict[str, Any]:
+        """Only the facts that the profile states."""
+        return chip.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
     def make(cls, model: str | Path | dict[str, Any] | Model, **values: Any) -> Settings:
@@ -143,23 +155,53 @@ class Settings(pydantic.BaseModel):
         Raises
         ------
         RunError, mtt_lava.model.ModelError, mtt_lava.temporal.TemporalError, hw_profiles.ProfileError
-            A model, profile or field that cannot be.
+            A model, profile or field that cannot be; a model that does not fit the profile, whatever its weights.
         """
+        settings = cls._made(model, values)
+        settings.check_fit()
+        return settings
+
+    @classmethod
+    def _made(cls, model: str | Path | dict[str, Any] | Model, values: dict[str, Any]) -> Settings:
+        """Settings that can be; whether they fit the chip was asked when training began."""
         model = model if isinstance(model, Model) else load_model(model)
-        if hw_profiles.load(values.get("profile") or cls.model_fields["profile"].default).facts.clocked.value is False:
-            # No clock, no "voltage after the last time step": what a chip like that sends are spikes.
-            model = model.model_copy(update={"readout": "count"})
         try:
             settings = cls(model=model, **{k: v for k, v in values.items() if v is not None})
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
-            raise RunError(f"training settings: {field}: {first['msg']} (got {first['input']!r})") from None
+            raise RunError(f"training settings: {field}: {first['msg']} (got {first['input']!r:.80})") from None
+        if settings.chip.facts.clocked.value is False:
+            # No clock, no "voltage after the last time step": what a chip like that sends are spikes.
+            settings = settings.model_copy(update={"model": model.model_copy(update={"readout": "count"})})
         settings.check()
         return settings
 
+    def check_fit(self) -> None:
+        """Refuse, before an hour is spent on it, a model of which no weights would fit the chip.
+
+        Raises
+        ------
+        RunError
+            The first thing that does not fit, and how many more there are; never with ``allow_unfit``.
+        """
+        wrong = () if self.allow_unfit else self.report().of("violation")
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            raise RunError(
+                f"{self.model.name} does not fit profile {self.profile}: {wrong[0]}{more}; train it all the same with "
+                f"--allow-unfit"
+            )
+
+    def report(self) -> hw_profiles.Report:
+        """What the hardware check can say before training: shapes, neurons and cores, but not weights."""
+        facts = self.chip.facts
+        bias, reset = self.biases in ("scaled", "kept"), facts.reset.value or "zero"
+        network = untrained(self.model, not facts.pool_without_neuron.value, reset, bias)
+        return hw_profiles.check(network, self.chip, None, self.input_max, trained=False)
+
     def check(self) -> None:
-        """Refuse what the profile cannot run, before an hour is spent on it."""
+        """Refuse settings that cannot be together, or that the profile's neurons cannot run."""
         self.sampler(1)
         if self.biases in ("scaled", "kept") and self.norm != "batch":
             raise RunError(f"training settings: biases {self.biases!r} come from norm 'batch'; norm is {self.norm!r}")
@@ -199,7 +241,21 @@ class Settings(pydantic.BaseModel):
             lines.append("neurons: a spike takes the threshold from v; several spikes in a time step")
         if not facts.pool_without_neuron.value and any(layer.type == "pool" for layer in self.model.layers):
             lines.append("pools: they have neurons of their own, a spike where any came in")
-        return lines
+        report = self.report()
+        lines += [f"fit: {finding}" for finding in (*report.of("violation"), *report.of("warning"))]
+        return lines + list(self._changed())
+
+    def _changed(self) -> Iterator[str]:
+        """Whether the profile has changed since these settings were made."""
+        try:
+            now = hw_profiles.load(self.profile).facts
+        except hw_profiles.ProfileError as error:
+            yield f"chip: the run keeps the facts that it began with ({error})"
+            return
+        kept = self.chip.facts
+        names = [name for name in type(now).model_fields if getattr(now, name) != getattr(kept, name)]
+        if names:
+            yield f"chip: the run keeps the facts that it began with; the profile now has other {_some(names)}"
 
     def _wide(self) -> Iterator[str]:
         """Layers with so many inputs that a current of 24 bits cannot be sure to hold them all."""
@@ -217,11 +273,6 @@ class Settings(pydantic.BaseModel):
                     f"once, 24 bits might not hold its current; its weights use fewer bits where that suffices, else "
                     f"what the training data reaches is measured and written into the file"
                 )
-
-    @property
-    def chip(self) -> Profile:
-        """The hardware profile."""
-        return hw_profiles.load(self.profile)
 
     @property
     def input_max(self) -> int | None:
@@ -306,11 +357,18 @@ class Run:
             return []
         return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
 
-    def set_time_steps(self, time_steps: int) -> None:
-        """Rescale kept biases by T_train / T where the settings ask for it; nothing else depends on T."""
-        if self.settings.biases == "scaled":
-            for bias in self.network.biases:
-                bias.per_step = self.settings.time_steps / time_steps
+    @contextmanager
+    def at(self, time_steps: int) -> Iterator[None]:
+        """Inside, kept biases are rescaled by T_train / T where the settings ask for it; nothing else depends on T."""
+        biases = self.network.biases if self.settings.biases == "scaled" else []
+        before = [bias.per_step for bias in biases]
+        for bias in biases:
+            bias.per_step = self.settings.time_steps / time_steps
+        try:
+            yield
+        finally:
+            for bias, per_step in zip(biases, before, strict=True):
+                bias.per_step = per_step
 
     def check_data(self, dataset: Dataset) -> None:
         """Refuse data of other classes or another shape than the run was trained on.
@@ -439,7 +497,22 @@ def load_settings(folder: str | Path) -> Settings:
         raise RunError(f"{path}: damaged: {error!r}") from None
     if version != FORMAT_VERSION:
         raise RunError(f"{path}: format version {version}; this program reads {FORMAT_VERSION}: update it")
-    return Settings.make(model, **content)
+    return Settings._made(model, content)
+
+
+def kept_chip(folder: str | Path, profile: str | None) -> Profile | None:
+    """The facts of this profile (default: that of `Settings`) as the run in a folder keeps them; None: it keeps none.
+
+    Raises
+    ------
+    RunError
+        A damaged file.
+    """
+    if not (Path(folder) / "settings.json").exists():
+        return None
+    settings = load_settings(folder)
+    wanted = profile or Settings.model_fields["profile"].default
+    return settings.chip if settings.profile == wanted else None
 
 
 def load_run(folder: str | Path) -> Run:

@@ -154,7 +154,7 @@ def sweep(
     time_steps : sequence of int
         For a chip without a clock the event-driven run comes after them.
     profile : str, optional
-        Hardware profile; default: that of training.
+        Hardware profile, as it is now; default: that of training, as it was then.
     dataset : Dataset, optional
         Default: the test split of the data that the run was trained on.
     progress : bool
@@ -169,7 +169,7 @@ def sweep(
     >>> print(sweep(load_run("runs/digits"), [1, 2, 4, 8], "loihi1"))  # doctest: +SKIP
     """
     dataset = dataset or open_test_split(run)
-    chip = hw_profiles.load(profile or run.settings.profile)
+    chip = hw_profiles.load(profile or run.settings.chip)
     steps = sorted(set(time_steps))
     points = evaluate(run, steps, dataset, event_driven=chip.facts.clocked.value is False, progress=progress)
     network = to_network(run)

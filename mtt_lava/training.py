@@ -571,7 +571,7 @@ def train(
     folder = None if out is None else Path(out)
     with nullcontext() if folder is None else locked(folder):
         if folder is not None:
-            _check_folder(folder, settings, resume)
+            settings = _check_folder(folder, settings, resume)
         trainer = _Trainer(settings, folder, dataset, progress, validation)
         if folder is not None and resume:
             trainer.restore()
@@ -585,19 +585,26 @@ def train(
         return trainer.run()
 
 
-def _check_folder(folder: Path, settings: Settings, resume: bool) -> None:
-    """Refuse a folder that holds something else than what `train` goes on with, or starts with."""
+def _check_folder(folder: Path, settings: Settings, resume: bool) -> Settings:
+    """Refuse a folder that holds something else than what `train` goes on with, or starts with.
+
+    Returns the settings to train with: a run that is resumed keeps the chip that it began with.
+    """
     if (folder / "settings.json").exists():
         if not resume:
             raise RunError(f"{folder}: holds a run already: go on with it (--resume) or choose another folder")
-        if load_settings(folder) != settings:
+        stored = load_settings(folder)
+        own = {name: getattr(settings, name) for name in ("chip", "allow_unfit")}  # what the run keeps in any case
+        if stored.model_copy(update=own) != settings:
             raise RunError(f"{folder}: its run has other settings: resume it with the same, or choose another folder")
         if (folder / "weights.safetensors").exists():
             raise RunError(f"{folder}: its run has ended: nothing to resume")
-    elif resume:
+        return stored
+    if resume:
         raise RunError(f"{folder}: has no run to resume")
-    elif any(path.name != LOCK for path in folder.iterdir()):
+    if any(path.name != LOCK for path in folder.iterdir()):
         raise RunError(f"{folder}: exists and is not an empty folder: choose another")
+    return settings
 
 
 def train_base(settings: Settings, out: str | Path, dataset: Dataset | None = None, *, progress: bool = True) -> None:

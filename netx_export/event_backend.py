@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from itertools import product
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from netx_export.files import replacing
 from netx_export.limits import Limits, keys
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
+
+if TYPE_CHECKING:
+    from hw_profiles import Profile
 
 COLUMNS = ("sample", "t", "c", "y", "x")
 """What an event is: sample, time in microseconds, channel, row and column."""
@@ -155,7 +158,7 @@ def simulate(
     *,
     reset: str | None = None,
     clamp: bool | None = None,
-    profile: str | os.PathLike[str] | None = None,
+    profile: str | os.PathLike[str] | Profile | None = None,
     dtype: str | None = None,
     weights: Sequence[np.ndarray] | None = None,
     thresholds: Sequence[float] | None = None,
@@ -178,7 +181,7 @@ def simulate(
     clamp : bool, optional
         Whether v never falls below the negative threshold (those of a voltage readout always may). Default: with reset
         ``"subtract"`` only.
-    profile : str or path, optional
+    profile : str, path or hw_profiles.Profile, optional
         Hardware profile: reset, whether v = threshold spikes already, and 16-bit saturating states.
     dtype : {"int32", "int16", "float32"}, optional
         Of the states. Integers are exact: int16 saturates, as Speck's do, and int32 stays above -2**30. float32 is
@@ -231,7 +234,7 @@ class Simulator:
         *,
         reset: str | None = None,
         clamp: bool | None = None,
-        profile: str | os.PathLike[str] | None = None,
+        profile: str | os.PathLike[str] | Profile | None = None,
         dtype: str | None = None,
         weights: Sequence[np.ndarray] | None = None,
         thresholds: Sequence[float] | None = None,
@@ -383,10 +386,11 @@ def _rules(
     if profile is not None:
         import hw_profiles  # not at the top: chips are described in terms of networks, not the other way round
 
-        facts = hw_profiles.load(profile).facts
+        chip = hw_profiles.load(profile)
+        facts = chip.facts
         resets = facts.resets.value or ((facts.reset.value,) if facts.reset.value else ())
         if reset is not None and resets and reset not in resets:
-            raise NetworkError(f"reset {reset!r}: profile {profile} can reset by {', '.join(resets)} only")
+            raise NetworkError(f"reset {reset!r}: profile {chip.name} can reset by {', '.join(resets)} only")
         reset = reset or facts.reset.value
         strict = facts.threshold_strict.value
         if facts.state_bits.value == 16 and not floats:
