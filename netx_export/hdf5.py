@@ -180,7 +180,7 @@ class _Reader:
         with theirs:
             self.connection = ours
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "netx_export.hdf5_child"],
+                [sys.executable, "-m", "netx_export.hdf5_child", str(CPU_SECONDS)],
                 env=environment,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from netx_export.hdf5 import CONTENT_MAX, CPU_SECONDS, HEAD, receive
+from netx_export.hdf5 import CONTENT_MAX, HEAD, receive
 
 MEMORY = 1 << 30
 """Bytes of address space; a file, a copy of it and its content take three times `CONTENT_MAX`."""
@@ -176,13 +176,14 @@ def _answer(content: bytearray) -> tuple[dict[str, Any], list[Any]]:
 
 def main() -> None:
     """Answer until the parent is gone; end at once, without an answer, where memory or time run out."""
+    seconds = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as parent:
         parent.sendall(HEAD.pack(1) + b"\n")  # it has started, and has h5py
         while content := receive(parent):
             used = resource.getrusage(resource.RUSAGE_SELF)
-            limit = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
+            limit = int(used.ru_utime + used.ru_stime) + 1 + seconds
             resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
             try:
                 tree, arrays = _answer(content)

@@ -72,7 +72,8 @@ _MEAN = (
 _LATE = "lava-dl flattens only where a dense layer comes next; read as it runs this"
 _REFUSED = ("convT", "unpool", "concat", "dense_comp")  # by lava-dl's loader too; other types it passes over
 NEURONS_MAX = 1 << 24
-"""Most outputs of a layer that a file can state; 16 chips of a million neurons."""
+"""Most outputs that the layers of a file can have together; 16 chips of a million neurons."""
+_TOO_MANY = f"more than {NEURONS_MAX:,} outputs of all layers are not read"
 _ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute within 64 KiB.
 
 
@@ -582,6 +583,7 @@ def _read(
     numbers: list[int] = []
     flatten: _Entry | None = None
     encoder: Encoder | None = None
+    outputs = 0
     for i, entry in enumerate(entries):
         kind = entry.text("type")
         if kind == "input":  # behind a layer, NetX passes over it
@@ -603,6 +605,9 @@ def _read(
             continue
         if layers and isinstance(layers[-1], Average):
             raise entry.error("type", "nothing can follow an average layer, whose means are fractions")
+        outputs += math.prod(entry.shape()) if "shape" in entry else 0
+        if outputs > NEURONS_MAX:
+            raise entry.error("shape", f"is {_brief(entry.shape())}: {_TOO_MANY}")
         first, before = not layers, layers[-1].shape if layers else shape
         maps = default_shape is not None and len(default_shape) == 3  # a flat input is no news to a dense layer
         guessed = before is None and (kind in ("conv", "pool", "average") or (flatten is not None and maps))
@@ -766,7 +771,7 @@ class _Entry:
         if min(shape) < 1:
             raise self.error("shape", f"is {_brief(shape)}, with a size below 1")
         if math.prod(shape) > NEURONS_MAX:
-            raise self.error("shape", f"is {_brief(shape)}: at most {NEURONS_MAX:,} outputs of a layer are read")
+            raise self.error("shape", f"is {_brief(shape)}: {_TOO_MANY}")
         return shape
 
 
@@ -875,6 +880,8 @@ def _read_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> C
     if weight.size != math.prod(kernel):
         raise entry.error("weight", f"has shape {weight.shape}, not the kernel's, {kernel}")
     weight = weight.reshape(kernel)
+    if before[0] * weight.size > NEURONS_MAX:
+        raise entry.error("weight", f"kernels {kernel} for {before[0]:,} channels: more than {NEURONS_MAX:,} numbers")
     if shape != conv_shape(before, before[0], kernel, stride, padding, dilation):
         # SLAYER appends rows and columns of zeros to maps that the kernel does not divide: before them and in the
         # kernel as many more change nothing.
