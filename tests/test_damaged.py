@@ -238,3 +238,266 @@ def test_the_leads_do_lead_there(path: Path) -> None:
             lead(file, other)
         with h5py.File(path) as file:
             np.testing.assert_array_equal(file["layer/1/weight"], SECRET, err_msg=lead.__name__)
+
+
+# ------------------------------------------------------------------------------------------------ that claim too much
+
+
+def claims(file: h5py.File, name: str, shape: tuple[int, ...], **options: object) -> None:
+    del file[name]
+    file.create_dataset(name, shape, "int8", **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: claims(f, "layer/1/weight", (1 << 20, 1 << 20)), "layer/1/weight: claims the shape"),
+        (lambda f: claims(f, "layer/1/weight", (1 << 15, 1 << 15), chunks=True), "layer/1/weight: claims the shape"),
+        (lambda f: claims(f, "layer/1/weight", (4, 4), chunks=(1 << 15, 1 << 15), maxshape=(None, None)), "claims"),
+        (lambda f: claims(f, "layer/1/weight", (1 << 26,), compression="gzip", chunks=(1 << 24,)), "claims the shape"),
+        (lambda f: f["layer/0/shape"].__setitem__(..., 2**31 - 1), "layer/0/shape: is .* of all layers are not read"),
+        (lambda f: f["layer/1/shape"].__setitem__(..., 1 << 25), "layer/1/shape: is .* of all layers are not read"),
+    ],
+)
+def test_declared_sizes_are_bounded(change: Callable[[h5py.File], None], message: str, path: Path) -> None:
+    """A small file cannot ask for gigabytes: neither the process nor the child that reads grows."""
+    with edited(path) as file:
+        change(file)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(NetworkError, match=message):
+        netx.read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+    refusal(path)
+
+
+def test_what_compresses_well_is_read(path: Path) -> None:
+    """Large, compressed and plain: 2 MiB of zeros and a few numbers."""
+    weight = np.zeros((2, 1 << 19), np.int16)
+    weight[:, :3] = [[2, 4, 6], [8, 10, 12]]
+    with edited(path) as file:
+        del file["layer/1/weight"]
+        file.create_dataset("layer/1/weight", data=weight, compression="gzip", shuffle=True)
+    assert path.stat().st_size < 1 << 16
+    with pytest.warns(netx.NetxWarning, match="ignores the input shape"):
+        np.testing.assert_array_equal(netx.read(path).layers[0].weight, weight)
+
+
+def test_values_never_written_are_zeros(path: Path) -> None:
+    """As HDF5 has it, where they are few."""
+    with edited(path) as file:
+        file.create_dataset("layer/1/bias", (2,), "int16")
+    neuron = netx.read(path).layers[0].neuron
+    assert neuron is not None
+    np.testing.assert_array_equal(neuron.bias, [0, 0])  # type: ignore[arg-type]
+
+
+def test_one_long_text_shared_by_many_is_read_once(path: Path) -> None:
+    """HDF5 stores a text once, however many refer to it: a data set of several texts is not read."""
+    with edited(path) as file:
+        del file["layer/1/neuron/type"]
+        file["layer/1/neuron/type"] = ["CUBA", "CUBA"]
+    assert "layer/1/neuron/type: holds 2 texts, not one" in refusal(path)
+
+
+def test_groups_within_themselves_end(path: Path) -> None:
+    """A hard link from a group to one above it is no endless descent."""
+    with edited(path) as file:
+        file["layer/1/again"] = file["layer"]
+    assert "groups in each other" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("neuron/gradedSpike", np.array([(1, 2.0)], [("a", "i4"), ("b", "f4")]), "neither numbers nor a text"),
+        ("neuron/refDelay", "soon", "holds a text, not numbers"),
+        ("neuron/vThMant", 1 + 2j, "holds complex128, neither numbers"),
+        ("weight", "heavy", "holds a text"),
+        ("shape", h5py.Empty("i4"), "has shape None"),
+        ("neuron/type", "CUBA" * 500, "holds|cannot be represented"),
+        ("stride", list(range(900)), "is .*not one or two integers|cannot"),
+        ("type", b"\xff\xfe", "not a text in ASCII"),
+    ],
+)
+def test_fields_of_other_types(field: str, value: object, message: str, path: Path) -> None:
+    """One short line names the field."""
+    if field == "stride":
+        pytest.skip("a dense layer has no stride")
+    with edited(path) as file:
+        if field in file["layer/1"]:
+            del file[f"layer/1/{field}"]
+        file[f"layer/1/{field}"] = value
+    with pytest.raises(NetworkError, match=f"layer/1/{field}: .*{message}"):
+        netx.read(path)
+    refusal(path)
+
+
+def test_types_that_nothing_needs_are_passed_over(path: Path) -> None:
+    """What lava-dl does not read may be of any type."""
+    with edited(path) as file:
+        file.create_dataset("note", data=[np.arange(3), np.arange(2)], dtype=h5py.vlen_dtype("i4"))
+    assert netx.read(path).layers[0].name == "only"
+
+
+# ------------------------------------------------------------------------------------------------ a bit that changed
+
+
+def flipped(content: bytes, seed: int, count: int) -> list[tuple[int, bytes]]:
+    """Copies with one bit changed, at places spread over the file."""
+    rng, copies = random.Random(seed), []
+    for _ in range(count):
+        place = rng.randrange(8 * len(content))
+        copy = bytearray(content)
+        copy[place // 8] ^= 1 << place % 8
+        copies.append((place, bytes(copy)))
+    return copies
+
+
+def test_a_flipped_bit_in_a_net_is_noticed(path: Path) -> None:
+    """Every one of 300, wherever it is, and every one of the digest and of what says that there is one."""
+    whole = path.read_bytes()
+    for place, copy in flipped(whole, 0, 300):
+        path.write_bytes(copy)
+        with pytest.raises(NetworkError):
+            netx.read(path)
+            pytest.fail(f"bit {place} changed, and nothing was noticed")
+    at = whole.index(DIGEST[:15].encode())
+    for name, start, size in (("digest", at, 80), ("version", whole.index(b"format_version"), 60)):
+        for place in range(8 * start, 8 * (start + size)):
+            copy = bytearray(whole)
+            copy[place // 8] ^= 1 << place % 8
+            assert is_whole(bytes(copy)) is not True, (name, place)
+    path.write_bytes(whole.replace(DIGEST[:15].encode(), b"mtt-lava md5 0 "))
+    assert "it has no digest" in refusal(path)
+
+
+def test_older_files_without_digest_are_read(path: Path) -> None:
+    """Files of format version 1, and those of lava-dl; not ours without the digest that version 2 promises."""
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file.attrs)
+        old = path.with_name("old.net")
+        with h5py.File(old, "w") as copy:
+            file.copy("layer", copy)
+            for name in ("format", "readout", "info"):
+                copy.attrs[name] = attributes[name]
+            copy.attrs["format_version"] = 1
+    assert netx.read(old).layers[0].name == "only"
+    with h5py.File(old, "r+") as file:
+        file.attrs["format_version"] = 2
+    assert "it has no digest" in refusal(old)
+    with h5py.File(old, "r+") as file:
+        del file.attrs["format"], file.attrs["format_version"]
+    assert netx.read(old).layers[0].name == "only"
+
+
+def test_a_digest_is_found_whatever_else_the_file_holds(tmp_path: Path) -> None:
+    """Names and information may hold texts like it."""
+    like = sealed(DIGEST.encode()).decode()
+    from dataclasses import replace
+
+    netx.write(replace(network(), info={"note": like, "other": DIGEST}), tmp_path / "a.net")
+    assert netx.read(tmp_path / "a.net").info["note"] == like
+
+
+def trained(folder: Path) -> Run:
+    """A run folder; the network is not trained, which nothing here depends on."""
+    model = {"name": "tiny", "input": [1, 4, 4], "layers": [{"type": "dense", "features": 3}]}
+    settings = Settings.make(model, data="digits-dvs", time_steps=2)
+    run = Run(settings, settings.build())
+    run.classes = ("a", "b", DIGEST)
+    run.network.fold_norms(False)
+    run.network.quantise((32.0,), settings.weight_bits, settings.weight_step, (None,))
+    run.save(folder)
+    return run
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path) -> None:
+    """Every one of 300; the whole file gives the weights."""
+    run, path = trained(tmp_path / "run"), tmp_path / "run/weights.safetensors"
+    loaded = load_run(tmp_path / "run")
+    assert loaded.classes == run.classes
+    for name, value in run.network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value), name
+    for place, copy in flipped(path.read_bytes(), 1, 300):
+        path.write_bytes(copy)
+        with pytest.raises(RunError, match=r"weights\.safetensors: damaged") as caught:
+            load_run(tmp_path / "run")
+            pytest.fail(f"bit {place} changed, and nothing was noticed")
+        assert "\n" not in str(caught.value)
+
+
+def test_older_weights_without_digest_are_read(tmp_path: Path) -> None:
+    """Files of before; not those whose version promises a digest."""
+    trained(tmp_path / "run")
+    path = tmp_path / "run/weights.safetensors"
+    content = path.read_bytes()
+    tensors, size = load(content), int.from_bytes(content[:8], "little")
+    info = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["info"])
+    del info["digest"]
+    path.write_bytes(save(tensors, {"info": json.dumps(info)}))
+    with pytest.raises(RunError, match="it has no digest"):
+        load_run(tmp_path / "run")
+    del info["format_version"]
+    path.write_bytes(save(tensors, {"info": json.dumps(info)}))
+    assert load_run(tmp_path / "run").classes == ("a", "b", DIGEST)
+    for wrong in ("[]", "{}", "3", json.dumps(info | {"classes": 3}), json.dumps(info | {"weight_scales": "x"})):
+        path.write_bytes(save(tensors, {"info": wrong}))
+        with pytest.raises(RunError, match=r"weights\.safetensors: damaged"):
+            load_run(tmp_path / "run")
+
+
+# ------------------------------------------------------------------------------------------------ full disks
+
+FULL = """
+import contextlib, io, resource, sys
+from mtt_lava.cli import export_main, main
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))  # all that fits on this disk
+run, net, inputs, out = sys.argv[1:]
+with contextlib.redirect_stdout(io.StringIO()):
+    print(export_main([run, f"{out}/a.net"]), file=sys.stderr)
+    print(main(["simulate", net, inputs, "--backend", "fast", "--output", f"{out}/a.npz"]), file=sys.stderr)
+"""
+
+
+def test_a_full_disk_costs_one_line(tmp_path: Path) -> None:
+    """`mtt-export` and `mtt simulate` end with the file, the reason and status 2; nothing is left.
+
+    They did with SIGSEGV and a traceback, so a process of their own runs them: the time is SLAYER's import.
+    """
+    trained(tmp_path / "run")
+    out, net, inputs = tmp_path / "out", tmp_path / "a.net", tmp_path / "in.npy"
+    out.mkdir()
+    weight = 2 * np.arange(1, 241).reshape(80, 3) % 250
+    netx.write(Network((Dense(in_shape=(3,), shape=(80,), weight=weight, neuron=Neuron(9)),)), net)
+    np.save(inputs, np.random.default_rng(0).integers(0, 2, (30, 3, 40)))
+    arguments = [sys.executable, "-W", "ignore", "-c", FULL, *map(str, (tmp_path / "run", net, inputs, out))]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "sample" not in line]
+    assert lines[1::2] == ["2", "2"], done.stderr
+    assert lines[0].startswith("mtt-export: error: ")
+    assert lines[0].endswith(f"File too large: '{out / 'a.net'}'")
+    assert lines[2].endswith(f"File too large: '{out / 'a.npz'}'")
+    assert list(out.iterdir()) == []
+
+
+def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
+    """Whatever writes: text, arrays through NumPy, which says neither which file nor why."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        for write in (
+            lambda path: path.write_text("x" * 5000),
+            lambda path: np.save(path, np.arange(5000)),
+        ):
+            with pytest.raises(OSError, match="'.*b.npy'"), replacing(tmp_path / "b.npy") as temporary:
+                write(temporary.with_suffix(".npy"))
+        with pytest.raises(OSError, match=r"'.*b\.npz'"):
+            save_arrays(tmp_path / "b.npz", {"a": np.random.default_rng(0).random(5000)})
+        with pytest.raises(OSError, match=r"'.*c\.net'"):
+            netx.write(network(), tmp_path / "c.net")
+        with pytest.raises(OSError, match=r"weights\.safetensors'"):
+            trained(tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name != "settings.json"] == []
