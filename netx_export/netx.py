@@ -646,7 +646,8 @@ def _read(
 
 
 def _read_attributes(file: Group, has_digest: bool, source: str) -> tuple[str | None, str, dict[str, Any]]:
-    if _attribute(file, "format") != FORMAT:
+    stated = _attribute(file, "format")
+    if not isinstance(stated, str) or stated != FORMAT:
         return None, "zero", {}
     version = _attribute(file, "format_version")
     if not isinstance(version, np.integer) or version < 1:

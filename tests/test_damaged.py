@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -20,7 +21,7 @@ import torch
 from netx_files import edited
 from safetensors.torch import load, save
 
-from mtt_lava.run import Run, RunError, Settings, load_run
+from mtt_lava.run import Run, RunError, Settings, load_run, save_state
 from netx_export import hdf5, netx
 from netx_export.files import DIGEST, is_whole, read_whole, replacing, save_arrays, seal, sealed
 from netx_export.network import Dense, Network, NetworkError, Neuron
@@ -315,14 +316,11 @@ def test_groups_within_themselves_end(path: Path) -> None:
         ("weight", "heavy", "holds a text"),
         ("shape", h5py.Empty("i4"), "has shape None"),
         ("neuron/type", "CUBA" * 500, "holds|cannot be represented"),
-        ("stride", list(range(900)), "is .*not one or two integers|cannot"),
         ("type", b"\xff\xfe", "not a text in ASCII"),
     ],
 )
 def test_fields_of_other_types(field: str, value: object, message: str, path: Path) -> None:
     """One short line names the field."""
-    if field == "stride":
-        pytest.skip("a dense layer has no stride")
     with edited(path) as file:
         if field in file["layer/1"]:
             del file[f"layer/1/{field}"]
@@ -359,8 +357,7 @@ def test_a_flipped_bit_in_a_net_is_noticed(path: Path) -> None:
     for place, copy in flipped(whole, 0, 300):
         path.write_bytes(copy)
         with pytest.raises(NetworkError):
-            netx.read(path)
-            pytest.fail(f"bit {place} changed, and nothing was noticed")
+            assert netx.read(path) is None, f"bit {place} changed, and nothing was noticed"
     at = whole.index(DIGEST[:15].encode())
     for name, start, size in (("digest", at, 80), ("version", whole.index(b"format_version"), 60)):
         for place in range(8 * start, 8 * (start + size)):
@@ -386,34 +383,32 @@ def test_older_files_without_digest_are_read(path: Path) -> None:
         file.attrs["format_version"] = 2
     assert "it has no digest" in refusal(old)
     with h5py.File(old, "r+") as file:
-        del file.attrs["format"], file.attrs["format_version"]
+        file.attrs["format"] = [1, 2]  # not our text: a file of others
     assert netx.read(old).layers[0].name == "only"
 
 
 def test_a_digest_is_found_whatever_else_the_file_holds(tmp_path: Path) -> None:
     """Names and information may hold texts like it."""
     like = sealed(DIGEST.encode()).decode()
-    from dataclasses import replace
-
     netx.write(replace(network(), info={"note": like, "other": DIGEST}), tmp_path / "a.net")
     assert netx.read(tmp_path / "a.net").info["note"] == like
 
 
-def trained(folder: Path) -> Run:
+def trained(folder: Path, classes: tuple[str, ...] = ("a", "b", "c")) -> Run:
     """A run folder; the network is not trained, which nothing here depends on."""
     model = {"name": "tiny", "input": [1, 4, 4], "layers": [{"type": "dense", "features": 3}]}
     settings = Settings.make(model, data="digits-dvs", time_steps=2)
     run = Run(settings, settings.build())
-    run.classes = ("a", "b", DIGEST)
+    run.classes = classes
     run.network.fold_norms(False)
-    run.network.quantise((32.0,), settings.weight_bits, settings.weight_step, (None,))
+    run.network.quantise((500.0,), settings.weight_bits, settings.weight_step, (None,))
     run.save(folder)
     return run
 
 
 def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path) -> None:
     """Every one of 300; the whole file gives the weights."""
-    run, path = trained(tmp_path / "run"), tmp_path / "run/weights.safetensors"
+    run, path = trained(tmp_path / "run", ("a", "b", DIGEST)), tmp_path / "run/weights.safetensors"
     loaded = load_run(tmp_path / "run")
     assert loaded.classes == run.classes
     for name, value in run.network.state_dict().items():
@@ -421,8 +416,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path) -> None:
     for place, copy in flipped(path.read_bytes(), 1, 300):
         path.write_bytes(copy)
         with pytest.raises(RunError, match=r"weights\.safetensors: damaged") as caught:
-            load_run(tmp_path / "run")
-            pytest.fail(f"bit {place} changed, and nothing was noticed")
+            assert load_run(tmp_path / "run") is None, f"bit {place} changed, and nothing was noticed"
         assert "\n" not in str(caught.value)
 
 
@@ -439,7 +433,7 @@ def test_older_weights_without_digest_are_read(tmp_path: Path) -> None:
         load_run(tmp_path / "run")
     del info["format_version"]
     path.write_bytes(save(tensors, {"info": json.dumps(info)}))
-    assert load_run(tmp_path / "run").classes == ("a", "b", DIGEST)
+    assert load_run(tmp_path / "run").classes == ("a", "b", "c")
     for wrong in ("[]", "{}", "3", json.dumps(info | {"classes": 3}), json.dumps(info | {"weight_scales": "x"})):
         path.write_bytes(save(tensors, {"info": wrong}))
         with pytest.raises(RunError, match=r"weights\.safetensors: damaged"):
@@ -483,6 +477,7 @@ def test_a_full_disk_costs_one_line(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
     """Whatever writes: text, arrays through NumPy, which says neither which file nor why."""
+    run = trained(tmp_path / "run")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
@@ -490,14 +485,15 @@ def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
             lambda path: path.write_text("x" * 5000),
             lambda path: np.save(path, np.arange(5000)),
         ):
-            with pytest.raises(OSError, match="'.*b.npy'"), replacing(tmp_path / "b.npy") as temporary:
+            with pytest.raises(OSError, match=r"'.*b\.npy'"), replacing(tmp_path / "b.npy") as temporary:
                 write(temporary.with_suffix(".npy"))
         with pytest.raises(OSError, match=r"'.*b\.npz'"):
             save_arrays(tmp_path / "b.npz", {"a": np.random.default_rng(0).random(5000)})
         with pytest.raises(OSError, match=r"'.*c\.net'"):
             netx.write(network(), tmp_path / "c.net")
-        with pytest.raises(OSError, match=r"weights\.safetensors'"):
-            trained(tmp_path / "run")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+        with pytest.raises(OSError, match=r"'.*d\.safetensors'"):
+            save_state(tmp_path / "d.safetensors", run.network, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name != "settings.json"] == []
+    assert os.listdir(tmp_path) == ["run"]
