@@ -25,7 +25,7 @@ from mtt_lava.pictures import COLOURS, paper_figure, save_figure
 from mtt_lava.run import Run, RunError, Settings
 from mtt_lava.scoring import score
 from mtt_lava.training import train_base
-from netx_export.files import replacing
+from netx_export.files import save_arrays
 from netx_export.text import table
 
 METHODS = ("sdt", "sdt-sparse", "nmt", "mtt")
@@ -227,7 +227,6 @@ def _points(run: Run, steps: list[int], test: Dataset, path: Path, progress: boo
     points = evaluate(run, steps, test, event_driven=True, progress=progress)
     points.append(evaluate_events(run, test, quantised=False, progress=progress))
     points[-1] = replace(points[-1], spike_difference=spike_difference(points[-2].readout, points[-1].readout))
-    with replacing(path) as temporary, temporary.open("wb") as handle:
-        text = json.dumps([point.to_dict() for point in points])
-        np.savez(handle, points=text, **{str(i): point.readout for i, point in enumerate(points)})
+    arrays = {str(i): point.readout for i, point in enumerate(points)}
+    save_arrays(path, {"points": json.dumps([point.to_dict() for point in points]), **arrays}, compress=False)
     return points

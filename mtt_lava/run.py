@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 import hw_profiles
 from hw_profiles import Profile
@@ -26,15 +26,19 @@ from mtt_lava.lowering import untrained
 from mtt_lava.model import Conv, Model, Pool, SpikingNetwork, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
-from netx_export.files import replacing
+from netx_export.files import DIGEST, is_whole, read_whole, replacing, sealed
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
 
 if TYPE_CHECKING:
     from mtt_lava.data import Dataset
 
 FORMAT_VERSION = 1
+STATE_VERSION = 2
+"""Of the safetensors files; since 2 they have a digest."""
 FILES = ("settings.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors")
 """What a run folder can hold, beside its lock."""
+_DAMAGED = (LookupError, TypeError, ArithmeticError, AttributeError, ValueError, RuntimeError)
+"""What content of other types than expected ends in."""
 LOCK = ".lock"
 """Held by the process that trains in the folder, and gone with it."""
 
@@ -447,9 +451,20 @@ def save_state(
     """Write a network's tensors (and more) as safetensors, with what is needed to rebuild it."""
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     quantised = {name: getattr(network, name) for name in ("weight_scales", "weight_bits", "weight_step", "reaches")}
-    info = quantised | (info or {})
+    # The digest stands before all other text, so that none can be taken for it.
+    info = {"digest": DIGEST, "format_version": STATE_VERSION} | quantised | (info or {})
+    content = sealed(save(tensors | more, {"info": json.dumps(info)}))
     with replacing(path) as temporary:
-        save_file(tensors | more, temporary, {"info": json.dumps(info)})
+        temporary.write_bytes(content)
+
+
+def _info(content: bytes) -> dict[str, Any]:
+    """What stands beside the tensors in a safetensors file, which has a header of JSON behind 8 bytes of its size."""
+    size = int.from_bytes(content[:8], "little")
+    found = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["info"])
+    if not isinstance(found, dict):
+        raise ValueError("its information is no JSON object")
+    return found
 
 
 def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -461,21 +476,32 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
         A file that is missing, damaged, or of another network.
     """
     try:
-        with safe_open(path, "pt") as file:
-            info = json.loads(file.metadata()["info"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        content = read_whole(path)
+        whole = is_whole(content)
+        if whole is False:
+            raise RunError(f"{path}: damaged: its digest is not that of its content")
+        tensors, info = load(content), _info(content)
+        version = info.get("format_version", 1)  # before 2, nothing had a version or a digest
+        if version > STATE_VERSION:
+            raise RunError(f"{path}: format version {version}; this program reads {STATE_VERSION}: update it")
+        if version >= 2 and not whole:
+            raise RunError(f"{path}: damaged: it has no digest")
+        if info["weight_scales"]:
+            network.fold_norms(biases in ("scaled", "kept"))
+            network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info.get("reaches"))
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: damaged, or not written by mtt train: {error}") from None
-    if info["weight_scales"]:
-        network.fold_norms(biases in ("scaled", "kept"))
-        network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info.get("reaches"))
+    except RunError:
+        raise
+    except (SafetensorError, *_DAMAGED, OSError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise RunError(f"{path}: damaged, or not written by mtt train: {text}") from None
     state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise RunError(f"{path}: holds another network than settings.json: {' '.join(str(error).split())}") from None
+        text = " ".join(str(error).split())[:120]
+        raise RunError(f"{path}: holds another network than settings.json: {text}") from None
     return {name: value for name, value in tensors.items() if not name.startswith("network.")}, info
 
 
@@ -536,6 +562,9 @@ def load_run(folder: str | Path) -> Run:
     network = settings.build()
     _, info = load_state(folder / "weights.safetensors", network, settings.biases)
     run = Run(settings, network, folder)
-    run.classes = tuple(info["classes"]) if info.get("classes") else None
-    run.measured = {name: (u, v) for name, (u, v) in info.get("measured", {}).items()}
+    try:
+        run.classes = tuple(map(str, info["classes"])) if info.get("classes") else None
+        run.measured = {name: (int(u), int(v)) for name, (u, v) in info.get("measured", {}).items()}
+    except _DAMAGED:
+        raise RunError(f"{folder / 'weights.safetensors'}: damaged, or not written by mtt train") from None
     return run

@@ -470,14 +470,17 @@ class _Trainer:
         tensors, info = load_state(path, self.network, self.settings.biases)
         if info.get("fingerprint", self.fingerprint) != self.fingerprint:
             raise RunError(f"{path}: was trained on other recordings: give the same data, or choose another folder")
-        torch.set_num_threads(info.get("threads", torch.get_num_threads()))
-        self.done = info["epochs"]
         self.optimiser = self._new_optimiser()
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            _, number, key = name.split(".")
-            state.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        try:
+            torch.set_num_threads(info.get("threads", torch.get_num_threads()))
+            self.done = int(info["epochs"])
+            for name, value in tensors.items():
+                _, number, key = name.split(".")
+                state.setdefault(int(number), {})[key] = value
+            self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        except (LookupError, TypeError, ValueError, RuntimeError):
+            raise RunError(f"{path}: damaged, or not written by mtt train") from None
         self.lines = (self.folder / "metrics.jsonl").read_text().splitlines(keepends=True)[: self.done]
 
     def start_from(self, base: Path) -> None:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netx_export import limits
-from netx_export.files import replacing
+from netx_export.files import save_arrays
 from netx_export.limits import Limits, keys
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
@@ -148,8 +148,7 @@ class EventSimulation:
         if self.events is not None:
             arrays |= {f"events.{name}": getattr(self.events, name) for name in COLUMNS}
         arrays["limits"] = np.array(limits.to_json(self.limits))
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        save_arrays(path, arrays)
 
 
 def simulate(

@@ -12,7 +12,7 @@ import numpy as np
 
 from netx_export import limits
 from netx_export.bounds import bounds
-from netx_export.files import replacing
+from netx_export.files import save_arrays
 from netx_export.limits import Limits
 from netx_export.network import (
     BIAS_MAX,
@@ -71,8 +71,7 @@ class Simulation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a NumPy .npz file, whole or not at all; ``limits`` as a text, a JSON object."""
         text = np.array(limits.to_json(self.limits))
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, spikes=self.spikes, readout=self.readout, **self.record, limits=text)
+        save_arrays(path, {"spikes": self.spikes, "readout": self.readout, **self.record, "limits": text})
 
 
 def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:

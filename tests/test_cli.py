@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from netx_files import edited
 
 from mtt_lava import Settings
 from mtt_lava.cli import export_main, main
@@ -340,7 +341,7 @@ def test_files_that_state_no_input_shape(tmp_path: Path, capsys: pytest.CaptureF
     layer = Conv(in_shape=(2, 4, 5), shape=(3, 3, 4), weight=np.full((3, 2, 2, 2), 10), neuron=Neuron(20), name="conv")
     path, inputs, events, out = (tmp_path / name for name in ("a.net", "input.npy", "events.npz", "out.npz"))
     write(Network((layer,)), path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file["layer/0"]
         file.move("layer/1", "layer/0")
     np.save(inputs, np.ones((2, 2, 4, 5, 3), np.int8))

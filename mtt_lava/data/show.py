@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netx_export.files import replacing
+from netx_export.files import replacing, save_arrays
 from netx_export.text import table
 
 from .binning import frames
@@ -204,8 +204,7 @@ def write_events(dataset: Dataset, path: str | Path) -> int:
     columns = {name: events[field] for name, field in zip("tcyx", "tpyx", strict=True)}
     columns["c"] = columns["c"].astype(np.int8)
     sample = np.repeat(np.arange(len(recordings)), [len(recording) for recording in recordings])
-    with replacing(path) as temporary:
-        np.savez_compressed(temporary, sample=sample, samples=len(recordings), **columns)
+    save_arrays(path, {"sample": sample, "samples": len(recordings), **columns})
     return len(events)
 
 
