@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import hw_profiles
@@ -26,6 +26,8 @@ from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
 from netx_export.files import replacing
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
+from netx_export.reading import check_plain, opened, read_json, read_text
+from netx_export.text import UserError, first_problem, short
 
 if TYPE_CHECKING:
     from hw_profiles import Profile
@@ -38,7 +40,7 @@ LOCK = ".lock"
 """Held by the process that trains in the folder, and gone with it."""
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """Settings that cannot be, or a run folder that is not one. One clear line."""
 
 
@@ -104,7 +106,7 @@ class Settings(pydantic.BaseModel):
         Stop with an error after so many epochs without any answer; 0: go on.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Model
     data: str
@@ -152,9 +154,7 @@ class Settings(pydantic.BaseModel):
         try:
             settings = cls(model=model, **{k: v for k, v in values.items() if v is not None})
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise RunError(f"training settings: {field}: {first['msg']} (got {first['input']!r})") from None
+            raise RunError(f"training settings: {first_problem(error)}") from None
         settings.check()
         return settings
 
@@ -301,10 +301,14 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One dictionary an epoch."""
-        if self.folder is None:
-            return []
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        """One dictionary an epoch.
+
+        Raises
+        ------
+        RunError
+            The file is missing or damaged.
+        """
+        return [] if self.folder is None else load_metrics(self.folder)
 
     def set_time_steps(self, time_steps: int) -> None:
         """Rescale kept biases by T_train / T where the settings ask for it; nothing else depends on T."""
@@ -394,6 +398,19 @@ def save_state(
         save_file(tensors | more, temporary, {"info": json.dumps(info)})
 
 
+class _Info(pydantic.BaseModel):
+    """What `save_state` writes beside the tensors; more is for the trainer."""
+
+    model_config = pydantic.ConfigDict(extra="allow", allow_inf_nan=False)
+
+    weight_scales: list[pydantic.PositiveFloat]
+    weight_bits: Annotated[int, pydantic.Field(ge=2, le=32)] | None
+    weight_step: Annotated[int, pydantic.Field(ge=1, le=1 << 16)]
+    reaches: list[pydantic.PositiveFloat | None] | None = None
+    measured: dict[str, tuple[int, int]] = {}
+    classes: list[str] | None = None
+
+
 def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Restore what `save_state` wrote into a freshly built network; returns the other tensors and the information.
 
@@ -402,22 +419,32 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
     RunError
         A file that is missing, damaged, or of another network.
     """
+    with opened(path, RunError) as file:
+        held = os.fstat(file.fileno()).st_size
+    needed = 4 * sum(value.numel() for value in network.parameters() if value.dtype == torch.float32)
+    if held < needed // 2:
+        raise RunError(f"{path}: damaged, or of another network: {held:,} bytes for the {needed:,} of settings.json")
     try:
         with safe_open(path, "pt") as file:
-            info = json.loads(file.metadata()["info"])
+            content = json.loads(file.metadata()["info"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: damaged, or not written by mtt train: {error}") from None
-    if info["weight_scales"]:
-        network.fold_norms(biases in ("scaled", "kept"))
-        network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info.get("reaches"))
-    state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+        check_plain(content, "info", RunError)
+        info = _Info.model_validate(content).model_dump()
+    except pydantic.ValidationError as error:
+        raise RunError(f"{path}: damaged, or not written by mtt train: {first_problem(error)}") from None
+    except Exception as error:  # whatever safetensors, torch and json say of damaged and foreign files
+        raise RunError(f"{path}: damaged, or not written by mtt train: {short(str(error), 120)}") from None
     try:
+        if info["weight_scales"]:
+            network.fold_norms(biases in ("scaled", "kept"))
+            network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info["reaches"])
+        state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         network.load_state_dict(state)
-    except RuntimeError as error:
-        raise RunError(f"{path}: holds another network than settings.json: {' '.join(str(error).split())}") from None
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: holds another network than settings.json: {short(str(error), 120)}") from None
+    broken = next((name for name, value in network.state_dict().items() if not torch.isfinite(value).all()), None)
+    if broken is not None:
+        raise RunError(f"{path}: damaged: {broken} holds values that are no numbers")
     return {name: value for name, value in tensors.items() if not name.startswith("network.")}, info
 
 
@@ -430,16 +457,37 @@ def load_settings(folder: str | Path) -> Settings:
         No such folder, or a file that is missing, damaged or of a newer version.
     """
     path = Path(folder) / "settings.json"
-    try:
-        content = dict(json.loads(path.read_text()))
-        version, model = content.pop("format_version"), dict(content.pop("model"))
-    except FileNotFoundError:
-        raise RunError(f"{folder}: not a run folder (it has no settings.json): make one with mtt train") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: damaged: {error!r}") from None
+    if not path.exists():
+        raise RunError(f"{folder}: not a run folder (it has no settings.json): make one with mtt train")
+    content = read_json(path, RunError)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or "format_version" not in content:
+        raise RunError(f"{path}: damaged: must be an object with format_version and model")
+    version, model = content.pop("format_version"), content.pop("model")
     if version != FORMAT_VERSION:
-        raise RunError(f"{path}: format version {version}; this program reads {FORMAT_VERSION}: update it")
-    return Settings.make(model, **content)
+        raise RunError(f"{path}: format version {short(version)}; this program reads {FORMAT_VERSION}: update it")
+    try:
+        return Settings.make(model, **content)
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def load_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl`` of a run folder: one dictionary an epoch.
+
+    Raises
+    ------
+    RunError
+        The file is missing or damaged.
+    """
+    path, found = folder / "metrics.jsonl", []
+    for number, line in enumerate(read_text(path, RunError).splitlines(), 1):
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path}: line {number} is damaged: {short(str(error), 120)}") from None
+        if not isinstance(found[-1], dict):
+            raise RunError(f"{path}: line {number} is damaged: must be an object")
+    return found
 
 
 def load_run(folder: str | Path) -> Run:
@@ -463,6 +511,6 @@ def load_run(folder: str | Path) -> Run:
     network = settings.build()
     _, info = load_state(folder / "weights.safetensors", network, settings.biases)
     run = Run(settings, network, folder)
-    run.classes = tuple(info["classes"]) if info.get("classes") else None
-    run.measured = {name: (u, v) for name, (u, v) in info.get("measured", {}).items()}
+    run.classes = tuple(info["classes"]) if info["classes"] else None
+    run.measured = info["measured"]
     return run

@@ -26,6 +26,7 @@ from netx_export.network import (
     Shape,
 )
 from netx_export.netx import check_encoder, read
+from netx_export.reading import read_npy
 
 BACKENDS = ("lava", "fast")
 """Names of the simulators."""
@@ -83,19 +84,7 @@ def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:
     NetworkError
         There is no such file, or it is not one array of plain numbers.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError):
-        # NumPy says the same of pickles, of object arrays and of any other file, and advises to allow pickles.
-        raise NetworkError(
-            f"{path}: is not a whole .npy file of integers; write one with numpy.save(path, integer array)"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise NetworkError(f"{path}: holds several arrays (.npz); give one array in a .npy file")
-    return array
+    return read_npy(path, NetworkError)
 
 
 def read_for(

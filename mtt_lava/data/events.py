@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from netx_export.text import UserError
+
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
 """An event, in the fields and types of ``tonic.io.events_struct``: column, row, microseconds, polarity (1 is ON)."""
 
@@ -30,7 +32,7 @@ _FEW = 5  # fewer events may be close together by chance
 _COUNTER_BITS = 32  # of the stamps of most cameras and files
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A data set, or a file of one, is not there or not what it must be. One clear line."""
 
 
