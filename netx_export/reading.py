@@ -104,7 +104,7 @@ def read_npy(path: str | os.PathLike[str], error: type[UserError]) -> np.ndarray
         try:
             return _array(file, os.fstat(file.fileno()).st_size)
         except Exception as reason:  # whatever NumPy says of damaged and foreign files
-            raise error(f"{path}: damaged, or no .npy file of numbers ({_said(reason)}): write it anew") from None
+            raise error(f"{path}: is not a whole .npy file of numbers ({_said(reason)}): write it anew") from None
 
 
 def read_npz(
@@ -129,7 +129,7 @@ def read_npz(
                         arrays[name] = _array(member, info.file_size)
                 return arrays
         except Exception as reason:  # whatever NumPy and zipfile say of damaged and foreign files
-            raise error(f"{path}: damaged, or no .npz file of numbers ({_said(reason)}): write it anew") from None
+            raise error(f"{path}: is not a whole .npz file of numbers ({_said(reason)}): write it anew") from None
 
 
 def check_members(members: list[zipfile.ZipInfo], size: int) -> None:

@@ -165,7 +165,7 @@ def test_a_chunk_that_always_kills_is_an_error(folder: Path, inputs: np.ndarray,
     inputs[:, 0, 0, 0, 0] = 0
     inputs[12, 0, 0, 0, 0] = 3
     monkeypatch.setattr(spread, "run_chunk", dies_always)
-    with pytest.raises(SimulationError, match=r"^samples 12\.\.14: .* killed, 3 times .*$"):
+    with pytest.raises(SimulationError, match=r"^samples 12\.\.14: .* was killed by SIGKILL, 3 times .*$"):
         simulate(folder / "small.net", inputs, "fast", workers=2, progress=False)
     assert_no_process_left()
 

@@ -63,7 +63,7 @@ class Description(pydantic.BaseModel):
     test: str | dict[str, list[str]] | None = None
     classes: list[str] | None = None
     sensor_size: list[int] | None = None
-    duration: int | float | None = None
+    duration: float | None = None
     start: Any = 0
     unit: Any = "us"
     unwrap: Any = False
