@@ -27,6 +27,7 @@ from netx_export.network import (
 )
 from netx_export.netx import check_encoder, read
 from netx_export.reading import read_npy
+from netx_export.text import short
 
 BACKENDS = ("lava", "fast")
 """Names of the simulators."""
@@ -161,8 +162,9 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, 
         )
     axes = (*"CHW",) if len(network.in_shape) == 3 else (*"F",)
     wanted = ", ".join(["N", *(f"{axis}={size}" for axis, size in zip(axes, network.in_shape, strict=True)), "T"])
-    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "iub":
-        got = inputs.dtype if isinstance(inputs, np.ndarray) else type(inputs).__name__
+    plain = isinstance(inputs, np.ndarray) and not isinstance(inputs, np.ma.MaskedArray)
+    if not plain or inputs.dtype.kind not in "iub":
+        got = short(str(inputs.dtype)) if plain else f"a {type(inputs).__name__}"
         raise NetworkError(f"{where}: holds {got}; give a NumPy array of integers ({wanted})")
     if inputs.shape[1:-1] != network.in_shape:
         raise NetworkError(f"{where}: has shape {inputs.shape}; {network.source} takes ({wanted})")

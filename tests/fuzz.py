@@ -281,7 +281,7 @@ def network() -> Any:
     from netx_export.network import Conv, Dense, Flatten, Network, Neuron
 
     rng = np.random.default_rng(0)
-    neuron = Neuron(60, voltage_decay=100)
+    neuron = Neuron(60)
     conv = Conv(in_shape=(2, 8, 8), shape=(3, 6, 6), weight=2 * rng.integers(-20, 21, (3, 2, 3, 3)), neuron=neuron)
     flat = Flatten(in_shape=(3, 6, 6), shape=(108,))
     dense = Dense(in_shape=(108,), shape=(4,), weight=2 * rng.integers(-20, 21, (4, 108)), neuron=Neuron(200))
@@ -487,7 +487,8 @@ def read_arrays(rng: random.Random) -> None:
         for name in rng.sample(list(arguments), rng.choice((1, 1, 2, 3))):
             value = arguments[name]
             if isinstance(value, list) and rng.random() < 0.7:
-                value[rng.randrange(len(value))] = odd_array(rng, np.asarray(value[0]))
+                item = np.asarray(value[0])
+                value[rng.randrange(len(value))] = odd_array(rng, item) if item.ndim else odd(rng)
             else:
                 arguments[name] = odd_array(rng, value) if isinstance(value, np.ndarray) else odd(rng)
         return arguments

@@ -289,6 +289,8 @@ def check_columns(columns: str | None, where: str) -> None:
 
 def fields_of(events: Any, sensor_size: tuple[int, int, int], where: str, columns: str | None) -> dict[str, np.ndarray]:
     """Return the columns x, y, t and p of an array of events, those of them that it must have; see `as_recording`."""
+    if isinstance(events, np.ma.MaskedArray):
+        raise DataError(f"{where}: is a masked array; must be a plain one, without the events that are masked")
     try:
         events = np.asarray(events)
     except Exception as error:  # whatever an object of another library raises when it cannot be an array
