@@ -36,6 +36,7 @@ from netx_export.limits import Limits, keys
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
 from netx_export.reading import read_npz
+from netx_export.text import short
 
 COLUMNS = ("sample", "t", "c", "y", "x")
 """What an event is: sample, time in microseconds, channel, row and column."""
@@ -400,12 +401,13 @@ def _rules(
     return _Rules(reset, clamp, (reset == "zero") if strict is None else strict and reset == "zero", dtype)
 
 
-def _check_events(
-    network: Network, events: Events, record: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _check_events(network: Network, events: Events, record: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each recording starts, and every event's index (H, W, C) and time; or one line for what is wrong."""
     shape = network.in_shape if len(network.in_shape) == 3 else (network.in_shape[0], 1, 1)
-    columns = [np.asarray(getattr(events, name)) for name in COLUMNS]
+    try:
+        columns = [np.asarray(getattr(events, name)) for name in COLUMNS]
+    except (ValueError, TypeError):
+        raise NetworkError("events: a column is no array; give flat integer arrays") from None
     for name, column in zip(COLUMNS, columns, strict=True):
         if column.dtype.kind not in "iu" or column.ndim != 1:
             raise NetworkError(f"events: {name} is {column.dtype} of shape {column.shape}; give a flat integer array")
@@ -413,8 +415,9 @@ def _check_events(
             raise NetworkError(f"events: {name} has {len(column)} entries, sample has {len(columns[0])}; give as many")
     sample, t, *place = columns
     n = events.n
-    if n < 0:
-        raise NetworkError(f"events: samples is {n}; give at least 0")
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 0 <= n < LATEST:
+        raise NetworkError(f"events: samples is {short(n)}; give a whole number from 0 on")
+    n = int(n)
     neurons = sum(math.prod(layer.shape) for layer in network.spiking) if "spikes" in record else 0
     empty, each = n - len(np.unique(sample)), 8 * (3 * math.prod(network.shape) + 4 * len(network.spiking) + neurons)
     if empty * each > EMPTY_BYTES:

@@ -150,10 +150,10 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     start = file.tell()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the syntax of damaged headers
-        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        version = np.lib.format.read_magic(file)
         # Version 3.0 differs from 2.0 in the encoding of names only.
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)  # type: ignore[no-untyped-call]
+        shape, _, dtype = header(file)
         if dtype.hasobject:
             raise ValueError("holds Python objects, which are not read")
         if not all(type(n) is int and n >= 0 for n in shape) or dtype.itemsize == 0:
@@ -162,7 +162,7 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
         if declared != there:
             raise ValueError(f"declares {declared:,} bytes of numbers and holds {there:,}")
         file.seek(start)
-        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         return array
 
 

@@ -115,7 +115,9 @@ def mutated_text(rng: random.Random, data: bytes) -> bytes:
             lines.insert(rng.randrange(len(lines)), lines[at])
             text = "".join(lines)
         else:
-            piece = rng.choice(("[" * 2000, "{" * 2000, "a." * 3000, "'", '"""', "\0", "=", "0x" + "f" * 5000, "\n[a]\n"))
+            piece = rng.choice(
+                ("[" * 2000, "{" * 2000, "a." * 3000, "'", '"""', "\0", "=", "0x" + "f" * 5000, "\n[a]\n")
+            )
             place = rng.randrange(len(text) + 1)
             text = text[:place] + piece + text[place:]
     return text.encode(errors="surrogateescape")
@@ -186,7 +188,9 @@ def mutated_zip(rng: random.Random, data: bytes) -> bytes:
         for name in old.namelist():
             content = old.read(name)
             if rng.random() < 0.4:
-                content = (mutated_header if name.endswith(".npy") and rng.random() < 0.7 else mutated_bytes)(rng, content)
+                content = (mutated_header if name.endswith(".npy") and rng.random() < 0.7 else mutated_bytes)(
+                    rng, content
+                )
             if rng.random() < 0.15:
                 stray = f"../{name}", f"/{name}", name.upper(), "a" * 300, name.replace("0", "é"), name + "/"
                 name = rng.choice(stray)
@@ -230,7 +234,14 @@ def as_hdf5(rng: random.Random) -> Any:
     import h5py
 
     pair = np.zeros(2, [("a", "i4"), ("b", "f8")])
-    more = (h5py.Empty("f4"), pair, np.zeros((3, 0)), np.full(5, np.nan), np.array([b"a", b"\xff"]), np.zeros(4, complex))
+    more = (
+        h5py.Empty("f4"),
+        pair,
+        np.zeros((3, 0)),
+        np.full(5, np.nan),
+        np.array([b"a", b"\xff"]),
+        np.zeros(4, complex),
+    )
     value = rng.choice((*ODD, *more))
     return 2.0**80 if isinstance(value, int) and value >= 2**63 else (value or 0) if value is None else value
 
@@ -425,7 +436,8 @@ def own_files() -> list[Files]:
 
 
 def description_files() -> list[Files]:
-    text = b'name = "mine"\nsensor_size = [8, 7, 2]\nduration = 40_000\nstart = "first-event"\nunit = "us"\nunwrap = false\n'
+    text = b'name = "mine"\nsensor_size = [8, 7, 2]\nduration = 40_000\nstart = "first-event"\nunit = "us"\n'
+    text += b"unwrap = false\n"
     text += b'classes = ["a", "b"]\ntest_share = 0.5\nseed = 1\n[train]\na = ["a/*.npy"]\nb = ["b/1.npy", "b/2.npy"]\n'
     recording = saved(np.save, EVENTS)
     return [{"data.toml": text, **{f"{label}/{i}.npy": recording for label in "ab" for i in (1, 2)}}]
@@ -457,7 +469,9 @@ def odd_array(rng: random.Random, array: np.ndarray) -> Any:
             if kind == 0:
                 return odd(rng)
             if kind == 1:
-                return array.astype(rng.choice(("O", "f8", "f2", "c16", "U5", "S3", "M8[us]", "m8[ns]", "u8", "i1", "V8")))
+                return array.astype(
+                    rng.choice(("O", "f8", "f2", "c16", "U5", "S3", "M8[us]", "m8[ns]", "u8", "i1", "V8"))
+                )
             if kind == 2:
                 return np.resize(array, rng.choice(((), (0,), (1,), (3, 0), (40, 4), (2, 3, 4), (5, 5, 5, 5))))
             if kind == 3 and array.dtype.names:
@@ -496,9 +510,16 @@ def read_arrays(rng: random.Random) -> None:
     which = rng.randrange(4)
     if which == 0:
         given = {"recordings": [EVENTS] * 3, "labels": [0, 1, 2], "sensor_size": (8, 7, 2), "duration": 40_000}
-        frames(from_events(**chosen({**given, "classes": 3, "start": 0, "unit": "us", "unwrap": False, "name": "n"})), 2)
+        frames(
+            from_events(**chosen({**given, "classes": 3, "start": 0, "unit": "us", "unwrap": False, "name": "n"})), 2
+        )
     elif which == 1:
-        given = {"images": np.ones((3, 1, 4, 4), np.uint8), "labels": [0, 1, 2], "classes": ["a", "b", "c"], "name": "n"}
+        given = {
+            "images": np.ones((3, 1, 4, 4), np.uint8),
+            "labels": [0, 1, 2],
+            "classes": ["a", "b", "c"],
+            "name": "n",
+        }
         frames(from_images(**chosen(given)), 2)
     elif which == 2:
         check_inputs(network(), odd_array(rng, np.ones((2, 2, 8, 8, 3), np.int64)))
@@ -612,7 +633,11 @@ def run_cases(reader: str, seeds: range) -> Iterator[tuple[int, str, str]]:
         for seed in seeds:
             if process is None:
                 command = [sys.executable, __file__, "--child", reader]
-                pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+                pipes: dict[str, Any] = {
+                    "stdin": subprocess.PIPE,
+                    "stdout": subprocess.PIPE,
+                    "stderr": subprocess.DEVNULL,
+                }
                 # One thread: so that a child's time does not depend on what else runs.
                 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
                 process = subprocess.Popen(command, text=True, env=environment, **pipes)
