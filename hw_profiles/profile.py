@@ -27,10 +27,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-import tomli
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError, model_validator
 
-from netx_export.text import table
+from netx_export.reading import read_toml
+from netx_export.text import UserError, short, table
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -39,7 +39,7 @@ Reset = Literal["zero", "subtract"]
 T = TypeVar("T")
 
 
-class ProfileError(ValueError):
+class ProfileError(UserError):
     """A profile is not there, or not what it must be. One clear line."""
 
 
@@ -303,24 +303,18 @@ def _read(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in before:
         chain = " -> ".join(p.name for p in (*before, path))
         raise ProfileError(f"{path}: profiles extend each other in a circle: {chain}")
-    try:
-        data = tomli.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise ProfileError(f"{path}: cannot be read: {reason}") from None
-    except tomli.TOMLDecodeError as error:
-        raise ProfileError(f"{path}: is not valid TOML: {error}") from None
+    data = read_toml(path, ProfileError)
     if "name" in data:
         raise ProfileError(f"{path}: name: a profile's name is its file's name; use title")
     if "title" not in data:
         raise ProfileError(f"{path}: title: missing; say in a few words what the chip or board is")
     for part in ("sources", "facts"):
         if not isinstance(data.setdefault(part, {}), dict):
-            raise ProfileError(f"{path}: {part}: must be a table, got {data[part]!r}")
+            raise ProfileError(f"{path}: {part}: must be a table, got {short(repr(data[part]))}")
     if "extends" not in data:
         return data
     if not isinstance(data["extends"], str):
-        raise ProfileError(f"{path}: extends: must be the name or file of a profile, got {data['extends']!r}")
+        raise ProfileError(f"{path}: extends: must be the name or file of a profile, got {short(data['extends'])}")
     try:
         parent = _read(_find(data["extends"], path.parent), (*before, path.resolve()))
     except ProfileError as error:
@@ -348,7 +342,7 @@ def _one_line(error: ValidationError) -> str:
     else:
         text = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         if first["type"] != "value_error":
-            text += f", got {first['input']!r}"
+            text += f", got {short(repr(first['input']))}"
         text = f"{where}: {text}" if where else text
     return text + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
 

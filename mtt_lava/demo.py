@@ -115,7 +115,7 @@ def _page(
     return page(
         "MTT-Lava demo",
         f"""<h1>One training, any number of time steps</h1>
-<p>{MODEL}, integrate-and-fire, bias-free, 8-bit weights, trained on {DATA}:
+<p>{html.escape(MODEL)}, integrate-and-fire, bias-free, 8-bit weights, trained on {html.escape(DATA)}:
 handwritten digits before a simulated event camera that makes three saccades.</p>
 {image(_recordings(), "Eight recordings of the data set")}
 <h2>Accuracy at any T</h2>

@@ -24,33 +24,36 @@ before it. A temporal transformation stands before every stage.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import tomli
 import torch
 import torch.nn.functional as F
 
 from mtt_lava.neuron import WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
 from mtt_lava.temporal import transform
 from netx_export.network import conv_shape
-from netx_export.text import meant, table
+from netx_export.reading import check_plain, read_toml
+from netx_export.text import UserError, first_problem, meant, table
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """A model that is not what it must be. One clear line."""
 
 
-Pair = Annotated[
-    tuple[int, int], pydantic.BeforeValidator(lambda value: (value, value) if isinstance(value, int) else value)
-]
+_TWICE = pydantic.BeforeValidator(lambda value: (value, value) if isinstance(value, int) else value)
+Pair = Annotated[tuple[pydantic.PositiveInt, pydantic.PositiveInt], _TWICE]
+Padding = Annotated[tuple[pydantic.NonNegativeInt, pydantic.NonNegativeInt], _TWICE]
+LARGEST_LAYER = 1 << 30
+"""Neurons or trained weights of a layer; its padded input is bounded alike."""
 
 
 class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Conv(_Part):
@@ -60,7 +63,7 @@ class Conv(_Part):
     channels: pydantic.PositiveInt
     kernel: Pair
     stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
+    padding: Padding = (0, 0)
     dilation: Pair = (1, 1)
     groups: pydantic.PositiveInt = 1
 
@@ -154,10 +157,12 @@ class Model(_Part):
         if not self.layers or self.layers[-1].type != "dense":
             raise ModelError(f"model {self.name}: the last layer must be dense: its neurons are the classes")
         shapes: list[tuple[int, ...]] = [self.input]
+        _bounded(f"model {self.name}: input", math.prod(self.input), "values")
         for number, layer in enumerate(self.layers, 1):
             shape = shapes[-1]
             where = f"model {self.name}: layer {number} ({layer.type})"
             if isinstance(layer, Dense):
+                _bounded(where, layer.features * math.prod(shape), "weights")
                 shapes.append((layer.features,))
                 continue
             if len(shape) != 3:
@@ -173,8 +178,18 @@ class Model(_Part):
                 out = conv_shape(shape, layer.channels, layer.kernel, layer.stride, layer.padding, layer.dilation)
             if min(out) < 1:
                 raise ModelError(f"{where}: its kernel is larger than its input {list(shape)}")
+            if isinstance(layer, Conv):
+                _bounded(where, layer.channels * shape[0] // layer.groups * math.prod(layer.kernel), "weights")
+                padded = (size + 2 * padding for size, padding in zip(shape[1:], layer.padding, strict=True))
+                _bounded(where, shape[0] * math.prod(padded), "padded inputs")
+            _bounded(where, math.prod(out), "neurons")
             shapes.append(out)
         return shapes
+
+
+def _bounded(where: str, number: int, what: str) -> None:
+    if number > LARGEST_LAYER:
+        raise ModelError(f"{where}: {number:,} {what}; at most {LARGEST_LAYER:,}")
 
 
 def describe(model: Model) -> str:
@@ -186,12 +201,6 @@ def describe(model: Model) -> str:
     neuron = ", ".join(f"{name} {value}" for name, value in model.neuron.model_dump().items())
     head = f"{model.name}: input {'x'.join(map(str, model.input))}, {model.weights:,} weights, readout {model.readout}"
     return "\n".join([head, *table(rows, left=2), f"neurons: {neuron}"])
-
-
-def _one_line(error: pydantic.ValidationError, source: str) -> ModelError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "model"
-    return ModelError(f"{source}: {where}: {first['msg']} (got {first['input']!r})".replace("\n", " "))
 
 
 def model_names() -> list[str]:
@@ -216,22 +225,20 @@ def load_model(name: str | Path | dict[str, Any]) -> Model:
     if not isinstance(name, dict):
         source = str(name)
         if source in model_names():
-            text = (resources.files(__package__) / "models" / f"{source}.toml").read_text()
-        elif Path(source).is_file():
-            text = Path(source).read_text()
+            path = str(resources.files(__package__) / "models" / f"{source}.toml")
+        elif os.path.exists(source):
+            path = source
         else:
             hint = meant(source, model_names())
             raise ModelError(
                 f"no model {source!r}{hint}: use one of {', '.join(model_names())}, or the path of a TOML file"
             )
-        try:
-            name = tomli.loads(text)
-        except tomli.TOMLDecodeError as error:
-            raise ModelError(f"{source}: not valid TOML: {error}") from None
+        name = read_toml(path, ModelError)
+    check_plain(name, source, ModelError)
     try:
         model = Model.model_validate(name)
     except pydantic.ValidationError as error:
-        raise _one_line(error, source) from None
+        raise ModelError(f"{source}: {first_problem(error)}") from None
     model.shapes()
     return model
 

@@ -243,5 +243,11 @@ def placement_figure(placement: Placement) -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure, whole or not at all; the ending names the format (.png, .svg)."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if is_math_text(text.get_text()) is True and not text.get_text().startswith(r"$\mathdefault"):
+            text.set_parse_math(False)  # a name with dollars is no formula, which might not even be one
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 import hw_profiles
@@ -28,6 +27,8 @@ from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
 from netx_export.files import DIGEST, is_whole, read_whole, replacing, sealed
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
+from netx_export.reading import check_plain, opened, read_json, read_text
+from netx_export.text import UserError, first_problem, short
 
 if TYPE_CHECKING:
     from mtt_lava.data import Dataset
@@ -43,7 +44,7 @@ LOCK = ".lock"
 """Held by the process that trains in the folder, and gone with it."""
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """Settings that cannot be, or a run folder that is not one. One clear line."""
 
 
@@ -113,7 +114,7 @@ class Settings(pydantic.BaseModel):
         The facts of the hardware profile; default: as `profile` has them now. A run folder keeps them.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Model
     data: str
@@ -172,9 +173,7 @@ class Settings(pydantic.BaseModel):
         try:
             settings = cls(model=model, **{k: v for k, v in values.items() if v is not None})
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise RunError(f"training settings: {field}: {first['msg']} (got {first['input']!r:.80})") from None
+            raise RunError(f"training settings: {first_problem(error)}") from None
         if settings.chip.facts.clocked.value is False:
             # No clock, no "voltage after the last time step": what a chip like that sends are spikes.
             settings = settings.model_copy(update={"model": model.model_copy(update={"readout": "count"})})
@@ -356,10 +355,14 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One dictionary an epoch."""
-        if self.folder is None:
-            return []
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        """One dictionary an epoch.
+
+        Raises
+        ------
+        RunError
+            The file is missing or damaged.
+        """
+        return [] if self.folder is None else load_metrics(self.folder)
 
     @contextmanager
     def at(self, time_steps: int) -> Iterator[None]:
@@ -467,6 +470,19 @@ def _info(content: bytes) -> dict[str, Any]:
     return found
 
 
+class _Info(pydantic.BaseModel):
+    """What `save_state` writes beside the tensors; more is for the trainer."""
+
+    model_config = pydantic.ConfigDict(extra="allow", allow_inf_nan=False)
+
+    weight_scales: list[pydantic.PositiveFloat]
+    weight_bits: Annotated[int, pydantic.Field(ge=2, le=32)] | None
+    weight_step: Annotated[int, pydantic.Field(ge=1, le=1 << 16)]
+    reaches: list[pydantic.PositiveFloat | None] | None = None
+    measured: dict[str, tuple[int, int]] = {}
+    classes: list[str] | None = None
+
+
 def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Restore what `save_state` wrote into a freshly built network; returns the other tensors and the information.
 
@@ -475,33 +491,41 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
     RunError
         A file that is missing, damaged, or of another network.
     """
+    with opened(path, RunError) as file:
+        held = os.fstat(file.fileno()).st_size
+    needed = 4 * sum(value.numel() for value in network.parameters() if value.dtype == torch.float32)
+    if held < needed // 2:
+        raise RunError(f"{path}: damaged, or of another network: {held:,} bytes for the {needed:,} of settings.json")
     try:
         content = read_whole(path)
         whole = is_whole(content)
         if whole is False:
             raise RunError(f"{path}: damaged: its digest is not that of its content")
-        tensors, info = load(content), _info(content)
-        version = info.get("format_version", 1)  # before 2, nothing had a version or a digest
+        tensors, found = load(content), _info(content)
+        check_plain(found, "info", RunError)
+        version = found.get("format_version", 1)  # before 2, nothing had a version or a digest
         if version > STATE_VERSION:
             raise RunError(f"{path}: format version {version}; this program reads {STATE_VERSION}: update it")
         if version >= 2 and not whole:
             raise RunError(f"{path}: damaged: it has no digest")
-        if info["weight_scales"]:
-            network.fold_norms(biases in ("scaled", "kept"))
-            network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info.get("reaches"))
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file") from None
+        info = _Info.model_validate(found).model_dump()
     except RunError:
         raise
-    except (SafetensorError, *_DAMAGED, OSError) as error:
-        text = " ".join(str(error).split())[:120]
-        raise RunError(f"{path}: damaged, or not written by mtt train: {text}") from None
-    state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    except pydantic.ValidationError as error:
+        raise RunError(f"{path}: damaged, or not written by mtt train: {first_problem(error)}") from None
+    except Exception as error:  # whatever safetensors, torch and json say of damaged and foreign files
+        raise RunError(f"{path}: damaged, or not written by mtt train: {short(str(error), 120)}") from None
     try:
+        if info["weight_scales"]:
+            network.fold_norms(biases in ("scaled", "kept"))
+            network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info["reaches"])
+        state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         network.load_state_dict(state)
-    except RuntimeError as error:
-        text = " ".join(str(error).split())[:120]
-        raise RunError(f"{path}: holds another network than settings.json: {text}") from None
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: holds another network than settings.json: {short(str(error), 120)}") from None
+    broken = next((name for name, value in network.state_dict().items() if not torch.isfinite(value).all()), None)
+    if broken is not None:
+        raise RunError(f"{path}: damaged: {broken} holds values that are no numbers")
     return {name: value for name, value in tensors.items() if not name.startswith("network.")}, info
 
 
@@ -514,16 +538,18 @@ def load_settings(folder: str | Path) -> Settings:
         No such folder, or a file that is missing, damaged or of a newer version.
     """
     path = Path(folder) / "settings.json"
-    try:
-        content = dict(json.loads(path.read_text()))
-        version, model = content.pop("format_version"), dict(content.pop("model"))
-    except FileNotFoundError:
-        raise RunError(f"{folder}: not a run folder (it has no settings.json): make one with mtt train") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: damaged: {error!r}") from None
+    if not path.exists():
+        raise RunError(f"{folder}: not a run folder (it has no settings.json): make one with mtt train")
+    content = read_json(path, RunError)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or "format_version" not in content:
+        raise RunError(f"{path}: damaged: must be an object with format_version and model")
+    version, model = content.pop("format_version"), content.pop("model")
     if version != FORMAT_VERSION:
-        raise RunError(f"{path}: format version {version}; this program reads {FORMAT_VERSION}: update it")
-    return Settings._made(model, content)
+        raise RunError(f"{path}: format version {short(version)}; this program reads {FORMAT_VERSION}: update it")
+    try:
+        return Settings._made(model, content)
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def kept_chip(folder: str | Path, profile: str | None) -> Profile | None:
@@ -539,6 +565,25 @@ def kept_chip(folder: str | Path, profile: str | None) -> Profile | None:
     settings = load_settings(folder)
     wanted = profile or Settings.model_fields["profile"].default
     return settings.chip if settings.profile == wanted else None
+
+
+def load_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl`` of a run folder: one dictionary an epoch.
+
+    Raises
+    ------
+    RunError
+        The file is missing or damaged.
+    """
+    path, found = folder / "metrics.jsonl", []
+    for number, line in enumerate(read_text(path, RunError).splitlines(), 1):
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path}: line {number} is damaged: {short(str(error), 120)}") from None
+        if not isinstance(found[-1], dict):
+            raise RunError(f"{path}: line {number} is damaged: must be an object")
+    return found
 
 
 def load_run(folder: str | Path) -> Run:
@@ -562,9 +607,6 @@ def load_run(folder: str | Path) -> Run:
     network = settings.build()
     _, info = load_state(folder / "weights.safetensors", network, settings.biases)
     run = Run(settings, network, folder)
-    try:
-        run.classes = tuple(map(str, info["classes"])) if info.get("classes") else None
-        run.measured = {name: (int(u), int(v)) for name, (u, v) in info.get("measured", {}).items()}
-    except _DAMAGED:
-        raise RunError(f"{folder / 'weights.safetensors'}: damaged, or not written by mtt train") from None
+    run.classes = tuple(info["classes"]) if info["classes"] else None
+    run.measured = info["measured"]
     return run

@@ -19,7 +19,7 @@ SHORT = 6
 """Names of classes up to so many letters stand above the columns of a confusion matrix; else numbers do."""
 
 
-class ScoreError(ValueError):
+class ScoreError(text.UserError):
     """A readout that cannot be scored. One clear line."""
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from netx_export.text import UserError
+
 METHODS = ("sdt", "nmt", "mtt")
 """Standard direct training, naive mixture (one random T for all stages), Mixed Time-step Training."""
 
@@ -18,7 +20,7 @@ FORMS = ("group", "fraction", "trim")
 """How a temporal transformation goes down and up: grouping (the paper's default), overlap of fractions, trim."""
 
 
-class TemporalError(ValueError):
+class TemporalError(UserError):
     """A time step count, range or configuration that cannot be."""
 
 

@@ -35,6 +35,8 @@ from netx_export.files import save_arrays
 from netx_export.limits import Limits, keys
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
+from netx_export.reading import read_npz
+from netx_export.text import short
 
 if TYPE_CHECKING:
     from hw_profiles import Profile
@@ -46,6 +48,10 @@ CHUNK = 1 << 15
 LOWEST = -(1 << 30)
 """Where integer states without a clamp stay: no sum of 32 bits can then wrap."""
 DTYPES = ("int32", "int16", "float32")
+LATEST = 1 << 60
+"""Microseconds: latencies can still be added in 64 bits."""
+EMPTY_BYTES = 1 << 28
+"""Results of recordings without events may take this much: events may declare any number of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,23 +88,15 @@ def load_events(path: str | os.PathLike[str]) -> Events:
     NetworkError
         No such file, or not one of these.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in COLUMNS if name not in file]
-            if missing:
-                raise NetworkError(f"{path}: has no array {missing[0]!r}; give {', '.join(COLUMNS)}")
-            columns = [file[name] for name in COLUMNS]
-            samples = int(file["samples"]) if "samples" in file else None
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except NetworkError:
-        raise
-    except Exception as error:  # whatever NumPy and zipfile say of damaged, truncated and foreign files
-        raise NetworkError(
-            f"{path}: is not a whole .npz file of integer arrays ({type(error).__name__}); write one with numpy.savez"
-        ) from None
-    sample, t, c, y, x = columns
-    return Events(sample, t, c, y, x, samples)
+    arrays = read_npz(path, NetworkError, (*COLUMNS, "samples"))
+    missing = [name for name in COLUMNS if name not in arrays]
+    if missing:
+        raise NetworkError(f"{path}: has no array {missing[0]!r}; give {', '.join(COLUMNS)}")
+    sample, t, c, y, x = (arrays[name] for name in COLUMNS)
+    samples = arrays.get("samples")
+    if samples is not None and (samples.size != 1 or samples.dtype.kind not in "iu"):
+        raise NetworkError(f"{path}: samples is {samples.dtype} of shape {samples.shape}; give one whole number")
+    return Events(sample, t, c, y, x, None if samples is None else int(samples.item()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +262,7 @@ def _run(
     threads: int | None,
     progress: bool,
 ) -> EventSimulation:
-    starts, index, times = _check_events(network, events)
+    starts, index, times = _check_events(network, events, record)
     n = len(starts) - 1
     out_shape = network.shape
     size, order = math.prod(out_shape), _order(out_shape)
@@ -406,10 +404,13 @@ def _rules(
     return _Rules(reset, clamp, (reset == "zero") if strict is None else strict and reset == "zero", dtype)
 
 
-def _check_events(network: Network, events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _check_events(network: Network, events: Events, record: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each recording starts, and every event's index (H, W, C) and time; or one line for what is wrong."""
     shape = network.in_shape if len(network.in_shape) == 3 else (network.in_shape[0], 1, 1)
-    columns = [np.asarray(getattr(events, name)) for name in COLUMNS]
+    try:
+        columns = [np.asarray(getattr(events, name)) for name in COLUMNS]
+    except (ValueError, TypeError):
+        raise NetworkError("events: a column is no array; give flat integer arrays") from None
     for name, column in zip(COLUMNS, columns, strict=True):
         if column.dtype.kind not in "iu" or column.ndim != 1:
             raise NetworkError(f"events: {name} is {column.dtype} of shape {column.shape}; give a flat integer array")
@@ -417,13 +418,23 @@ def _check_events(network: Network, events: Events) -> tuple[np.ndarray, np.ndar
             raise NetworkError(f"events: {name} has {len(column)} entries, sample has {len(columns[0])}; give as many")
     sample, t, *place = columns
     n = events.n
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 0 <= n < LATEST:
+        raise NetworkError(f"events: samples is {short(n)}; give a whole number from 0 on")
+    n = int(n)
+    neurons = sum(math.prod(layer.shape) for layer in network.spiking) if "spikes" in record else 0
+    empty, each = n - len(np.unique(sample)), 8 * (3 * math.prod(network.shape) + 4 * len(network.spiking) + neurons)
+    if empty * each > EMPTY_BYTES:
+        raise NetworkError(
+            f"events: {n:,} recordings, {empty:,} of them without events; at most {EMPTY_BYTES // each:,} may be empty "
+            f"for this network: number the recordings from 0 on"
+        )
     for name, column, most in (("sample", sample, n), *zip("cyx", place, shape, strict=True)):
         if len(column) and (column.min() < 0 or column.max() >= most):
             at = int(np.argmax((column < 0) | (column >= most)))
             raise NetworkError(f"events: {name} is {column[at]} at event {at}; {network.source} takes 0..{most - 1}")
-    if len(t) and int(t.min()) < 0:
-        at = int(np.argmax(t < 0))
-        raise NetworkError(f"events: t is {t[at]} at event {at}; give microseconds from 0 on")
+    if len(t) and (int(t.min()) < 0 or int(t.max()) > LATEST):
+        at = int(np.argmax((t < 0) | (t > LATEST)))
+        raise NetworkError(f"events: t is {t[at]} at event {at}; give microseconds, 0..{LATEST}")
     sample, t = sample.astype(np.int64, copy=False), t.astype(np.int64, copy=False)
     back = (sample[1:] < sample[:-1]) | ((t[1:] < t[:-1]) & (sample[1:] == sample[:-1]))
     if back.any():

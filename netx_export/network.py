@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from netx_export.text import UserError
+
 Shape = tuple[int, ...]
 
 STATE_BITS = 24
@@ -42,7 +44,7 @@ DELAY_MAX = 62
 """Longest synaptic delay in time steps (6 bits)."""
 
 
-class NetworkError(ValueError):
+class NetworkError(UserError):
     """A network, or a file that should hold one, is not what it must be. One clear line."""
 
 

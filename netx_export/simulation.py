@@ -26,6 +26,8 @@ from netx_export.network import (
     Shape,
 )
 from netx_export.netx import check_encoder, read
+from netx_export.reading import read_npy
+from netx_export.text import short
 
 BACKENDS = ("lava", "fast")
 """Names of the simulators."""
@@ -82,19 +84,7 @@ def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:
     NetworkError
         There is no such file, or it is not one array of plain numbers.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError):
-        # NumPy says the same of pickles, of object arrays and of any other file, and advises to allow pickles.
-        raise NetworkError(
-            f"{path}: is not a whole .npy file of integers; write one with numpy.save(path, integer array)"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise NetworkError(f"{path}: holds several arrays (.npz); give one array in a .npy file")
-    return array
+    return read_npy(path, NetworkError)
 
 
 def read_for(
@@ -171,8 +161,9 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, 
         )
     axes = (*"CHW",) if len(network.in_shape) == 3 else (*"F",)
     wanted = ", ".join(["N", *(f"{axis}={size}" for axis, size in zip(axes, network.in_shape, strict=True)), "T"])
-    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "iub":
-        got = inputs.dtype if isinstance(inputs, np.ndarray) else type(inputs).__name__
+    plain = isinstance(inputs, np.ndarray) and not isinstance(inputs, np.ma.MaskedArray)
+    if not plain or inputs.dtype.kind not in "iub":
+        got = short(str(inputs.dtype)) if plain else f"a {type(inputs).__name__}"
         raise NetworkError(f"{where}: holds {got}; give a NumPy array of integers ({wanted})")
     if inputs.shape[1:-1] != network.in_shape:
         raise NetworkError(f"{where}: has shape {inputs.shape}; {network.source} takes ({wanted})")

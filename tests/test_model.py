@@ -219,5 +219,5 @@ def test_damaged_toml_names_the_file(tmp_path):
     """A syntax error says which file and which line."""
     path = tmp_path / "bad.toml"
     path.write_text("name = \n")
-    with pytest.raises(ModelError, match=r"bad\.toml: not valid TOML: .*line 1"):
+    with pytest.raises(ModelError, match=r"bad\.toml: is not valid TOML: .*line 1"):
         load_model(path)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from netx_export.reading import LARGEST, opened, read_npy, read_npz
+
 from .events import ALIASES, DataError
 
 _NAMES = {name for names in ALIASES.values() for name in names}
-_LARGEST = 1 << 32  # bytes of an unpacked array: a small zip file can declare any number
 
 
 def read_file(path: Path) -> np.ndarray:
@@ -34,12 +34,11 @@ def read_file(path: Path) -> np.ndarray:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: not a recording that can be read; there are {', '.join(READERS)}: convert it to one")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    opened(path, DataError).close()
     try:
         return reader(path)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())[:120]
         raise DataError(f"{path}: cannot be read ({reason})") from None
@@ -49,18 +48,14 @@ def read_file(path: Path) -> np.ndarray:
 
 
 def _npy(path: Path) -> np.ndarray:
-    # Mapped, so that an array larger than its file is refused before memory is taken for it.
-    return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    return read_npy(path, DataError)
 
 
 def _npz(path: Path) -> np.ndarray:
-    with zipfile.ZipFile(path) as archive:
-        if sum(info.file_size for info in archive.infolist()) > _LARGEST:
-            raise DataError(f"unpacks to more than {_LARGEST >> 30} GiB; store events as integers, a recording a file")
-    with np.load(path, allow_pickle=False) as stored:
-        if len(stored.files) == 1:
-            return np.asarray(stored[stored.files[0]])
-        return _beside({name: stored[name] for name in stored.files if name.lower() in _NAMES})
+    stored = read_npz(path, DataError)
+    if len(stored) == 1:
+        return stored.popitem()[1]
+    return _beside({name: values for name, values in stored.items() if name.lower() in _NAMES})
 
 
 def _bin(path: Path) -> np.ndarray:
@@ -137,8 +132,8 @@ def _h5(path: Path) -> np.ndarray:
         items = whole or list(apart[0].values())
         if any(item.external or item.is_virtual for item in items):
             raise DataError("its events are in other files; must be in this one")
-        if sum(item.size * item.dtype.itemsize for item in items) > _LARGEST:
-            raise DataError(f"declares more than {_LARGEST >> 30} GiB of events; must be a recording a file")
+        if sum(item.size * item.dtype.itemsize for item in items) > LARGEST:
+            raise DataError(f"declares more than {LARGEST >> 30} GiB of events; must be a recording a file")
         return np.asarray(whole[0][()]) if whole else _beside({name: item[()] for name, item in apart[0].items()})
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pydantic
-import tomli
+
+from netx_export.reading import read_toml
+from netx_export.text import first_problem
 
 from .dataset import Dataset, from_named
 from .events import Clock, DataError, Start, Unit, as_duration, as_sensor_size, as_whole, check_columns, fields_of
@@ -61,7 +63,7 @@ class Description(pydantic.BaseModel):
     test: str | dict[str, list[str]] | None = None
     classes: list[str] | None = None
     sensor_size: list[int] | None = None
-    duration: int | float | None = None
+    duration: float | None = None
     start: Any = 0
     unit: Any = "us"
     unwrap: Any = False
@@ -114,17 +116,11 @@ def _call(name: str, module: str, function: str, *, split: str, root: object) ->
 
 def _described(path: Path) -> Description:
     try:
-        content = tomli.loads(path.read_text(encoding="utf-8"))
-        return Description.model_validate(content)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+        return Description.model_validate(read_toml(path, DataError))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"][:1]))
-        known = f"; there are {', '.join(Description.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise DataError(f"{path}: {field}: {first['msg']} (got {str(first['input'])[:60]!r}){known}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid TOML: {str(error)[:120]}") from None
+        unknown = error.errors()[0]["type"] == "extra_forbidden"
+        known = f"; there are {', '.join(Description.model_fields)}" if unknown else ""
+        raise DataError(f"{path}: {first_problem(error)}{known}") from None
 
 
 def _open(description: Description, file: Path, root: Path, split: str, cache: Path | None) -> Dataset:
