@@ -257,15 +257,16 @@ def _filled(read: dict[Path, np.ndarray], columns: str | None) -> tuple[int, int
 
 def _longest(read: dict[Path, np.ndarray], clock: Clock, sensor: tuple[int, int, int], columns: str | None) -> int:
     """Return the duration of the longest recording in microseconds; refuse a time that does not start at 0."""
-    ends, starts = {}, {}
+    ends, starts, said = {}, {}, {}
     for path, raw in read.items():
-        times, *_ = clock.convert(fields_of(raw, sensor, str(path), columns)["t"], str(path))
+        times, *said[path] = clock.convert(fields_of(raw, sensor, str(path), columns)["t"], str(path))
         starts[path], ends[path] = int(times.min()), int(times.max())
     duration = 1 + max(ends.values())
     for path, start in starts.items():
         if start * _LATE > duration:
+            first, last, unit = said[path]
             raise DataError(
-                f"{path}: its first event is {start} us after the time 0, its last {ends[path]} us: "
+                f"{path}: its events run from {first} to {last} {unit}, long after the time 0: "
                 'pass start="first-event", or the duration of the window'
             )
     return as_duration(duration, "recordings")
