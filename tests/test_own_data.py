@@ -23,6 +23,7 @@ from mtt_lava.data.files import READERS, read_file
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 SHARED = DATA / "nmnist_small"
 SAMPLES = DATA / "tonic_test_samples"
+TINY = 'name = "tiny"\ninput = [2, 4, 5]\n[[layers]]\ntype = "dense"\nfeatures = 2\n'
 
 
 @pytest.fixture(autouse=True)
@@ -285,7 +286,7 @@ def test_a_recording_of_a_dvxplorer_is_read_as_tonic_does(tmp_path):
     (tmp_path / "d" / "data.toml").write_text('train = "train"\ntest = "train"')
     with pytest.raises(
         DataError,
-        match=r'r\.aedat4: its events run from 1605537493718345 to 1605537494308262 us, long after .*start="first-event"',
+        match=r'r\.aedat4: its events run from 1605537493718345 to 1605537494308262 us, long .*start="first-event"',
     ):
         open_dataset(str(tmp_path / "d"), split="train")
     (tmp_path / "d" / "data.toml").write_text('train = "train"\ntest = "train"\nstart = "first-event"')
@@ -391,7 +392,7 @@ def test_a_folder_whose_time_does_not_start_at_nought_asks_for_the_origin(tmp_pa
     late["t"] += 10_000
     np.save(root / "train" / "9" / "0.npy", late)
     with pytest.raises(
-        DataError, match=r'0\.npy: its events run from 10000 to 10999 us, long after .*start="first-event".* \(in .*toml'
+        DataError, match=r'0\.npy: its events run from 10000 to 10999 us, long .*start="first-event".* \(in .*toml'
     ):
         open_dataset(str(root), split="test")
     (root / "data.toml").write_text('start = "first-event"')
@@ -656,9 +657,7 @@ def test_mtt_data_says_what_is_wrong(arguments, message, capsys):
 def test_own_data_trains_and_is_evaluated_by_name(tmp_path, capsys, monkeypatch):
     """A folder is data of mtt train; the run knows it; another folder may be named for evaluation."""
     root = folder(tmp_path / "mine")
-    (tmp_path / "tiny.toml").write_text(
-        'name = "tiny"\ninput = [2, 4, 5]\n[[layers]]\ntype = "dense"\nfeatures = 2\n', encoding="utf-8"
-    )
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
     run = tmp_path / "run"
     options = ["--epochs", 2, "--time-steps", 2, "--silent-epochs", 0, "--no-augment", "--method", "sdt"]
     assert mtt("train", tmp_path / "tiny.toml", "--data", root, *options, "--out", run) == 0
@@ -669,3 +668,40 @@ def test_own_data_trains_and_is_evaluated_by_name(tmp_path, capsys, monkeypatch)
     assert mtt("evaluate", run, "--data", other) == 0
     assert capsys.readouterr().out == own
     assert mtt("evaluate", run, "--data", "nowhere/else") == 2
+
+
+def test_a_run_folder_does_not_start_code(tmp_path, capsys, monkeypatch):
+    """A run trained on module:function imports nothing by itself, wherever it is read; where it is named, it counts."""
+    from mtt_lava import evaluate, load_run, prove, sweep
+    from mtt_lava.run import RunError
+
+    folder(tmp_path / "mine")
+    (tmp_path / "our_functions.py").write_text(
+        "from pathlib import Path\nfrom mtt_lava.data import open_dataset\n"
+        "Path('imported').touch()\n"
+        "def recordings(split):\n    return open_dataset('./mine', split=split)\n"
+    )
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    options = ["--epochs", 2, "--time-steps", 2, "--silent-epochs", 0, "--no-augment", "--method", "sdt"]
+    assert mtt("train", "tiny.toml", "--data", "our_functions:recordings", *options, "--out", "run") == 0
+    (tmp_path / "imported").unlink()
+    del sys.modules["our_functions"]
+    run = load_run("run")
+    for command in (["evaluate", "run"], ["evaluate", "run", "--backend", "fast"], ["sweep", "run", "--out", "s"]):
+        capsys.readouterr()
+        assert mtt(*command, "--time-steps", 2) == 2
+        error = capsys.readouterr().err
+        assert "trained on 'our_functions:recordings', which is code, " in error
+        assert len(error.splitlines()) == 1
+        assert len(error) < 300
+    for measure in (evaluate, prove, sweep):
+        with pytest.raises(RunError, match="name the data yourself, with --data module:function or as dataset"):
+            measure(run, [2])
+    assert not (tmp_path / "imported").exists()
+    assert mtt("evaluate", "run", "--data", "our_functions:recordings") == 0
+    named = capsys.readouterr().out
+    assert (tmp_path / "imported").exists()
+    assert mtt("evaluate", "run", "--data", "./mine") == 0
+    assert capsys.readouterr().out == named
+    assert len(evaluate(run, [2], open_dataset("mine", split="test"), progress=False)) == 1

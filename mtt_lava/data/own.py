@@ -70,9 +70,14 @@ class Description(pydantic.BaseModel):
     seed: pydantic.NonNegativeInt = 0
 
 
+def is_function(name: str) -> bool:
+    """Whether `name` is ``module:function``, which `open_dataset` imports and calls."""
+    return _FUNCTION.fullmatch(name) is not None
+
+
 def is_own(name: str) -> bool:
     """Whether `name` names data of one's own, there or not."""
-    return bool(_FUNCTION.fullmatch(name)) or name.endswith(".toml") or "/" in name or os.path.isdir(name)
+    return is_function(name) or name.endswith(".toml") or "/" in name or os.path.isdir(name)
 
 
 def open_own(name: str, split: str, root: str | os.PathLike[str] | None, cache: Path | None) -> Dataset:
