@@ -602,6 +602,21 @@ def test_mtt_data_draws_and_writes(tmp_path, capsys):
     np.testing.assert_array_equal(load_inputs(paths["input.npy"]), np.minimum(whole, 1))
 
 
+@pytest.mark.parametrize("suffix", CAMERAS)
+def test_mtt_data_takes_files_of_cameras(tmp_path, capsys, suffix):
+    """A folder of any camera's files is shown, drawn and written as the same events in NumPy's files are."""
+    found = {}
+    for kind in (suffix, ".npy"):
+        out = tmp_path / kind
+        options = ["--picture", out / "p.png", "--write-input", out / "i.npy", "--write-events", out / "e.npz"]
+        assert mtt("data", folder(out / "mine", kind), *options, "--json") == 0
+        shown = json.loads(capsys.readouterr().out)["splits"]
+        with np.load(out / "e.npz") as events:
+            written = {name: events[name].tolist() for name in events.files}
+        found[kind] = shown, written, np.load(out / "i.npy").tolist(), (out / "p.png").read_bytes()
+    assert found[suffix] == found[".npy"]
+
+
 def test_what_mtt_data_writes_runs_in_the_simulators(tmp_path, capsys):
     """Frames run on the fast simulator and events on the event-driven one, in a network of that input."""
     from netx_export.network import Dense, Flatten, Network, Neuron
