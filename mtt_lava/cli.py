@@ -574,9 +574,10 @@ def _add_data(commands: Any) -> None:
         "data",
         metavar="NAME",
         help="digits-dvs, nmnist or cifar10-camera; a folder of recordings (train and test, or a share held out, with "
-        "a folder for each class: .npy, .npz, .csv, .h5, N-MNIST's .bin), which may hold a data.toml; such a .toml "
-        "file (path, train, test, classes, sensor_size, duration, start, unit, unwrap, columns, test_share, seed, "
-        "name); or module:function, which is called with split='train' or 'test' and returns a data set",
+        "a folder for each class: .npy, .npz, .csv, .h5, N-MNIST's .bin; with the extra 'recordings' .aedat4, .dat, "
+        ".raw, .es), which may hold a data.toml; such a .toml file (path, train, test, classes, sensor_size, duration, "
+        "start, unit, unwrap, columns, test_share, seed, name); or module:function, which is called with split='train' "
+        "or 'test' and returns a data set",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of the data set")
     parser.add_argument("--split", choices=("train", "test"), help="show and write this one (default: show both)")
@@ -597,6 +598,9 @@ def _data(args: argparse.Namespace) -> int:
     from mtt_lava.data import open_dataset, show, subset
     from mtt_lava.pictures import save_figure
 
+    for path, ending in ((args.write_input, ".npy"), (args.write_events, ".npz")):
+        if path:
+            show.check_ending(path, ending)
     splits = [args.split] if args.split else ["train", "test"]
     opened = [open_dataset(args.data, split=split, root=args.root) for split in splits]
     summaries = [show.summary(dataset) for dataset in opened]

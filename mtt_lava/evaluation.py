@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 import hw_profiles
 from mtt_lava.data import Dataset, frames, open_dataset
+from mtt_lava.data.own import is_function
 from mtt_lava.deploy import to_network
 from mtt_lava.run import Run, RunError
 from mtt_lava.scoring import Score, score
@@ -107,7 +108,18 @@ def spike_difference(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def open_test_split(run: Run, root: str | None = None) -> Dataset:
-    """The test split of the data that the run was trained on."""
+    """The test split of the data that the run was trained on.
+
+    Raises
+    ------
+    RunError
+        If its settings name a function: a run folder, which may be anybody's, must not choose what code runs.
+    """
+    if is_function(run.settings.data):
+        raise RunError(
+            f"the run was trained on {run.settings.data!r:.80}, which is code, and that a run folder does not start: "
+            "name the data yourself, with --data module:function or as dataset in Python"
+        )
     return open_dataset(run.settings.data, split="test", root=root or run.settings.root)
 
 

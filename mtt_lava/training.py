@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from mtt_lava.data import Dataset, frames, open_dataset, split, subset
+from mtt_lava.data.cache import digest
 from mtt_lava.model import SumPool
 from mtt_lava.neuron import Centring, Norm
 from mtt_lava.run import (
@@ -183,7 +184,8 @@ class _Trainer:
         elif validation is None and settings.validate_on:
             dataset, validation = split(dataset, float(settings.validate_on), seed=settings.seed)
         self.static = dataset.static
-        self.classes, self.fingerprint = dataset.classes, dataset.fingerprint
+        self.classes = dataset.classes
+        self.data = digest(dataset.fingerprint, dataset.labels.tolist(), dataset.classes, dataset.duration)
         self.frames, self.labels = self._frames(dataset, settings.frames)
         self.held = None if validation is None else self._frames(validation, settings.time_steps)
         self.network = settings.build().to(self.device)
@@ -211,7 +213,8 @@ class _Trainer:
             )
         # Time first: see SpikingNetwork.forward.
         compact = np.uint8 if counts.dtype == np.uint8 else np.int32
-        return torch.from_numpy(np.moveaxis(counts, -1, 0).astype(compact, order="C")), torch.from_numpy(labels).long()
+        moved = np.moveaxis(counts, -1, 0).astype(compact, order="C")
+        return torch.from_numpy(moved), torch.from_numpy(np.ascontiguousarray(labels)).long()
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
         trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -458,7 +461,7 @@ class _Trainer:
         with replacing(self.folder / "metrics.jsonl") as temporary:
             temporary.write_text("".join(self.lines))
         # Sums of floats depend on how many threads share them.
-        info = {"epochs": self.done, "fingerprint": self.fingerprint, "threads": torch.get_num_threads()}
+        info = {"epochs": self.done, "data": self.data, "threads": torch.get_num_threads()}
         save_state(self.folder / "checkpoint.safetensors", self.network, tensors, info)
 
     def restore(self) -> None:
@@ -468,8 +471,11 @@ class _Trainer:
         if not path.exists():
             return
         tensors, info = load_state(path, self.network, self.settings.biases)
-        if info.get("fingerprint", self.fingerprint) != self.fingerprint:
-            raise RunError(f"{path}: was trained on other recordings: give the same data, or choose another folder")
+        if info.get("data", self.data) != self.data:
+            raise RunError(
+                f"{path}: was trained on other recordings, labels, classes or duration: give the same data, or choose "
+                "another folder"
+            )
         self.optimiser = self._new_optimiser()
         state: dict[int, dict[str, torch.Tensor]] = {}
         try:

@@ -1,4 +1,4 @@
-"""Recordings in files: one a file, as NumPy, HDF5, text or N-MNIST's own format have them."""
+"""Recordings in files: one a file, as NumPy, HDF5, text, N-MNIST and event cameras have them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from netx_export.reading import LARGEST, opened, read_npy, read_npz
 
+from .camera_files import ENDINGS, read_camera_file
 from .events import ALIASES, DataError
 
 _NAMES = {name for names in ALIASES.values() for name in names}
@@ -23,8 +24,8 @@ def read_file(path: Path) -> np.ndarray:
     ----------
     path : Path
         ``.npy`` (a structured array, or N x 4), ``.npz`` (that, or arrays x, y, t, p), ``.csv`` (with or without a
-        line of names), ``.h5`` (a compound data set, N x 4, or data sets x, y, t, p in one group) or ``.bin``
-        (N-MNIST).
+        line of names), ``.h5`` (a compound data set, N x 4, or data sets x, y, t, p in one group), ``.bin``
+        (N-MNIST), or ``.aedat4``, ``.dat``, ``.raw``, ``.es`` (see `mtt_lava.data.camera_files.read_camera_file`).
 
     Raises
     ------
@@ -32,6 +33,8 @@ def read_file(path: Path) -> np.ndarray:
         If it is of another kind, damaged, or holds pickled objects.
     """
     reader = READERS.get(path.suffix.lower())
+    if path.suffix.lower() in _CONVERT:
+        raise DataError(f"{path}: {path.suffix} is not read: {_CONVERT[path.suffix.lower()]}")
     if reader is None:
         raise DataError(f"{path}: not a recording that can be read; there are {', '.join(READERS)}: convert it to one")
     opened(path, DataError).close()
@@ -156,5 +159,11 @@ READERS: dict[str, Callable[[Path], np.ndarray]] = {
     ".csv": _csv,
     ".h5": _h5,
     ".hdf5": _h5,
+    **dict.fromkeys(ENDINGS, read_camera_file),
 }
 """What is read, by the ending of a file's name."""
+
+_CONVERT = {
+    ".aedat": "what it means depends on the camera; convert it to .aedat4 or .npy (jAER reads it)",
+}
+"""What there is no well-kept reader of, and what to do."""

@@ -72,9 +72,14 @@ class Description(pydantic.BaseModel):
     seed: pydantic.NonNegativeInt = 0
 
 
+def is_function(name: str) -> bool:
+    """Whether `name` is ``module:function``, which `open_dataset` imports and calls."""
+    return _FUNCTION.fullmatch(name) is not None
+
+
 def is_own(name: str) -> bool:
     """Whether `name` names data of one's own, there or not."""
-    return bool(_FUNCTION.fullmatch(name)) or name.endswith(".toml") or "/" in name or os.path.isdir(name)
+    return is_function(name) or name.endswith(".toml") or "/" in name or os.path.isdir(name)
 
 
 def open_own(name: str, split: str, root: str | os.PathLike[str] | None, cache: Path | None) -> Dataset:
@@ -253,15 +258,16 @@ def _filled(read: dict[Path, np.ndarray], columns: str | None) -> tuple[int, int
 
 def _longest(read: dict[Path, np.ndarray], clock: Clock, sensor: tuple[int, int, int], columns: str | None) -> int:
     """Return the duration of the longest recording in microseconds; refuse a time that does not start at 0."""
-    ends, starts = {}, {}
+    ends, starts, said = {}, {}, {}
     for path, raw in read.items():
-        times, *_ = clock.convert(fields_of(raw, sensor, str(path), columns)["t"], str(path))
+        times, *said[path] = clock.convert(fields_of(raw, sensor, str(path), columns)["t"], str(path))
         starts[path], ends[path] = int(times.min()), int(times.max())
     duration = 1 + max(ends.values())
     for path, start in starts.items():
         if start * _LATE > duration:
+            first, last, unit = said[path]
             raise DataError(
-                f"{path}: its first event is {start} us after the time 0, its last {ends[path]} us: "
+                f"{path}: its events run from {first} to {last} {unit}, long after the time 0: "
                 'pass start="first-event", or the duration of the window'
             )
     return as_duration(duration, "recordings")

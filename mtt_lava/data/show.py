@@ -173,7 +173,7 @@ def write_input(dataset: Dataset, path: str | Path, time_steps: int, largest: in
     DataError
         If `path` is no .npy file, or a recording cannot be read.
     """
-    _check_ending(path, ".npy")
+    check_ending(path, ".npy")
     counts, _ = frames(dataset, time_steps)
     if largest is not None:
         counts = np.minimum(counts, counts.dtype.type(min(largest, np.iinfo(counts.dtype).max)))
@@ -196,7 +196,7 @@ def write_events(dataset: Dataset, path: str | Path) -> int:
     DataError
         If `path` is no .npz file, the data set is one of still images, or a recording cannot be read.
     """
-    _check_ending(path, ".npz")
+    check_ending(path, ".npz")
     if dataset.static:
         raise DataError(f"{dataset.name}: still images have no events; write frames instead")
     recordings = [dataset.events[i] for i in range(len(dataset))]
@@ -208,6 +208,7 @@ def write_events(dataset: Dataset, path: str | Path) -> int:
     return len(events)
 
 
-def _check_ending(path: str | Path, ending: str) -> None:
+def check_ending(path: str | Path, ending: str) -> None:
+    """Raise `DataError` unless a file to write is named so."""
     if Path(path).suffix != ending:
         raise DataError(f"{path}: must end in {ending}")
