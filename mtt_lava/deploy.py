@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 import hw_profiles
-from mtt_lava.model import Conv, Pool, SumPool
+from mtt_lava.model import Conv, Pool
 from mtt_lava.neuron import WEIGHT_UNIT, Bias
 from mtt_lava.run import Run, RunError
+from mtt_lava.spiking import SumPool
 from netx_export import network as description
 from netx_export import netx
 

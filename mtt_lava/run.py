@@ -2,6 +2,8 @@
 
 A run folder holds ``settings.json`` (what was trained, and how), ``weights.safetensors`` (the trained network),
 ``metrics.jsonl`` (one line an epoch) and, until training has ended, ``checkpoint.safetensors``.
+
+Settings need no torch, whose import (with SLAYER's) takes seconds: what is wrong with them is said before it.
 """
 
 from __future__ import annotations
@@ -16,20 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 import hw_profiles
-from mtt_lava.model import Conv, Model, Pool, SpikingNetwork, load_model
+from mtt_lava.model import Conv, Model, Pool, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
 from netx_export.files import replacing
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
 
 if TYPE_CHECKING:
+    import torch
+
     from hw_profiles import Profile
     from mtt_lava.data import Dataset
+    from mtt_lava.spiking import SpikingNetwork
 
 FORMAT_VERSION = 1
 FILES = ("settings.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors")
@@ -271,6 +273,10 @@ class Settings(pydantic.BaseModel):
 
     def build(self) -> SpikingNetwork:
         """The untrained network; the seed fixes its weights."""
+        import torch
+
+        from mtt_lava.spiking import SpikingNetwork
+
         torch.manual_seed(self.seed)
         pool_neurons = not self.chip.facts.pool_without_neuron.value
         reset = self.chip.facts.reset.value
@@ -387,6 +393,8 @@ def save_state(
     path: Path, network: SpikingNetwork, more: dict[str, torch.Tensor], info: dict[str, Any] | None = None
 ) -> None:
     """Write a network's tensors (and more) as safetensors, with what is needed to rebuild it."""
+    from safetensors.torch import save_file
+
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     quantised = {name: getattr(network, name) for name in ("weight_scales", "weight_bits", "weight_step", "reaches")}
     info = quantised | (info or {})
@@ -402,6 +410,8 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
     RunError
         A file that is missing, damaged, or of another network.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, "pt") as file:
             info = json.loads(file.metadata()["info"])

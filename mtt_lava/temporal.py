@@ -7,9 +7,12 @@ Time is the last axis everywhere: NCHWT or NCT, SLAYER's order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 METHODS = ("sdt", "nmt", "mtt")
 """Standard direct training, naive mixture (one random T for all stages), Mixed Time-step Training."""
@@ -106,11 +109,14 @@ def transform(x: torch.Tensor, t_out: int, form: str = "group") -> torch.Tensor:
     --------
     Five frames into three are summed by groups, three into five are copied (paper, section 4):
 
+    >>> import torch
     >>> transform(torch.tensor([[[1.0, 2, 4, 8, 16]]]), 3)
     tensor([[[ 3.,  4., 24.]]])
     >>> transform(torch.tensor([[[1.0, 2, 4]]]), 5)
     tensor([[[1., 1., 2., 4., 4.]]])
     """
+    import torch  # not above: samplers and settings need none
+
     t_in = x.shape[-1]
     if t_in == t_out:
         return x
