@@ -31,7 +31,7 @@ import pydantic
 import tomli
 
 from netx_export.network import conv_shape
-from netx_export.text import meant, table
+from netx_export.text import field_error, meant, table
 
 
 class ModelError(ValueError):
@@ -178,8 +178,10 @@ def describe(model: Model) -> str:
 
 def _one_line(error: pydantic.ValidationError, source: str) -> ModelError:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "model"
-    return ModelError(f"{source}: {where}: {first['msg']} (got {first['input']!r})".replace("\n", " "))
+    parts: dict[Any, type[_Part]] = {part.model_fields["type"].default: part for part in (Conv, Dense, Pool)}
+    parts["neuron"] = NeuronSpec
+    owner = next((parts[name] for name in first["loc"][:-1] if name in parts), Model)
+    return ModelError(f"{source}: {field_error(first, owner.model_fields)}")
 
 
 def model_names() -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from mtt_lava import kernels
+from netx_export.text import unknown
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     # SLAYER reports a missing Prophesee toolbox and a missing CUDA, which no user of ours asked for.
@@ -184,7 +185,7 @@ class Neuron(slayer.neuron.cuba.Neuron):
     ) -> None:
         super().__init__(threshold, current_decay, voltage_decay)
         if surrogate not in SURROGATES:
-            raise ValueError(f"unknown surrogate gradient {surrogate!r}: use one of {', '.join(SURROGATES)}")
+            raise ValueError(unknown("surrogate gradient", surrogate, SURROGATES))
         self.surrogate = surrogate
         self.width = width
         self.reset = reset

@@ -25,6 +25,7 @@ from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
 from netx_export.files import replacing
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
+from netx_export.text import field_error
 
 if TYPE_CHECKING:
     import torch
@@ -154,9 +155,7 @@ class Settings(pydantic.BaseModel):
         try:
             settings = cls(model=model, **{k: v for k, v in values.items() if v is not None})
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise RunError(f"training settings: {field}: {first['msg']} (got {first['input']!r})") from None
+            raise RunError(f"training settings: {field_error(error.errors()[0], cls.model_fields)}") from None
         settings.check()
         return settings
 
@@ -304,6 +303,13 @@ class Run:
         self.measured: dict[str, tuple[int, int]] = {}
         self.classes: tuple[str, ...] | None = None
         network.eval()
+
+    def __repr__(self) -> str:
+        s = self.settings
+        return (
+            f"<Run {self.folder or 'in memory'}: {s.model.name} by {s.method} on {s.data}, T = {s.time_steps}, "
+            f"{s.profile}, {self.network.weights:,} weights>"
+        )
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from netx_export.text import unknown
+
 if TYPE_CHECKING:
     import torch
 
@@ -65,7 +67,7 @@ def matrix(t_in: int, t_out: int, form: str = "group") -> np.ndarray:
     if t_in < 1 or t_out < 1:
         raise TemporalError(f"cannot turn {t_in} time steps into {t_out}: both must be at least 1")
     if form not in FORMS:
-        raise TemporalError(f"unknown form {form!r} of a temporal transformation: use one of {', '.join(FORMS)}")
+        raise TemporalError(unknown("form of a temporal transformation", form, FORMS))
     if form == "fraction":
         # In units of 1 / (t_in * t_out) of the whole, so that it is exact: an input frame is t_out units long and
         # an output frame t_in units.
@@ -173,7 +175,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise TemporalError(f"unknown training method {self.method!r}: use one of {', '.join(METHODS)}")
+            raise TemporalError(unknown("training method", self.method, METHODS))
         if not 1 <= self.t_min <= self.t_max:
             raise TemporalError(f"time steps {self.t_min}..{self.t_max} are no range: need 1 <= t_min <= t_max")
         for name in ("blocks", "configurations", "group", "finer"):

@@ -65,6 +65,19 @@ class Sweep:
         _, prices = self.price
         return max(zip(self.points, prices, strict=True), key=lambda pair: (pair[0].accuracy, -pair[1]))[0]
 
+    def __repr__(self) -> str:
+        return f"<Sweep of {self.name} on {self.report.profile}: {', '.join(map(_name, self.points))}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a point, for a table (``pandas.DataFrame(sweep.rows())``); energy in pJ, times in ns, as the costs."""
+        each = zip(self.points, self.costs, self.front, strict=True)
+        return [
+            point.row()
+            | {"energy_pj": cost.energy["total"].value, "time_step_ns": cost.time_step.value}
+            | {"latency_us": cost.latency.value, "front": best}
+            for point, cost, best in each
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         rows = zip(self.points, self.costs, self.front, strict=True)
@@ -172,6 +185,11 @@ def sweep(
     chip = hw_profiles.load(profile or run.settings.profile)
     steps = sorted(set(time_steps))
     points = evaluate(run, steps, dataset, event_driven=chip.facts.clocked.value is False, progress=progress)
+    return weigh(run, points, chip, dataset.classes)
+
+
+def weigh(run: Run, points: Sequence[Point], chip: hw_profiles.Profile, classes: tuple[str, ...]) -> Sweep:
+    """What points that were evaluated cost on a chip; see `sweep`."""
     network = to_network(run)
     report = hw_profiles.check(network, chip, None, run.settings.input_max)
     costs = []
@@ -179,4 +197,4 @@ def sweep(
         assert point.activity is not None
         costs.append(hw_profiles.cost(network, point.activity, chip, report.placement))
     name = run.settings.model.name if run.folder is None else run.folder.name
-    return Sweep(name, report, tuple(points), tuple(costs), dataset.classes)
+    return Sweep(name, report, tuple(points), tuple(costs), classes)

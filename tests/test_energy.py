@@ -240,7 +240,7 @@ def test_command(files: tuple[Path, Path], tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--profile", "loihi9"], "no profile 'loihi9'; did you mean loihi"),
+        (["--profile", "loihi9"], "no profile 'loihi9' (did you mean loihi"),
         (["--backend", "quick"], "backend 'quick' is unknown"),
         (["--backend", "event"], "is not a whole .npz file"),
         (["--backend", "event", "--sanafe"], "--sanafe runs time steps"),

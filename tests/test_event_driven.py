@@ -186,7 +186,9 @@ def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Pat
         "mtt": ("mtt", 0.3),
     }
     assert [line.split()[0] for line in str(result).splitlines()[1:6:2]] == ["sdt", "sdt-sparse", "mtt"]
-    with pytest.raises(RunError, match="unknown method 'mtt-sparse': use some of sdt, sdt-sparse, nmt, mtt"):
+    with pytest.raises(
+        RunError, match=r"method 'mtt-sparse' is unknown .*sparse\?\); there is: sdt, sdt-sparse, nmt, mtt"
+    ):
         paper(settings, tmp_path / "other", ("mtt-sparse",), (1,), 2, progress=False)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from netx_export.text import unknown
+
 from .events import (
     EVENT_DTYPE,
     Clock,
@@ -347,7 +349,7 @@ def fingerprint_of(events: Sequence[np.ndarray]) -> str:
 def check_split(split: str) -> None:
     """Raise `DataError` unless `split` is one."""
     if split not in SPLITS:
-        raise DataError(f"split is {split!r}; must be one of {', '.join(SPLITS)}")
+        raise DataError(unknown("split", split, SPLITS))
 
 
 def check_seed(seed: int) -> None:

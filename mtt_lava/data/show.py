@@ -56,6 +56,15 @@ class Summary:
     on: float
     late: float
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One a class, for a table (``pandas.DataFrame(summary.rows())``)."""
+        return [
+            {"class": name, "recordings": count, "events": self.events[name]} for name, count in self.recordings.items()
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Summary of {str(self).splitlines()[0]}>"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return asdict(self)
