@@ -960,8 +960,8 @@ def _show_warning(program: str, usual: Callable[..., None], message: Any, catego
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Arguments, where the word after --json is FILE unless the command wants it as a positional one."""
     words = list(arguments)
-    for i, (word, after) in enumerate(zip(words, [*words[1:], ""], strict=True)):
-        if word == "--json" and not after.endswith(".json"):
+    for i, word in enumerate(words):
+        if word == "--json" and not "".join(words[i + 1 : i + 2]).endswith(".json"):
             words[i] = "--json=-"
     args, rest = parser.parse_known_args(words)
     if rest:
@@ -1003,26 +1003,31 @@ _COMMANDS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `mtt`; returns the exit code."""
-    parser = _Parser(
+def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parsers of `mtt` and `mtt-export`."""
+    mtt = _Parser(
         prog="mtt",
         description="Train a spiking neural network once and run it at any number of time steps.",
-        epilog="Example: mtt demo\n\nThe examples in the help of every command go together, in this order.",
+        epilog="Example: mtt demo\n\nThe examples in the help of all commands go together, in the order above.",
     )
-    parser.add_argument("--version", action="version", version=f"mtt-lava {version('mtt-lava')}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    mtt.add_argument("--version", action="version", version=f"mtt-lava {version('mtt-lava')}")
+    commands = mtt.add_subparsers(metavar="COMMAND", required=True)
     for add in _COMMANDS:
         add(commands)
-    return _run(parser, arguments)
-
-
-def export_main(arguments: Sequence[str] | None = None) -> int:
-    """Run `mtt-export`; returns the exit code."""
-    parser = _Parser(
+    export = _Parser(
         prog="mtt-export",
         description="Write a trained run as a NetX HDF5 file for Lava and check it against a chip.",
         epilog="Example: mtt-export runs/digits digits.net --profile loihi2",
     )
-    _add_export_arguments(parser)
-    return _run(parser, arguments)
+    _add_export_arguments(export)
+    return mtt, export
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mtt`; returns the exit code."""
+    return _run(parsers()[0], arguments)
+
+
+def export_main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mtt-export`; returns the exit code."""
+    return _run(parsers()[1], arguments)

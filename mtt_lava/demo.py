@@ -14,7 +14,7 @@ from mtt_lava.data import open_dataset, picture
 from mtt_lava.deploy import export
 from mtt_lava.evaluation import Point, evaluate, table
 from mtt_lava.page import block, heading, image, page, paragraph
-from mtt_lava.pictures import confusion_figure, placement_figure, save_figure, sweep_figure
+from mtt_lava.pictures import confusion_figure, placement_figure, save_figure
 from mtt_lava.proof import Proof, prove
 from mtt_lava.run import Run, Settings, load_run
 from mtt_lava.tradeoff import Sweep, weigh
@@ -79,16 +79,21 @@ class Demo:
         return f"Page: {self.page} ({self.seconds:.0f} s)"
 
 
-def next_steps(out: Path) -> list[str]:
+def next_steps(out: Path, profile: str = "loihi2") -> list[str]:
     """Commands to go on with, once the demo has run."""
-    run, net, sample = out / "mtt-0", out / "digits.net", out / "input.npy"
+    run, net = out / "mtt-0", out / "digits.net"
+    clocked = hw_profiles.load(profile).facts.clocked.value is not False
+    if clocked:
+        given, write, backend, chip = out / "input.npy", "--write-input", "fast", PRICED
+    else:
+        given, write, backend, chip = out / "events.npz", "--write-events", "event", profile
     return [
         f"mtt evaluate {run} --time-steps 3,30 --confusion",
-        f"mtt data {DATA} --write-input {sample} --samples 20",
-        f"mtt simulate {net} {sample} --backend fast --output {out / 'output.npz'}",
-        f"mtt cost {net} {sample} --profile {PRICED} --picture {out / 'cores.png'}",
-        f"mtt sweep {run} --profile {PRICED} --out {out / 'sweep'}",
-        f"mtt train {MODEL} --data {DATA} --epochs 60 --out {out / 'longer'}",
+        f"mtt data {DATA} {write} {given} --samples 20",
+        f"mtt simulate {net} {given} --backend {backend} --output {out / 'output.npz'}",
+        f"mtt cost {net} {given} --backend {backend} --profile {chip} --picture {out / 'cores.png'}",
+        f"mtt sweep {run} --profile {chip} --out {out / 'sweep'}",
+        f"mtt train {MODEL} --data {DATA} --profile {profile} --epochs 60 --out {out / 'longer'}",
     ]
 
 
@@ -129,8 +134,8 @@ def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Demo:
     save_figure(placement_figure(report.placement), out / "chip.png")
     energy = _energy(run, comparison.points["mtt"][0], classes)
     print(f"\n5. What does it cost? {_whose(energy, profile)}\n{energy}")
-    save_figure(_energy_figure(energy), out / "energy.png")
-    print("\n6. Go on with (after uv run):\n" + "\n".join(next_steps(out)))
+    save_figure(energy.figure(), out / "energy.png")
+    print("\n6. Go on with (after uv run):\n" + "\n".join(next_steps(out, profile)))
     seconds = time.perf_counter() - start
     result = Demo(out / "index.html", comparison, tuple(proofs), tuple(points), report, energy, seconds)
     with replacing(result.page) as temporary:
@@ -152,12 +157,6 @@ def _whose(energy: Sweep, profile: str) -> str:
     if energy.report.profile == hw_profiles.load(profile).name:
         return what
     return f"{what} Energies of {profile} are not public: these are by the figures of {energy.report.profile}."
-
-
-def _energy_figure(energy: Sweep) -> Any:
-    what, prices = energy.price
-    names, accuracies = [f"T={p.label}" for p in energy.points], [p.accuracy for p in energy.points]
-    return sweep_figure(names, prices, accuracies, energy.front, what, f"MTT on {energy.report.profile}")
 
 
 def _on_lava(run: Run, progress: bool) -> list[Proof]:
@@ -236,6 +235,6 @@ def _page(demo: Demo, layers: str, profile: str) -> str:
         block(demo.energy),
         heading("Next steps", 2),
         paragraph("In the folder of this project, each after uv run:"),
-        block("\n".join(next_steps(out))),
+        block("\n".join(next_steps(out, profile))),
         paragraph(f"Made in {demo.seconds:.0f} s on {machine()} by mtt demo."),
     )

@@ -121,14 +121,17 @@ class Sweep:
     def _what(self) -> str:
         return self.price[0].split(" a sample")[0]
 
+    def figure(self) -> Any:
+        """Accuracy against its price: a matplotlib.figure.Figure."""
+        what, prices = self.price
+        names, accuracies = list(map(_name, self.points)), [point.accuracy for point in self.points]
+        return sweep_figure(names, prices, accuracies, self.front, what, f"{self.name} on {self.report.profile}")
+
     def save(self, folder: str | Path) -> Path:
         """Write ``sweep.png``, ``confusion.png`` and ``sweep.json``, and ``index.html``, which shows all: the page."""
         folder = Path(folder)
-        what, prices = self.price
         title = f"{self.name} on {self.report.profile}"
-        names = list(map(_name, self.points))
-        accuracies = [point.accuracy for point in self.points]
-        save_figure(sweep_figure(names, prices, accuracies, self.front, what, title), folder / "sweep.png")
+        save_figure(self.figure(), folder / "sweep.png")
         best = f"Classes at {_name(self.best)}, the most accurate"
         save_figure(confusion_figure(self.best.score, self.classes, best), folder / "confusion.png")
         with replacing(folder / "sweep.json") as temporary:

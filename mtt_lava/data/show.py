@@ -154,7 +154,8 @@ def classes_figure(dataset: Dataset) -> Any:
         else:
             axes.imshow(picture(item, dataset.sensor_size))
         axes.set_title(dataset.classes[label].replace("$", r"\$"), fontsize=9)
-    what = "" if dataset.static else "; ON red, OFF blue"
+    width, height, _ = dataset.sensor_size
+    what = f"; {width} x {height} pixels" + ("" if dataset.static else "; ON red, OFF blue")
     figure.suptitle(f"{dataset.name} {dataset.split}: the first of each class{what}".replace("$", r"\$"), fontsize=9)
     return figure
 
