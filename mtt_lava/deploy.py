@@ -74,7 +74,8 @@ def to_network(run: Run, time_steps: int | None = None, profile: str | None = No
         else:
             if len(before) == 3:
                 flat = (int(np.prod(before)),)
-                layers.append(description.Flatten(name=f"flatten{len(layers)}", in_shape=before, shape=flat))
+                # Only the last layers are dense: nothing is flattened twice.
+                layers.append(description.Flatten(name="flatten1", in_shape=before, shape=flat))
                 before = flat
             layers.append(description.Dense(in_shape=before, weight=weight.reshape(*shape, *before), **common))
     if model.readout == "voltage":
