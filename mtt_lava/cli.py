@@ -594,7 +594,7 @@ def _cost(args: argparse.Namespace) -> int:
         from hw_profiles.second_opinion import sanafe
 
         first = hw_profiles.cost(network, measure(args.network, inputs[:1], args.backend), chip, placement)
-        with _saying("running SANA-FE", everywhere=True):
+        with _saying("running SANA-FE"):
             opinion = sanafe(network, placement, inputs[0], first)
     content = {"cost": result.to_dict(), "placement": placement.to_dict()}
     content |= {"sanafe": opinion.to_dict()} if opinion else {}

@@ -194,9 +194,7 @@ def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Pat
 
 def test_evaluate_event_shows_both(speck: Run, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     """`mtt evaluate --backend event` puts clocked and event-driven side by side, and into the JSON."""
-    import mtt_lava.evaluation as module
-
-    monkeypatch.setattr(module, "open_test_split", lambda *_: bars(12, "test"))
+    monkeypatch.setattr("mtt_lava.data.open_dataset", lambda *_, **__: bars(12, "test"))
     assert speck.folder is not None
     assert load_run(speck.folder).network.reset == "subtract"
     out = tmp_path / "points.json"

@@ -204,7 +204,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(layers=[]), "the last layer must be dense"),
         (broken(input=[4]), "layer 1 (conv) needs an input of channels, height and width, but gets [4]"),
         (broken(neuron={"voltage_decay": 2}), "neuron.voltage_decay: Input should be less than or equal to 1"),
-        ({"input": [4]}, "name: Field required"),
+        ({"input": [4]}, "name: missing"),
     ],
 )
 def test_wrong_models_are_refused_in_one_line(model: Any, words: str):
