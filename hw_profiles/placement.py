@@ -191,6 +191,13 @@ class Placement:
             rows.append(row)
         return [f"  {line}" for line in table(rows, left=2)]
 
+    def __repr__(self) -> str:
+        return f"<Placement on {self.profile.name}: {str(self).splitlines()[0]}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a core in use, for a table (``pandas.DataFrame(placement.rows())``)."""
+        return [{"core": core.number, "layers": ", ".join(core.layers)} | core.used for core in self.cores]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {

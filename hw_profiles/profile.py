@@ -19,7 +19,6 @@ TOML has no null: an unknown fact has no value.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import os
@@ -30,7 +29,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError, model_validator
 
 from netx_export.reading import read_toml
-from netx_export.text import UserError, short, table
+from netx_export.text import UserError, meant, short, table
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -244,6 +243,9 @@ class Profile(BaseModel):
     sources: dict[str, str]
     facts: Facts
 
+    def __repr__(self) -> str:
+        return f"<Profile {self.name}: {self.title}>"
+
     @model_validator(mode="after")
     def _sources_named(self) -> Profile:
         for name, fact in self.facts.items():
@@ -290,10 +292,8 @@ def _find(name: str, folder: Path) -> Path:
     if name in names():
         return FOLDER / f"{name}.toml"
     if not name.endswith(".toml"):
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
         raise ProfileError(
-            f"no profile {name!r}{hint} (there are: {', '.join(names())}; or give a file ending in .toml)"
+            f"no profile {name!r}{meant(name, names())}; there are {', '.join(names())}; or give a file ending in .toml"
         )
     return folder / name
 
@@ -335,8 +335,7 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         models: dict[int, type[BaseModel]] = {1: Profile, 2: Facts, 3: Fact}
         known = models[len(first["loc"])].model_fields
-        near = difflib.get_close_matches(str(first["loc"][-1]), list(known), n=1)
-        text = f"{where}: there is no such field" + (f"; did you mean {near[0]}?" if near else "")
+        text = f"{where}: there is no such field{meant(str(first['loc'][-1]), known)}"
     elif first["type"] == "missing":
         text = f"{where}: missing"
     else:

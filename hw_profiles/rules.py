@@ -119,6 +119,13 @@ class Report:
         width = max((len(f.severity) for f in self.findings), default=0)
         return "\n".join([head, *(f"  {f.severity.ljust(width)}  {f}" for f in self.findings), str(self.placement)])
 
+    def __repr__(self) -> str:
+        return f"<Report: {str(self).splitlines()[0]}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a finding, for a table (``pandas.DataFrame(report.rows())``)."""
+        return [dataclasses.asdict(finding) for finding in self.findings]
+
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON values."""
         return {
@@ -126,7 +133,7 @@ class Report:
             "profile": self.profile,
             "fits": self.fits,
             "complete": self.complete,
-            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "findings": self.rows(),
             "placement": self.placement.to_dict(),
         }
 

@@ -95,6 +95,14 @@ class Depths:
     grown: list[Grown]
     settings: Settings
 
+    def __repr__(self) -> str:
+        return f"<Depths: {len(self.grown)} networks on {self.settings.data}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a network, for a table."""
+        names = ("depth", "weights", "profile", "method")
+        return [{name: getattr(one, name) for name in names} | one.point.row() for one in self.grown]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         networks = [one.to_dict() for one in self.grown]

@@ -11,9 +11,9 @@ import torch
 
 import hw_profiles
 from mtt_lava.lowering import lower
-from mtt_lava.model import SumPool
 from mtt_lava.neuron import Bias
 from mtt_lava.run import Run, RunError
+from mtt_lava.spiking import SumPool
 from netx_export import network as description
 from netx_export import netx
 

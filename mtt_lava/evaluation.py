@@ -72,6 +72,21 @@ class Point:
         """Its time steps, or ``event`` without a clock."""
         return "event" if self.time_steps is None else str(self.time_steps)
 
+    @property
+    def name(self) -> str:
+        """``T = 10``, or ``event``."""
+        return "event" if self.time_steps is None else f"T = {self.time_steps}"
+
+    def __repr__(self) -> str:
+        return f"<Point {self.name}: {self.score}, {sum(self.spikes.values()):,.0f} spikes a sample>"
+
+    def row(self) -> dict[str, Any]:
+        """Its numbers side by side, for a table (``pandas.DataFrame([point.row() for point in points])``)."""
+        values = {name: getattr(self.score, name) for name in ("samples", "accuracy", "silent", "tied")}
+        spikes = {f"spikes.{name}": number for name, number in self.spikes.items()}
+        synops = {f"synops.{name}": number for name, number in self.synops.items()}
+        return {"T": self.label, **values, **spikes, **synops, "spike_difference": self.spike_difference}
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from mtt_lava.model import Conv, Model, Pool
-from mtt_lava.neuron import WEIGHT_UNIT
 from netx_export import network as description
 from netx_export.network import DECAY_UNITY, Neuron, Shape
 
+WEIGHT_UNIT = 64
+"""Chip integers a unit of SLAYER's weights: SLAYER's default scale, 2**6."""
 GROUPS_MAX = 127
 """Most groups of a convolution that Lava can hold."""
 
@@ -49,7 +50,8 @@ def lower(
         else:
             if len(before) == 3:
                 flat = (int(np.prod(before)),)
-                layers.append(description.Flatten(name=f"flatten{len(layers)}", in_shape=before, shape=flat))
+                # Only the last layers are dense: nothing is flattened twice.
+                layers.append(description.Flatten(name="flatten1", in_shape=before, shape=flat))
                 before = flat
             layers.append(description.Dense(name=name, in_shape=before, shape=shape, **held(i, (*shape, *before))))
     return tuple(layers)

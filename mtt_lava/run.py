@@ -2,6 +2,8 @@
 
 A run folder holds ``settings.json`` (what was trained, and how), ``weights.safetensors`` (the trained network),
 ``metrics.jsonl`` (one line an epoch) and, until training has ended, ``checkpoint.safetensors``.
+
+Settings need no torch, whose import (with SLAYER's) takes seconds: what is wrong with them is said before it.
 """
 
 from __future__ import annotations
@@ -16,30 +18,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
-import torch
-from safetensors.torch import load, save
 
 import hw_profiles
 from hw_profiles import Profile
 from mtt_lava.lowering import untrained
-from mtt_lava.model import Conv, Model, Pool, SpikingNetwork, load_model
+from mtt_lava.model import Conv, Model, Pool, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
 from netx_export.files import DIGEST, is_whole, read_whole, replacing, sealed
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
 from netx_export.reading import check_plain, opened, read_json, read_text
-from netx_export.text import UserError, first_problem, short
+from netx_export.text import UserError, field_error, first_problem, short
 
 if TYPE_CHECKING:
+    import torch
+
     from mtt_lava.data import Dataset
+    from mtt_lava.spiking import SpikingNetwork
 
 FORMAT_VERSION = 1
 STATE_VERSION = 2
 """Of the safetensors files; since 2 they have a digest."""
 FILES = ("settings.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors")
 """What a run folder can hold, beside its lock."""
-_DAMAGED = (LookupError, TypeError, ArithmeticError, AttributeError, ValueError, RuntimeError)
-"""What content of other types than expected ends in."""
 LOCK = ".lock"
 """Held by the process that trains in the folder, and gone with it."""
 
@@ -173,7 +174,7 @@ class Settings(pydantic.BaseModel):
         try:
             settings = cls(model=model, **{k: v for k, v in values.items() if v is not None})
         except pydantic.ValidationError as error:
-            raise RunError(f"training settings: {first_problem(error)}") from None
+            raise RunError(f"training settings: {field_error(error.errors()[0], cls.model_fields)}") from None
         if settings.chip.facts.clocked.value is False:
             # No clock, no "voltage after the last time step": what a chip like that sends are spikes.
             settings = settings.model_copy(update={"model": model.model_copy(update={"readout": "count"})})
@@ -325,6 +326,10 @@ class Settings(pydantic.BaseModel):
 
     def build(self) -> SpikingNetwork:
         """The untrained network; the seed fixes its weights."""
+        import torch
+
+        from mtt_lava.spiking import SpikingNetwork
+
         torch.manual_seed(self.seed)
         pool_neurons = not self.chip.facts.pool_without_neuron.value
         reset = self.chip.facts.reset.value
@@ -352,6 +357,13 @@ class Run:
         self.measured: dict[str, tuple[int, int]] = {}
         self.classes: tuple[str, ...] | None = None
         network.eval()
+
+    def __repr__(self) -> str:
+        s = self.settings
+        return (
+            f"<Run {self.folder or 'in memory'}: {s.model.name} by {s.method} on {s.data}, T = {s.time_steps}, "
+            f"{s.profile}, {self.network.weights:,} weights>"
+        )
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -452,6 +464,8 @@ def save_state(
     path: Path, network: SpikingNetwork, more: dict[str, torch.Tensor], info: dict[str, Any] | None = None
 ) -> None:
     """Write a network's tensors (and more) as safetensors, with what is needed to rebuild it."""
+    from safetensors.torch import save
+
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     quantised = {name: getattr(network, name) for name in ("weight_scales", "weight_bits", "weight_step", "reaches")}
     # The digest stands before all other text, so that none can be taken for it.
@@ -491,6 +505,9 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
     RunError
         A file that is missing, damaged, or of another network.
     """
+    import torch
+    from safetensors.torch import load
+
     with opened(path, RunError) as file:
         held = os.fstat(file.fileno()).st_size
     needed = 4 * sum(value.numel() for value in network.parameters() if value.dtype == torch.float32)

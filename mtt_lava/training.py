@@ -29,7 +29,6 @@ from tqdm import tqdm
 
 from mtt_lava.data import Dataset, frames, open_dataset, split, subset
 from mtt_lava.data.cache import digest
-from mtt_lava.model import SumPool
 from mtt_lava.neuron import Centring, Norm
 from mtt_lava.run import (
     LOCK,
@@ -43,6 +42,7 @@ from mtt_lava.run import (
     save_state,
 )
 from mtt_lava.scoring import Score, score
+from mtt_lava.spiking import SumPool
 from mtt_lava.temporal import transform
 from netx_export.bounds import largest_sum
 from netx_export.files import replacing

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from itertools import product
 from queue import Empty, SimpleQueue
@@ -36,7 +36,7 @@ from netx_export.limits import Limits, keys
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
 from netx_export.reading import read_npz
-from netx_export.text import short
+from netx_export.text import short, unknown
 
 if TYPE_CHECKING:
     from hw_profiles import Profile
@@ -73,6 +73,9 @@ class Events:
     y: np.ndarray
     x: np.ndarray
     samples: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Events: {len(self.t):,} of {self.n:,} recordings>"
 
     @property
     def n(self) -> int:
@@ -131,6 +134,10 @@ class EventSimulation:
     events: Events | None = None
     record: dict[str, np.ndarray] = field(default_factory=dict)
     limits: dict[str, Limits] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        fired, synops = int(self.counts.sum()), int(self.synops_per_layer.sum())
+        return f"<EventSimulation: {len(self.counts)} samples, {fired:,} output events, {synops:,} synaptic operations>"
 
     def limits_text(self) -> str:
         """One line that says in which layers v saturated; nothing where it did in none."""
@@ -249,7 +256,7 @@ class Simulator:
         """Run events; see `simulate`."""
         for what in record:
             if what not in ("events", "spikes"):
-                raise NetworkError(f"record {what!r} is unknown; backend 'event' records: events, spikes")
+                raise NetworkError(unknown("record", what, ("events", "spikes")))
         return _run(self.network, self._plans, self._rules.dtype, events, record, threads, progress)
 
 
@@ -353,6 +360,8 @@ def _spread(run: Any, n: int, threads: int, progress: bool) -> None:
     ):
         waiting = [pool.submit(some, start) for start in range(0, n, size)]
         try:
+            if not wait(waiting, 1, FIRST_COMPLETED).done:
+                bar.refresh()  # the first run compiles, and long recordings take long
             for done in as_completed(waiting):
                 bar.update(done.result())
         except BaseException:
@@ -394,10 +403,10 @@ def _rules(
             dtype = dtype or "int16"
     reset = reset or network.reset
     if reset not in ("zero", "subtract"):
-        raise NetworkError(f"reset {reset!r} is unknown; there is: zero, subtract")
+        raise NetworkError(unknown("reset", reset, ("zero", "subtract")))
     dtype = dtype or ("float32" if floats else "int32")
     if dtype not in DTYPES:
-        raise NetworkError(f"dtype {dtype!r} is unknown; there is: {', '.join(DTYPES)}")
+        raise NetworkError(unknown("dtype", dtype, DTYPES))
     if floats and dtype != "float32":
         raise NetworkError(f"dtype {dtype!r}: float weights and leaks need float32 states")
     clamp = reset == "subtract" if clamp is None else clamp

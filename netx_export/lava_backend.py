@@ -220,16 +220,22 @@ def _supervise(job: Path, name: str, steps: int, time_limit: float | None, progr
             )
         try:
             done = np.load(job / "progress.npy", mmap_mode="r")
-            seen, moved = 0, started
-            with tqdm(total=steps, desc="Lava", unit="step", delay=1, leave=False, disable=not progress) as bar:
+            seen, moved, said = 0, started, False
+            with tqdm(
+                total=steps, desc="starting Lava", unit="step", delay=1, leave=False, disable=not progress
+            ) as bar:
                 while child.poll() is None:
                     time.sleep(0.05)
                     now, step = time.monotonic(), int(done[0])
                     if step > seen:
                         if seen == 0:
                             bar.unpause()  # the start of Lava says nothing about the time left
+                            bar.set_description("Lava", refresh=False)
                         bar.update(step - seen)
                         seen, moved = step, now
+                    elif not said and now - started > 1:
+                        said = True
+                        bar.refresh()
                     if time_limit is not None and now - started > time_limit:
                         raise SimulationError(
                             f"Lava took longer than the time limit of {time_limit:g} s: "

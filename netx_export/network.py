@@ -78,8 +78,16 @@ class Neuron:
     bias_exponent: int = STATE_SHIFT
     added: bool = False
 
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in ("threshold", "current_decay", "voltage_decay", "bias")}
+        texts = (
+            f"{name} {f'array {value.shape}' if isinstance(value, np.ndarray) else value}"
+            for name, value in values.items()
+        )
+        return f"<Neuron: {', '.join(texts)}>"
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Layer:
     """What all layers have: a name for people, and the shape of input and output, (C, H, W) or (F,).
 
@@ -102,6 +110,11 @@ class Layer:
     """Largest |u| over the training data, where measured: before it would have wrapped."""
     v_measured: int | None = None
     """The same of v: before it would have saturated, or a spike reset it."""
+
+    def __repr__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        neurons = "" if self.neuron is None else ", with neurons"
+        return f"<{type(self).__name__}{name}: {self.in_shape} to {self.shape}, {self.weights:,} weights{neurons}>"
 
     @property
     def weights(self) -> int:
@@ -137,7 +150,7 @@ class Layer:
             raise self._error(f"takes (C, H, W), not {self.in_shape}")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Conv(Layer):
     """Convolution; weight (out channels, in channels / groups, kernel height, width); pairs are (height, width)."""
 
@@ -162,7 +175,7 @@ class Conv(Layer):
         self._expect_shape(conv_shape(self.in_shape, out, kernel, self.stride, self.padding, self.dilation))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Dense(Layer):
     """Fully connected; weight and delay (in time steps) (outputs, inputs), recurrent ones (outputs, outputs)."""
 
@@ -196,7 +209,7 @@ class Dense(Layer):
                 raise self._error(f"{what} {delay.min()} is negative")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Pool(Layer):
     """Sum pool without a neuron: what comes in leaves in the same time step."""
 
@@ -214,7 +227,7 @@ class Pool(Layer):
         self._expect_shape(conv_shape(self.in_shape, self.in_shape[0], self.kernel, self.stride, self.padding))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Flatten(Layer):
     """(C, H, W) to (C*H*W,), channels slowest."""
 
@@ -225,7 +238,7 @@ class Flatten(Layer):
         self._expect_shape((int(np.prod(self.in_shape)),))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Average(Layer):
     """Mean over groups of neighbouring inputs, channels slowest, without a neuron; kept in integers as their sum."""
 
@@ -253,6 +266,9 @@ class Encoder:
     neuron: Neuron
     shape: Shape
     number: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Encoder {self.shape}>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,6 +340,26 @@ class Network:
     def numbers(self) -> tuple[int, ...]:
         """The number of each layer's group in the file, by which results call it."""
         return self.groups or tuple(range(1, len(self.layers) + 1))
+
+    def __repr__(self) -> str:
+        weights = sum(layer.weights for layer in self.layers)
+        what = f"{len(self.layers)} layers, {self.in_shape} to {self.shape}, {weights:,} weights"
+        return f"<Network {self.source}: {what}, readout {self.readout}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a layer, for a table (``pandas.DataFrame(network.rows())``); layers are counted from 1."""
+        return [
+            {
+                "layer": number,
+                "name": layer.name,
+                "kind": layer.kind,
+                "shape": list(layer.shape),
+                "weights": layer.weights,
+                "neurons": 0 if layer.neuron is None else int(np.prod(layer.shape)),
+                "group": f"layer/{group}",
+            }
+            for number, (layer, group) in enumerate(zip(self.layers, self.numbers, strict=True), 1)
+        ]
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

@@ -304,7 +304,7 @@ def _json(network: Network) -> str:
 
 
 def _label(network: Network, layer: Layer) -> str:
-    number = next(i for i, other in enumerate(network) if other is layer)
+    number = next(i for i, other in enumerate(network, 1) if other is layer)
     return f"{number} ({layer.name or layer.kind})"
 
 
@@ -1060,7 +1060,7 @@ def layer_table(network: Network) -> str:
     """
     rows = [["layer", "kind", "shape", "weights", "bits", "threshold", "range of weights"]]
     measured = any(layer.u_measured is not None for layer in network)
-    for i, layer in enumerate(network):
+    for i, layer in enumerate(network, 1):
         row = [layer.name or f"{layer.kind}{i}", layer.kind, "x".join(str(n) for n in layer.shape)]
         if layer.weight is None:
             row += ["0", "", "" if layer.neuron is None else _range(layer.neuron.threshold), ""]

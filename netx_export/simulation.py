@@ -27,7 +27,7 @@ from netx_export.network import (
 )
 from netx_export.netx import check_encoder, read
 from netx_export.reading import read_npy
-from netx_export.text import short
+from netx_export.text import short, unknown
 
 BACKENDS = ("lava", "fast")
 """Names of the simulators."""
@@ -65,6 +65,10 @@ class Simulation:
     readout: np.ndarray
     record: dict[str, np.ndarray] = field(default_factory=dict)
     limits: dict[str, Limits] | None = None
+
+    def __repr__(self) -> str:
+        n, steps, fired = len(self.spikes), self.spikes.shape[-1], int(self.spikes.sum())
+        return f"<Simulation: {n} samples, T = {steps}, {fired:,} output spikes, {len(self.record)} records>"
 
     def limits_text(self) -> str:
         """One line that says which layers wrapped or saturated, or that nobody counted; else nothing."""
@@ -216,7 +220,7 @@ def check_record(record: Sequence[str]) -> None:
     """Refuse names of what cannot be recorded."""
     for what in record:
         if what not in RECORDABLE:
-            raise NetworkError(f"record {what!r} is unknown; there is: {', '.join(RECORDABLE)}")
+            raise NetworkError(unknown("record", what, RECORDABLE))
 
 
 def simulate(
@@ -270,4 +274,4 @@ def _backend(name: str) -> Callable[..., Simulation]:
         from netx_export import lava_backend
 
         return lava_backend.simulate
-    raise NetworkError(f"backend {name!r} is unknown; there is: {', '.join(BACKENDS)}")
+    raise NetworkError(unknown("backend", name, BACKENDS))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from textwrap import shorten
 from typing import Any
 
 
@@ -85,9 +86,42 @@ def first_problem(error: Any) -> str:
     ...     TypeAdapter(list[int]).validate_python([1, "a"])
     ... except ValidationError as error:
     ...     first_problem(error)
-    "1: Input should be a valid integer, unable to parse string as an integer (got 'a')"
+    "2: Input should be a valid integer, unable to parse string as an integer (got 'a')"
     """
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    got = short(repr(first["input"])) if isinstance(first["input"], str) else short(first["input"])
-    return (f"{short(where, 80)}: " if where else "") + f"{short(first['msg'], 120)} (got {got})"
+    return field_error(error.errors(include_url=False)[0], ())
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> str:
+    """The message about a name that is not among `names`.
+
+    Examples
+    --------
+    >>> unknown("backend", "fsat", ["lava", "fast"])
+    "backend 'fsat' is unknown (did you mean fast?); there is: lava, fast"
+    """
+    names = list(names)
+    known = shorten(", ".join(names), 160, placeholder=" ...")
+    return f"{what} {name!r} is unknown{meant(name, names)}; there is: {known}"
+
+
+def field_error(error: Mapping[str, Any], fields: Iterable[str]) -> str:
+    """What pydantic says of a field, in our words; things in lists are counted from 1.
+
+    Parameters
+    ----------
+    error : mapping
+        One of ``ValidationError.errors()``.
+    fields : iterable of str
+        Names that the field could have had.
+    """
+    where = short(".".join(str(part + 1 if isinstance(part, int) else part) for part in error["loc"]), 80)
+    place = f"{where}: " if where else ""
+    if error["type"] == "extra_forbidden" and fields:
+        return place + unknown("field", str(error["loc"][-1]), fields)
+    if error["type"] == "missing":
+        return f"{place}missing"
+    text, got = error["msg"].removeprefix("Value error, "), error["input"]
+    literal = error["type"] == "literal_error" and isinstance(got, str)
+    hint = meant(got, error["ctx"]["expected"].split("'")[1::2]) if literal else ""
+    shown = short(repr(got)) if isinstance(got, str) else short(got)
+    return f"{place}{short(text, 120)} (got {shown}){hint}"

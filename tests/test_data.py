@@ -331,7 +331,7 @@ GOOD = recording((0, 0, 0, 1))
         ([GOOD], [-1], {}, "label of recording 0 is -1"),
         ([GOOD], ["cat"], {}, "must be one integer a recording"),
         ([], [], {}, "mine: no recordings"),
-        ([GOOD], [0], {"split": "validation"}, "split is 'validation'; must be one of train, test"),
+        ([GOOD], [0], {"split": "validation"}, "split 'validation' is unknown; there is: train, test"),
         ([GOOD], [0], {"duration": 0}, "duration is 0; must be a whole number of microseconds, at least 1"),
         ([GOOD], [0], {"sensor_size": (5, 4, 3)}, r"sensor_size is \(5, 4, 3\); must be"),
     ],
@@ -385,7 +385,7 @@ def test_picture_shows_on_red_and_off_blue():
     ("arguments", "message"),
     [
         ({"name": "cifar10", "split": "train"}, "no data set 'cifar10'; there are digits-dvs, nmnist"),
-        ({"name": "digits-dvs", "split": "val"}, "split is 'val'; must be one of train, test"),
+        ({"name": "digits-dvs", "split": "val"}, "split 'val' is unknown; there is: train, test"),
         ({"name": "digits-dvs", "split": "test", "seed": -1}, "seed is -1; must be a whole number, 0 or more"),
         ({"name": "digits-dvs", "split": "test", "seed": 0.5}, "seed is 0.5"),
         ({"name": "digits-dvs", "split": "test", "root": "x"}, "digits-dvs is built in and takes no root"),

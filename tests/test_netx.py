@@ -199,7 +199,7 @@ def test_a_measured_layer_that_could_wrap_is_written(path: Path) -> None:
     with pytest.warns(netx.NetxWarning) as caught:
         netx.write(network, path)
     (text,) = (str(warning.message) for warning in caught)
-    assert "layer 1 (second): with all inputs active the current u can reach 8404352, beyond 8388607" in text
+    assert "layer 2 (second): with all inputs active the current u can reach 8404352, beyond 8388607" in text
     assert text.endswith("over the training data it reached 1,234,567 (15 % of the range)")
     with h5py.File(path) as file:
         assert dict(file["layer/2"].attrs) == {"name": "second", "u_bound": 8404352, **WIDE}

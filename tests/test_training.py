@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from mtt_lava import Run, Settings, evaluate, load_run, to_network, train, training
 from mtt_lava.data import Dataset, from_events, from_images
 from mtt_lava.evaluation import table
-from mtt_lava.model import _ConvSynapse
 from mtt_lava.run import LOCK, RunError, locked
+from mtt_lava.spiking import _ConvSynapse
 from mtt_lava.temporal import transform
 
 MODEL = {

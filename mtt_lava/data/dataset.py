@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from netx_export.text import short
+from netx_export.text import short, unknown
 
 from .events import (
     EVENT_DTYPE,
@@ -367,7 +367,7 @@ def as_list(values: Any, where: str, what: str) -> list[Any]:
 def check_split(split: str) -> None:
     """Raise `DataError` unless `split` is one."""
     if split not in SPLITS:
-        raise DataError(f"split is {split!r}; must be one of {', '.join(SPLITS)}")
+        raise DataError(unknown("split", split, SPLITS))
 
 
 def check_seed(seed: int) -> None:

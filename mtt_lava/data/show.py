@@ -56,6 +56,15 @@ class Summary:
     on: float
     late: float
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One a class, for a table (``pandas.DataFrame(summary.rows())``)."""
+        return [
+            {"class": name, "recordings": count, "events": self.events[name]} for name, count in self.recordings.items()
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Summary of {str(self).splitlines()[0]}>"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return asdict(self)
@@ -145,7 +154,8 @@ def classes_figure(dataset: Dataset) -> Any:
         else:
             axes.imshow(picture(item, dataset.sensor_size))
         axes.set_title(dataset.classes[label].replace("$", r"\$"), fontsize=9)
-    what = "" if dataset.static else "; ON red, OFF blue"
+    width, height, _ = dataset.sensor_size
+    what = f"; {width} x {height} pixels" + ("" if dataset.static else "; ON red, OFF blue")
     figure.suptitle(f"{dataset.name} {dataset.split}: the first of each class{what}".replace("$", r"\$"), fontsize=9)
     return figure
 
