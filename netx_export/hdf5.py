@@ -2,7 +2,8 @@
 
 Files of other people can make the HDF5 library loop for ever, out of reach of Ctrl-C, end the process, or read any file
 as weights. So no file is opened here: its bytes go to one child process (`netx_export.hdf5_child`), which has limits of
-time and memory, starts with the first file (0.3 s) and serves this process to its end (2 ms a file).
+time and memory, starts with the first file (half a second of computing) and serves this process to its end (some
+milliseconds a file).
 """
 
 from __future__ import annotations
