@@ -797,14 +797,18 @@ def single_events(case: Case) -> Iterator[Finding]:
     for layer in case.spiking:
         if layer.weight is None:
             continue
-        used = int(np.max(layer.neuron.threshold)) + max(0, int(np.max(layer.weight)))
+        threshold = int(np.max(layer.neuron.threshold))
+        used = threshold + max(0, int(np.max(layer.weight)))
         quantity = "threshold plus largest weight"
         if bits is None:
             yield case.unknown("state_bits", quantity, used, layer.name)
         elif used > (most := (1 << (bits - 1)) - 1):
-            remedy = f"a spike can lose {used - most:,} of v, which saturates (in simulation; on the chip unknown): "
-            remedy += "lower the layer's weight scale and threshold together"
-            finding = case.broken("state_bits", quantity, used, most, remedy, layer.name)
+            remedy = "lower the layer's weight scale and threshold together"
+            if threshold > most:  # out of reach: it never spikes
+                yield case.broken("state_bits", quantity, used, most, remedy, layer.name)
+                continue
+            lost = f"a spike can lose {used - most:,} of v, which saturates (in simulation; on the chip unknown): "
+            finding = case.broken("state_bits", quantity, used, most, lost + remedy, layer.name)
             yield dataclasses.replace(finding, severity="warning")
 
 
