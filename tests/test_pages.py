@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import fuzz
 import numpy as np
 import pytest
 
-import fuzz
 import hw_profiles
 from mtt_lava import demo, sweep
 from mtt_lava.data import from_events

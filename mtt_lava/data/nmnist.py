@@ -189,8 +189,8 @@ def _download(root: Path, split: str) -> None:
         if not there and root.is_dir() and not any(root.iterdir()):
             shutil.rmtree(root)
         raise DataError(
-            f"nmnist: {archive.parent} holds neither {_FOLDERS[split]}/<digit>/*.bin nor {archive.name}, and tonic could "
-            f"not download it ({short(str(error) or type(error).__name__, 40)}); get the archives from "
+            f"nmnist: {archive.parent} holds neither {_FOLDERS[split]}/<digit>/*.bin nor {archive.name}, and tonic "
+            f"could not download it ({short(str(error) or type(error).__name__, 40)}); get the archives from "
             "https://www.garrickorchard.com/datasets/n-mnist and pass as root the folder that holds NMNIST"
         ) from None
     finally:
