@@ -24,7 +24,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError, model_validator
 
@@ -104,6 +104,8 @@ def _fact(description: str) -> Any:
 
 
 Integer = Fact[StrictInt]
+Bits = Fact[Annotated[StrictInt, Field(ge=1, le=64)]]
+Power = Fact[Annotated[StrictInt, Field(ge=-64, le=64)]]
 Integers = Fact[tuple[StrictInt, ...]]
 Number = Fact[StrictFloat]
 Numbers = Fact[tuple[StrictFloat, ...]]
@@ -120,21 +122,21 @@ class Facts(BaseModel):
     reset: Fact[Reset] = _fact("what training assumes a neuron does after a spike")
     resets: Fact[tuple[Reset, ...]] = _fact("what a neuron can do after a spike")
     threshold_strict: Flag = _fact("whether a neuron spikes at v > threshold only, or already at v >= threshold")
-    payload_bits: Integer = _fact("bits a spike carries; 1 is a binary spike")
+    payload_bits: Bits = _fact("bits a spike carries; 1 is a binary spike")
     recurrence: Flag = _fact("whether a layer may feed itself")
     pool_without_neuron: Flag = _fact("whether a sum pool needs no neurons of its own")
     reset_interval_power_of_two: Flag = _fact("whether neurons can be reset only every 2^n time steps")
 
-    weight_bits: Integer = _fact("bits of a stored weight with sign")
+    weight_bits: Bits = _fact("bits of a stored weight with sign")
     weight_min: Integer = _fact("smallest integer weight")
     weight_max: Integer = _fact("largest integer weight")
     weight_step: Integer = _fact("weights are multiples of it")
-    weight_exponent_min: Integer = _fact("smallest exponent of a power of two common to a group of weights")
-    weight_exponent_max: Integer = _fact("largest exponent of a power of two common to a group of weights")
+    weight_exponent_min: Power = _fact("smallest exponent of a power of two common to a group of weights")
+    weight_exponent_max: Power = _fact("largest exponent of a power of two common to a group of weights")
     delay_max: Integer = _fact("longest delay of a synapse; 0: no delays")
 
-    state_bits: Integer = _fact("width of current and membrane voltage with sign")
-    state_shift: Integer = _fact("synaptic input and threshold are shifted left by this much")
+    state_bits: Bits = _fact("width of current and membrane voltage with sign")
+    state_shift: Power = _fact("synaptic input and threshold are shifted left by this much")
     threshold_max: Integer = _fact("largest threshold mantissa, in units of integer weights")
     readout_threshold_max: Integer = _fact("largest threshold that kept a readout of voltages from spiking on hardware")
     current_decay_min: Integer = _fact("smallest decay of the current; 4096 forgets everything in one time step")
@@ -142,8 +144,8 @@ class Facts(BaseModel):
     voltage_decay_min: Integer = _fact("smallest decay of the membrane voltage")
     voltage_decay_max: Integer = _fact("largest decay of the membrane voltage")
     bias_allowed: Flag = _fact("whether neurons may have a bias")
-    bias_mantissa_bits: Integer = _fact("width of the bias mantissa with sign")
-    bias_exponent_max: Integer = _fact("largest exponent of the bias")
+    bias_mantissa_bits: Bits = _fact("width of the bias mantissa with sign")
+    bias_exponent_max: Power = _fact("largest exponent of the bias")
     refractory_min: Integer = _fact("shortest refractory period")
     refractory_max: Integer = _fact("longest refractory period")
 

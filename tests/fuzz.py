@@ -99,7 +99,12 @@ def mutated_text(rng: random.Random, data: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 4))):
         kind, lines = rng.randrange(5), text.splitlines(keepends=True) or [""]
         at = rng.randrange(len(lines))
-        if kind <= 1:
+        if kind == 0:  # a number that a check of types lets pass
+            found = list(re.finditer(r"(?<![\w\"])-?\d[\d_]*(?![\w\"])", text))
+            if found:
+                match = rng.choice(found)
+                text = f"{text[: match.start()]}{rng.choice(NUMBERS)}{text[match.end() :]}"
+        elif kind == 1:
             found = list(re.finditer(r"-?\d[\d_.]*|\"[^\"\n]*\"|true|false|[\[({][^\[\](){}\n]*[\])}]", text))
             if found:
                 match, value = rng.choice(found), odd(rng)

@@ -448,7 +448,7 @@ right = ["test/10/*.npy"]
     [
         ("name = ", "not valid TOML"),
         ("frames = 5", "frames: .*; there are name, path, train, test, classes, sensor_size"),
-        ('duration = "long"', "duration: "),
+        ('duration = "long"', "duration is 'long'; must be a whole number"),
         ("duration = 0", "duration is 0; must be a whole number of microseconds"),
         ("duration = nan", "duration is nan"),
         ("sensor_size = [5, 4]", r"sensor_size is \(5, 4\); must be"),

@@ -63,7 +63,7 @@ class Description(pydantic.BaseModel):
     test: str | dict[str, list[str]] | None = None
     classes: list[str] | None = None
     sensor_size: list[int] | None = None
-    duration: float | None = None
+    duration: Any = None
     start: Any = 0
     unit: Any = "us"
     unwrap: Any = False
@@ -130,7 +130,10 @@ def _described(path: Path) -> Description:
 
 def _open(description: Description, file: Path, root: Path, split: str, cache: Path | None) -> Dataset:
     name = description.name or (file.parent.resolve().name if file.name == DESCRIPTION else file.stem)
-    splits = _splits(description, root / description.path)
+    try:
+        splits = _splits(description, root / description.path)
+    except OSError as error:  # such as names that are too long
+        raise DataError(f"{file}: its paths cannot be read ({error.strerror or error}): {error.filename}") from None
     whole = list(splits) == ["train"]
     if not whole and split not in splits:
         raise DataError(f"{file if file.exists() else root}: says of no {split} recordings: give {split} = a folder")
