@@ -44,6 +44,11 @@ class Activity:
     spikes: Sequence[np.ndarray]
     graded: bool = False
 
+    def __repr__(self) -> str:
+        time = "without a clock" if self.time_steps is None else f"T = {self.time_steps}"
+        fired = ", ".join(f"{layer.sum():,.0f}" for layer in self.spikes)
+        return f"<Activity {time}: {self.inputs.sum():,.0f} input events, {fired} spikes a sample by layer>"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -147,6 +152,13 @@ class Cost:
     def synops(self) -> float:
         """Synaptic operations of all layers."""
         return sum(layer.synops for layer in self.layers)
+
+    def __repr__(self) -> str:
+        return f"<Cost of {str(self).splitlines()[0]}: energy {self.energy['total']}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a layer with neurons, for a table (``pandas.DataFrame(cost.rows())``)."""
+        return [dataclasses.asdict(layer) for layer in self.layers]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""

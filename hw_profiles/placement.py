@@ -145,7 +145,13 @@ class Placement:
     @property
     def complete(self) -> bool:
         """Whether every neuron has its core (that the board has enough of them is another matter)."""
-        return not self.reason and not self.rivals and all(demand.parts for demand in self.demands)
+        return not self.reason and not self.unplaced
+
+    @property
+    def unplaced(self) -> tuple[str, ...]:
+        """Names of the layers without a core, where others may have one."""
+        placed = {part.layer for core in self.cores for part in core.parts}
+        return tuple(demand.name for demand in self.demands if demand.layer not in placed)
 
     @property
     def available(self) -> int | None:
@@ -167,9 +173,8 @@ class Placement:
         text = f"{len(self.cores):,}{available} cores in use"
         if self.chips is not None and (self.profile.facts.chips.value or 1) > 1:
             text += f", {self.chips:,} of {self.profile.facts.chips.value:,} chips"
-        lost = [demand.name for demand in self.demands if not demand.parts]
-        lost += [name for names, _ in self.rivals for name in names]
-        return "\n".join([text + (f"; not placed: {', '.join(lost)}" if lost else ""), *self._table()])
+        lost = ", ".join(self.unplaced)
+        return "\n".join([text + (f"; not placed: {lost}" if lost else ""), *self._table()])
 
     def _table(self) -> list[str]:
         """Cores with the same layers in one line: the largest use, and its share."""
@@ -186,11 +191,19 @@ class Placement:
             rows.append(row)
         return [f"  {line}" for line in table(rows, left=2)]
 
+    def __repr__(self) -> str:
+        return f"<Placement on {self.profile.name}: {str(self).splitlines()[0]}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a core in use, for a table (``pandas.DataFrame(placement.rows())``)."""
+        return [{"core": core.number, "layers": ", ".join(core.layers)} | core.used for core in self.cores]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
             "complete": self.complete,
             "reason": self.reason,
+            "unplaced": list(self.unplaced),
             "cores_used": len(self.cores),
             "cores_available": self.available,
             "chips_used": self.chips,

@@ -19,18 +19,17 @@ TOML has no null: an unknown fact has no value.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
-import tomli
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError, model_validator
 
-from netx_export.text import table
+from netx_export.reading import read_toml
+from netx_export.text import UserError, meant, short, table
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -39,7 +38,7 @@ Reset = Literal["zero", "subtract"]
 T = TypeVar("T")
 
 
-class ProfileError(ValueError):
+class ProfileError(UserError):
     """A profile is not there, or not what it must be. One clear line."""
 
 
@@ -105,6 +104,8 @@ def _fact(description: str) -> Any:
 
 
 Integer = Fact[StrictInt]
+Bits = Fact[Annotated[StrictInt, Field(ge=1, le=64)]]
+Power = Fact[Annotated[StrictInt, Field(ge=-64, le=64)]]
 Integers = Fact[tuple[StrictInt, ...]]
 Number = Fact[StrictFloat]
 Numbers = Fact[tuple[StrictFloat, ...]]
@@ -121,29 +122,30 @@ class Facts(BaseModel):
     reset: Fact[Reset] = _fact("what training assumes a neuron does after a spike")
     resets: Fact[tuple[Reset, ...]] = _fact("what a neuron can do after a spike")
     threshold_strict: Flag = _fact("whether a neuron spikes at v > threshold only, or already at v >= threshold")
-    payload_bits: Integer = _fact("bits a spike carries; 1 is a binary spike")
+    payload_bits: Bits = _fact("bits a spike carries; 1 is a binary spike")
     recurrence: Flag = _fact("whether a layer may feed itself")
     pool_without_neuron: Flag = _fact("whether a sum pool needs no neurons of its own")
     reset_interval_power_of_two: Flag = _fact("whether neurons can be reset only every 2^n time steps")
 
-    weight_bits: Integer = _fact("bits of a stored weight with sign")
+    weight_bits: Bits = _fact("bits of a stored weight with sign")
     weight_min: Integer = _fact("smallest integer weight")
     weight_max: Integer = _fact("largest integer weight")
     weight_step: Integer = _fact("weights are multiples of it")
-    weight_exponent_min: Integer = _fact("smallest exponent of a power of two common to a group of weights")
-    weight_exponent_max: Integer = _fact("largest exponent of a power of two common to a group of weights")
+    weight_exponent_min: Power = _fact("smallest exponent of a power of two common to a group of weights")
+    weight_exponent_max: Power = _fact("largest exponent of a power of two common to a group of weights")
     delay_max: Integer = _fact("longest delay of a synapse; 0: no delays")
 
-    state_bits: Integer = _fact("width of current and membrane voltage with sign")
-    state_shift: Integer = _fact("synaptic input and threshold are shifted left by this much")
+    state_bits: Bits = _fact("width of current and membrane voltage with sign")
+    state_shift: Power = _fact("synaptic input and threshold are shifted left by this much")
     threshold_max: Integer = _fact("largest threshold mantissa, in units of integer weights")
+    readout_threshold_max: Integer = _fact("largest threshold that kept a readout of voltages from spiking on hardware")
     current_decay_min: Integer = _fact("smallest decay of the current; 4096 forgets everything in one time step")
     current_decay_max: Integer = _fact("largest decay of the current")
     voltage_decay_min: Integer = _fact("smallest decay of the membrane voltage")
     voltage_decay_max: Integer = _fact("largest decay of the membrane voltage")
     bias_allowed: Flag = _fact("whether neurons may have a bias")
-    bias_mantissa_bits: Integer = _fact("width of the bias mantissa with sign")
-    bias_exponent_max: Integer = _fact("largest exponent of the bias")
+    bias_mantissa_bits: Bits = _fact("width of the bias mantissa with sign")
+    bias_exponent_max: Power = _fact("largest exponent of the bias")
     refractory_min: Integer = _fact("shortest refractory period")
     refractory_max: Integer = _fact("longest refractory period")
 
@@ -176,6 +178,9 @@ class Facts(BaseModel):
     strides: Integers = _fact("possible strides")
     padding_max: Integer = _fact("largest padding")
     pools: Integers = _fact("possible sum pools after a core, square, stride equal to size")
+    camera_pools: Integers = _fact("possible sum pools of the camera's own layer, the only ones before the first core")
+    camera_channels: Integer = _fact("polarities that the camera's own layer pools")
+    camera_size: Integer = _fact("height and width of the camera")
     groups_max: Integer = _fact("largest number of groups of a convolution")
     dilation_max: Integer = _fact("largest dilation of a convolution")
     destinations_per_core: Integer = _fact("cores to which a core can send")
@@ -240,6 +245,9 @@ class Profile(BaseModel):
     sources: dict[str, str]
     facts: Facts
 
+    def __repr__(self) -> str:
+        return f"<Profile {self.name}: {self.title}>"
+
     @model_validator(mode="after")
     def _sources_named(self) -> Profile:
         for name, fact in self.facts.items():
@@ -254,13 +262,13 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(name: str | os.PathLike[str]) -> Profile:
+def load(name: str | os.PathLike[str] | Profile) -> Profile:
     """Read a profile.
 
     Parameters
     ----------
-    name : str or path
-        A name of `names`, or the path of a TOML file (it ends with ``.toml``).
+    name : str, path or Profile
+        A name of `names`, or the path of a TOML file (it ends with ``.toml``); a profile is given back as it is.
 
     Returns
     -------
@@ -271,6 +279,8 @@ def load(name: str | os.PathLike[str]) -> Profile:
     ProfileError
         No such profile, or the file is not a valid one: one line with file, field, value and what is allowed.
     """
+    if isinstance(name, Profile):
+        return name
     path = _find(os.fspath(name), Path())
     data = _read(path, ())
     try:
@@ -284,10 +294,8 @@ def _find(name: str, folder: Path) -> Path:
     if name in names():
         return FOLDER / f"{name}.toml"
     if not name.endswith(".toml"):
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
         raise ProfileError(
-            f"no profile {name!r}{hint} (there are: {', '.join(names())}; or give a file ending in .toml)"
+            f"no profile {name!r}{meant(name, names())}; there are {', '.join(names())}; or give a file ending in .toml"
         )
     return folder / name
 
@@ -297,24 +305,18 @@ def _read(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in before:
         chain = " -> ".join(p.name for p in (*before, path))
         raise ProfileError(f"{path}: profiles extend each other in a circle: {chain}")
-    try:
-        data = tomli.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise ProfileError(f"{path}: cannot be read: {reason}") from None
-    except tomli.TOMLDecodeError as error:
-        raise ProfileError(f"{path}: is not valid TOML: {error}") from None
+    data = read_toml(path, ProfileError)
     if "name" in data:
         raise ProfileError(f"{path}: name: a profile's name is its file's name; use title")
     if "title" not in data:
         raise ProfileError(f"{path}: title: missing; say in a few words what the chip or board is")
     for part in ("sources", "facts"):
         if not isinstance(data.setdefault(part, {}), dict):
-            raise ProfileError(f"{path}: {part}: must be a table, got {data[part]!r}")
+            raise ProfileError(f"{path}: {part}: must be a table, got {short(repr(data[part]))}")
     if "extends" not in data:
         return data
     if not isinstance(data["extends"], str):
-        raise ProfileError(f"{path}: extends: must be the name or file of a profile, got {data['extends']!r}")
+        raise ProfileError(f"{path}: extends: must be the name or file of a profile, got {short(data['extends'])}")
     try:
         parent = _read(_find(data["extends"], path.parent), (*before, path.resolve()))
     except ProfileError as error:
@@ -335,14 +337,13 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         models: dict[int, type[BaseModel]] = {1: Profile, 2: Facts, 3: Fact}
         known = models[len(first["loc"])].model_fields
-        near = difflib.get_close_matches(str(first["loc"][-1]), list(known), n=1)
-        text = f"{where}: there is no such field" + (f"; did you mean {near[0]}?" if near else "")
+        text = f"{where}: there is no such field{meant(str(first['loc'][-1]), known)}"
     elif first["type"] == "missing":
         text = f"{where}: missing"
     else:
         text = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         if first["type"] != "value_error":
-            text += f", got {first['input']!r}"
+            text += f", got {short(repr(first['input']))}"
         text = f"{where}: {text}" if where else text
     return text + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
 

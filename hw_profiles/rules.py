@@ -119,6 +119,13 @@ class Report:
         width = max((len(f.severity) for f in self.findings), default=0)
         return "\n".join([head, *(f"  {f.severity.ljust(width)}  {f}" for f in self.findings), str(self.placement)])
 
+    def __repr__(self) -> str:
+        return f"<Report: {str(self).splitlines()[0]}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a finding, for a table (``pandas.DataFrame(report.rows())``)."""
+        return [dataclasses.asdict(finding) for finding in self.findings]
+
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON values."""
         return {
@@ -126,7 +133,7 @@ class Report:
             "profile": self.profile,
             "fits": self.fits,
             "complete": self.complete,
-            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "findings": self.rows(),
             "placement": self.placement.to_dict(),
         }
 
@@ -521,6 +528,31 @@ def saturation(case: Case) -> Iterator[Finding]:
             yield dataclasses.replace(finding, severity="warning")
 
 
+def readout_threshold(case: Case) -> Iterator[Finding]:
+    """The neurons of a voltage readout, which must never spike, have a threshold that holds on hardware too."""
+    shift = case.value("state_shift")
+    for layer in case.spiking[-1:]:
+        if getattr(case.network, "readout", "count") != "voltage":
+            continue
+        threshold, quantity = int(np.min(layer.neuron.threshold)), "threshold of the readout"
+        largest = case.value("threshold_max")
+        most = case.fact("readout_threshold_max")
+        if most.value is not None and threshold > most.value:
+            remedy = f"one as large spiked on hardware in others' work, {most.value:,} less: export with"
+            remedy += f" --readout-threshold {most.value} if v stays below it"
+            source = ", ".join(most.source)
+            yield Finding("note", quantity, threshold, most.value, remedy, layer.name, ">", source, most.status)
+        if shift is None:
+            continue
+        measured, reached = layer.v_measured, threshold << shift
+        if measured is None and largest is not None and threshold < largest:
+            remedy = f"it spikes where v passes {reached:,}; v was not measured over the training data"
+            yield Finding("not checked", quantity, threshold, None, remedy, layer.name)
+        elif measured is not None and measured > reached:
+            remedy = f"over the training data |v| reached {measured:,}; past {reached:,} it spikes and its v is lost"
+            yield Finding("warning", quantity, threshold, None, remedy, layer.name)
+
+
 def neurons(case: Case) -> Iterator[Finding]:
     """All neurons together fit all cores together; a layer of more than a core has room for is split."""
     used = sum(math.prod(layer.shape) for layer in case.spiking)
@@ -714,50 +746,79 @@ def kernels(case: Case) -> Iterator[Finding]:
 
 
 def pools(case: Case) -> Iterator[Finding]:
-    """Sum pools are square, of a size a core can do (pools in a row multiply), with stride equal to size."""
+    """Sum pools are of a size that a core can do at its output, or the camera before the first core.
+
+    Pools in a row multiply. A stride is equal to the size; a core's pool is square.
+    """
     row: tuple[int, int] = (1, 1)
+    fact = "camera_pools"
     for layer, after in zip(case.layers, [*case.layers[1:], None], strict=True):
         if layer.kind != "pool":
             row = (1, 1)
+            fact = "pools" if layer.weight is not None else fact
             continue
         row = (row[0] * layer.kernel[0], row[1] * layer.kernel[1])
         if tuple(layer.stride) != tuple(layer.kernel) or any(layer.padding):
             quantity = f"pool {layer.kernel} with stride {layer.stride} and padding {layer.padding}"
             remedy = "use a stride equal to the size and no padding"
-            yield case.broken("pools", quantity, None, None, remedy, layer.name)
+            yield case.broken(fact, quantity, None, None, remedy, layer.name)
         if after is not None and after.kind == "pool":
             continue
-        if row[0] != row[1]:
-            yield case.broken(
-                "pools", f"pool {row[0]}x{row[1]}, not square", None, None, "use a square one", layer.name
-            )
+        camera = fact == "camera_pools"
+        if row[0] != row[1] and not camera:
+            yield case.broken(fact, f"pool {row[0]}x{row[1]}, not square", None, None, "use a square one", layer.name)
+        where = "pool of the input" if camera else "pool"
+        remedy = "use one of these, or a strided convolution"
+        if camera:
+            remedy += ": no core pools its input, only the camera does"
         for size in sorted(set(row)):
-            yield from case.one_of("pools", "pool", size, "use one of these, or a strided convolution", layer.name)
+            yield from case.one_of(fact, where, size, remedy, layer.name)
+
+
+def camera(case: Case) -> Iterator[Finding]:
+    """What is pooled before the first core can come from the camera, whose own layer does it."""
+    first = next((layer for layer in case.layers if layer.kind != "flatten"), None)
+    if first is None or first.kind != "pool":
+        return
+    remedy = "begin with a convolution, of stride 2 or 4 if need be: only the camera's own layer pools the input"
+    channels, *size = first.in_shape
+    yield from case.at_most("camera_channels", "channels of a pooled input", channels, remedy, first.name)
+    yield from case.at_most("camera_size", "height or width of a pooled input", max(size), remedy, first.name)
 
 
 def single_events(case: Case) -> Iterator[Finding]:
-    """The membrane voltage stays within the state bits.
+    """The membrane voltage stays within the state bits, or its loss is said.
 
     Events arrive one by one and a neuron spikes as soon as it can, so it never passes its threshold by more
-    than one weight; from below it is clamped.
+    than one weight; from below it is clamped. The chip takes any threshold that fits (`threshold`): where one weight
+    more does not, the neuron still spikes, and what v would have kept beyond its bits is lost.
     """
     bits = case.value("state_bits")
     for layer in case.spiking:
         if layer.weight is None:
             continue
-        used = int(np.max(layer.neuron.threshold)) + max(0, int(np.max(layer.weight)))
-        quantity, remedy = "threshold plus largest weight", "lower the layer's weight scale and threshold together"
+        threshold = int(np.max(layer.neuron.threshold))
+        used = threshold + max(0, int(np.max(layer.weight)))
+        quantity = "threshold plus largest weight"
         if bits is None:
             yield case.unknown("state_bits", quantity, used, layer.name)
         elif used > (most := (1 << (bits - 1)) - 1):
-            yield case.broken("state_bits", quantity, used, most, remedy, layer.name)
+            remedy = "lower the layer's weight scale and threshold together"
+            if threshold > most:  # out of reach: it never spikes
+                yield case.broken("state_bits", quantity, used, most, remedy, layer.name)
+                continue
+            lost = f"a spike can lose {used - most:,} of v, which saturates (in simulation; on the chip unknown): "
+            finding = case.broken("state_bits", quantity, used, most, lost + remedy, layer.name)
+            yield dataclasses.replace(finding, severity="warning")
 
 
 def outputs(case: Case) -> Iterator[Finding]:
-    """The chip's readout has a class for every output."""
+    """The chip's readout has a class for every output; a network with more loads, and is read otherwise."""
     last = case.layers[-1]
-    remedy = "use fewer classes, or read the last core's events instead of the chip's readout"
-    yield from case.at_most("outputs_max", "outputs", math.prod(last.shape), remedy, last.name)
+    remedy = "the chip's readout names no more: read the last core's events, or use fewer classes"
+    for finding in case.at_most("outputs_max", "outputs", math.prod(last.shape), remedy, last.name):
+        severity: Severity = "warning" if finding.severity == "violation" else finding.severity
+        yield dataclasses.replace(finding, severity=severity)
 
 
 Rule = Callable[[Case], Iterator[Finding]]
@@ -782,6 +843,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *COMMON,
         fan_in,
         saturation,
+        readout_threshold,
         neurons,
         synapse_memory,
         input_axons,
@@ -791,15 +853,38 @@ RULES: dict[str, tuple[Rule, ...]] = {
         threshold_profiles,
         synapse_formats,
     ),
-    "speck": (*COMMON, single_events, core_count, core_memory, assignment, feature_maps, kernels, pools, outputs),
+    "speck": (
+        *COMMON,
+        single_events,
+        core_count,
+        core_memory,
+        assignment,
+        feature_maps,
+        kernels,
+        pools,
+        camera,
+        outputs,
+    ),
 }
 """The rules of each family."""
+OF_TRAINING: frozenset[Rule] = frozenset(
+    (
+        *(weights, weight_exponent, threshold, bias, delay),
+        *(fan_in, saturation, readout_threshold, synapses, threshold_profiles, single_events),
+    )
+)
+"""Rules about what training decides; the others are about shapes and the kind of neuron, known before it."""
 
 _ORDER: tuple[Severity, ...] = ("violation", "warning", "not checked", "note")
 
 
 def check(
-    network: NetworkLike, profile: Profile, time_steps: int | None = None, input_payload: int | None = None
+    network: NetworkLike,
+    profile: Profile,
+    time_steps: int | None = None,
+    input_payload: int | None = None,
+    *,
+    trained: bool = True,
 ) -> Report:
     """Check a network against a profile.
 
@@ -812,6 +897,8 @@ def check(
         How many time steps a sample takes.
     input_payload : int, optional
         Largest value in the input (1: binary spikes).
+    trained : bool
+        False: weights, thresholds and biases are not known yet; the rules about them (`OF_TRAINING`) are left out.
 
     Returns
     -------
@@ -827,8 +914,7 @@ def check(
         if value is not None and value < 1:
             raise ProfileError(f"{name} must be at least 1, got {value}")
     case = Case(network, profile, time_steps, input_payload)
-    findings = [
-        dataclasses.replace(finding, rule=rule.__name__) for rule in RULES[profile.family] for finding in rule(case)
-    ]
+    rules = [rule for rule in RULES[profile.family] if trained or rule not in OF_TRAINING]
+    findings = [dataclasses.replace(finding, rule=rule.__name__) for rule in rules for finding in rule(case)]
     findings.sort(key=lambda finding: _ORDER.index(finding.severity))
     return Report(str(getattr(network, "source", "network")), profile.name, tuple(findings), case.placement)

@@ -89,7 +89,9 @@ def place_on_speck(layers: Sequence[Any], profile: Profile) -> Placement:
             if sizes[name] is not None:
                 row &= used <= np.array(sizes[name])
     # The matching takes the first core that does: the smallest first leaves the large ones to those who need them.
-    order = np.argsort([sum(size[i] for size in sizes.values() if size is not None) for i in range(number)])
+    # Stable, or which of several equal cores it is would depend on the machine.
+    room = [sum(size[i] for size in sizes.values() if size is not None) for i in range(number)]
+    order = np.argsort(room, kind="stable")
     chosen = maximum_bipartite_matching(csr_matrix(fits[:, order]), perm_type="column")
     demands = tuple(
         Demand(c.index, c.layer.name, c.used, c.used, int(row.any())) for c, row in zip(wanted, fits, strict=True)

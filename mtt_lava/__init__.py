@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from mtt_lava.data import Dataset, frames, open_dataset
     from mtt_lava.deploy import export, to_network
     from mtt_lava.evaluation import Point, evaluate
-    from mtt_lava.model import Model, SpikingNetwork, load_model, model_names
+    from mtt_lava.model import Model, load_model, model_names
     from mtt_lava.proof import Proof, prove
     from mtt_lava.run import Run, Settings, load_run
     from mtt_lava.scoring import Score, score
+    from mtt_lava.spiking import SpikingNetwork
     from mtt_lava.temporal import Sampler, transform
     from mtt_lava.tradeoff import Sweep, sweep
     from mtt_lava.training import train
@@ -36,7 +37,7 @@ _HOME = {
     "Sampler": "temporal",
     "Score": "scoring",
     "Settings": "run",
-    "SpikingNetwork": "model",
+    "SpikingNetwork": "spiking",
     "Sweep": "tradeoff",
     "evaluate": "evaluation",
     "export": "deploy",

@@ -67,6 +67,38 @@ class Comparison:
     def _any(self) -> list[Point]:
         return next(iter(next(iter(self.points.values())).values()))
 
+    def __repr__(self) -> str:
+        what = f"{self.settings.model.name} on {self.settings.data}"
+        return f"<Comparison of {', '.join(self.points)}: {what}, T = {', '.join(map(str, self.time_steps))}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a method, seed and point, for a table (``pandas.DataFrame(comparison.rows())``)."""
+        return [
+            {"method": method, "seed": seed} | point.row()
+            for method, seeds in self.points.items()
+            for seed, points in seeds.items()
+            for point in points
+        ]
+
+    @property
+    def verdict(self) -> str:
+        """Where the last method is better than the first and where it is worse, in a sentence; of one method none."""
+        other, *_, one = list(self.points) * 2
+        if one == other:
+            return ""
+        steps, gain = self.time_steps, 100 * (self.accuracies(one).mean(0) - self.accuracies(other).mean(0))
+
+        def ahead(name: str, by: np.ndarray) -> str:
+            at = [t for t, points in zip(steps, by, strict=True) if points > 0]
+            if not at:
+                return f"{name.upper()} is ahead at no T"
+            most = int(by.argmax())
+            where = f"{', '.join(map(str, at))} (by {by[most]:.1f} points at T = {steps[most]}"
+            return f"{name.upper()} is ahead at T = {where}{', the most' if len(at) > 1 else ''})"
+
+        worth = f"a single sample is {100 / self._any[0].samples:.1f} points"
+        return f"{ahead(one, gain)}, {ahead(other, -gain)}; {worth}"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         runs = {
@@ -97,6 +129,8 @@ class Comparison:
             "silent samples count as wrong, a tie among k outputs counts 1/k; tied: not silent; most silent: over all T"
         )
         lines.append("the weights of the last epoch count")
+        if self.verdict:
+            lines.append(self.verdict)
         return "\n".join([*lines, f"picture: {self.picture}"])
 
     def _cells(
@@ -119,7 +153,9 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, {device}, torch {torch.__version__}"
 
 
-def methods(runs: Sequence[Settings], at: Sequence[int], out: Path, *, progress: bool = True) -> Comparison:
+def methods(
+    runs: Sequence[Settings], at: Sequence[int], out: Path, dataset: Dataset | None = None, *, progress: bool = True
+) -> Comparison:
     """Train every run that is not there yet, and compare: the weights of the last epoch count.
 
     Parameters
@@ -130,6 +166,8 @@ def methods(runs: Sequence[Settings], at: Sequence[int], out: Path, *, progress:
         Numbers of time steps to evaluate at.
     out : pathlib.Path
         Folder of the run folders, ``<method>-<seed>``, and of the picture. What is in it already is not trained again.
+    dataset : Dataset, optional
+        Training data; default: what the settings name.
     progress : bool
         Show progress bars.
 
@@ -139,7 +177,7 @@ def methods(runs: Sequence[Settings], at: Sequence[int], out: Path, *, progress:
     """
     points: dict[str, dict[int, list[Point]]] = {}
     for settings in runs:
-        run = trained(settings, out / f"{settings.method}-{settings.seed}", progress)
+        run = trained(settings, out / f"{settings.method}-{settings.seed}", progress, dataset)
         points.setdefault(settings.method, {})[settings.seed] = evaluate(run, at, progress=progress)
     result = Comparison(points, runs[0], out / "accuracy.png")
     curves = {method: (at, result.accuracies(method)) for method in points}
@@ -259,6 +297,17 @@ class SimulatorComparison:
 
     networks: list[Speeds]
     load: float
+
+    def __repr__(self) -> str:
+        return f"<SimulatorComparison of {', '.join(SIMULATORS)} on {len(self.networks)} networks>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a network and simulator, for a table."""
+        return [
+            {"network": speeds.title, "simulator": name} | asdict(speed)
+            for speeds in self.networks
+            for name, speed in speeds.simulators.items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -11,7 +11,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,17 @@ METHODS = ("sdt", "nmt", "mtt")
 OUR_PACKAGES = ("mtt_lava", "netx_export", "hw_profiles")
 
 
+class _Help(argparse.HelpFormatter):
+    """Examples stay as they are, so that they can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("Example: ") else super()._fill_text(text, width, indent)
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
+
     def error(self, message: str) -> Any:
         if "invalid choice" in message:
             from netx_export.text import meant
@@ -62,11 +73,87 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _write_json(path: str, content: Any) -> None:
-    from netx_export.files import replacing
+def _backend(text: str) -> str:
+    names = ("fast", "lava", "event")
+    if text not in names:
+        from netx_export.text import unknown
 
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        raise argparse.ArgumentTypeError(unknown("backend", text, names))
+    return text
+
+
+def _profile(text: str) -> str:
+    import hw_profiles
+
+    try:
+        hw_profiles.load(text)
+    except hw_profiles.ProfileError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _profile_names(text: str) -> list[str]:
+    return [_profile(name) for name in text.split(",")]
+
+
+def _folder(text: str) -> str:
+    """Where a command will write: what cannot be is refused before an hour is spent."""
+    path = Path(text)
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {there} is no folder: choose another place")
+    if not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: {there} is read-only: choose another place")
+    return text
+
+
+def _file(text: str) -> str:
+    if text == "-":
+        return text
+    if not text or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file")
+    _folder(str(Path(text).absolute().parent))
+    return text
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        type=_file,
+        metavar="FILE",
+        help="print JSON instead of text; with FILE also write it there (text is printed as usual)",
+    )
+
+
+def _report(args: argparse.Namespace, text: object, content: Any) -> None:
+    """Print the text, or the JSON of the same; write JSON where a file is named."""
+    lines = json.dumps(content, indent=2)
+    print(lines if args.json == "-" else text)
+    if args.json not in (None, "-"):
+        from netx_export.files import replacing
+
+        with replacing(args.json) as temporary:
+            temporary.write_text(lines + "\n")
+
+
+@contextmanager
+def _saying(what: str, everywhere: bool = False) -> Iterator[None]:
+    """A word on a terminal (or everywhere) while something takes seconds and has no bar of its own."""
+    terminal = sys.stderr.isatty()
+    if terminal or everywhere:
+        print(f"{what} ...", end="" if terminal else "\n", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _load_torch() -> None:
+    with _saying("loading PyTorch and SLAYER"):
+        import mtt_lava.spiking  # noqa: F401
 
 
 # ------------------------------------------------------------------------------------------------ train
@@ -104,7 +191,8 @@ def _add_training(parser: argparse.ArgumentParser, data: str | None = None, prof
     parser.add_argument("--form", choices=("group", "fraction"), help="temporal transformation (default group)")
     parser.add_argument("--input-form", choices=("group", "fraction", "trim"), help="that of the input (default group)")
     if profile:
-        parser.add_argument("--profile", metavar="NAME", help="hardware profile, name or TOML file (default loihi2)")
+        help_text = "hardware profile, name or TOML file (default loihi2)"
+        parser.add_argument("--profile", metavar="NAME", help=help_text)  # a run that goes on needs it no more
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs, quantised ones included (default 150)")
     parser.add_argument("--fine-tune", type=float, metavar="SHARE", help="share of the epochs trained quantised")
     parser.add_argument("--batch", type=int, metavar="N", help="samples a batch (default 25)")
@@ -122,6 +210,8 @@ def _add_training(parser: argparse.ArgumentParser, data: str | None = None, prof
     parser.add_argument(
         "--silent-epochs", type=int, metavar="N", help="stop after N epochs without an answer; 0 goes on (default 3)"
     )
+    text = "train also what does not fit the profile: what does not is said"
+    parser.add_argument("--allow-unfit", action="store_true", default=None, help=text)
     parser.add_argument("--no-augment", dest="augment", action="store_false", default=None, help="frames as they are")
 
 
@@ -130,7 +220,7 @@ _TRAINING = (
     *("method", "time_steps", "t_min", "configurations", "group", "hold_first", "sandwich"),
     *("finer", "spike_penalty", "form", "input_form"),
     *("profile", "epochs", "fine_tune", "batch", "learning_rate", "fine_tune_rate", "weight_decay", "norm"),
-    *("biases", "augment", "seed"),
+    *("biases", "augment", "seed", "allow_unfit"),
 )
 
 
@@ -141,47 +231,57 @@ def _settings(args: argparse.Namespace, **more: Any) -> Any:
     return Settings.make(args.model, **values)
 
 
+def _training_data(settings: Any) -> Any:
+    """The data that settings name: opened before torch is loaded, which takes longer."""
+    from mtt_lava.data import open_dataset
+
+    return open_dataset(settings.data, split="train", root=settings.root)
+
+
 def _add_train(commands: Any) -> None:
     parser = _command(
         commands,
         "train",
         _train,
         "Train a network and write a run folder.",
-        "mtt train nmnist-3c1fc --data digits-dvs --method mtt --out runs/digits",
+        "mtt train nmnist-3c1fc --data digits-dvs --method mtt --epochs 12 --out runs/digits",
     )
     parser.add_argument("model", metavar="MODEL", help="name of a model, or a TOML file")
     parser.add_argument("--method", choices=METHODS, help="training method (default mtt)")
     parser.add_argument("--seed", type=int, metavar="S", help="fixes the result (default 0)")
-    parser.add_argument("--out", required=True, metavar="RUN", help="run folder to write")
+    parser.add_argument("--out", required=True, type=_folder, metavar="RUN", help="run folder to write")
     parser.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
     _add_training(parser)
+    _add_json(parser)
 
 
 def _train(args: argparse.Namespace) -> int:
-    from mtt_lava import train
+    from mtt_lava.run import kept_chip
 
-    settings = _settings(args)
-    run = train(settings, args.out, resume=args.resume)
+    # A run that is resumed needs its profile no more: it may be edited or gone.
+    settings = _settings(args, chip=kept_chip(args.out, args.profile) if args.resume else None)
+    dataset = _training_data(settings)
+    _load_torch()
+    import hw_profiles
+    from mtt_lava import to_network, train
+
+    run = train(settings, args.out, dataset, resume=args.resume)
     last = run.metrics[-1]
-    print(
+    lines = [
         f"{args.out}: {run.network.weights:,} weights; loss {last['loss']:.3f}, accuracy {last['accuracy']:.1%} "
         f"(silent {last['silent']:.1%}, tied {last['tied']:.1%})"
-    )
+    ]
     held = {line["epoch"]: line["validation"]["accuracy"] for line in run.metrics if "validation" in line}
     if held:
         best = max(held, key=lambda epoch: held[epoch])
-        print(f"validation: last epoch {held[last['epoch']]:.1%}, which counts; best {held[best]:.1%} at epoch {best}")
-    print(_verdict(run))
-    return 0
-
-
-def _verdict(run: Any) -> str:
-    import hw_profiles
-    from mtt_lava import to_network
-
-    settings = run.settings
+        lines.append(
+            f"validation: last epoch {held[last['epoch']]:.1%}, which counts; best {held[best]:.1%} at epoch {best}"
+        )
     report = hw_profiles.check(to_network(run), settings.chip, settings.time_steps, settings.input_max)
-    return f"{str(report).splitlines()[0]}; {str(report.placement).splitlines()[0]}"
+    lines.append(f"{str(report).splitlines()[0]}; {str(report.placement).splitlines()[0]}")
+    content = {"run": args.out, "weights": run.network.weights, "settings": settings.model_dump(mode="json")}
+    _report(args, "\n".join(lines), content | {"metrics": run.metrics, "report": report.to_dict()})
+    return 0
 
 
 # ------------------------------------------------------------------------------------------------ evaluate
@@ -201,6 +301,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
     parser.add_argument(
         "--backend",
+        type=_backend,
         metavar="NAME",
         help="fast or lava: run the exported network there and compare every spike; event: also run it without a "
         "clock, and show the spike difference of each T from that",
@@ -210,44 +311,50 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--confusion", action="store_true", help="also print, for each T, which class was taken for which"
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    _add_json(parser)
 
 
-def _test_split(run: Any, args: argparse.Namespace) -> Any:
-    """The test data asked for, or that of training; a run trained from Python may have had data without a name."""
+def _open_run(args: argparse.Namespace) -> tuple[Any, Any]:
+    """A run, and the test data asked for, or that of training (of a run trained from Python, perhaps without a name).
+
+    What needs no torch comes first: a name that is wrong is said at once.
+    """
     from mtt_lava.data import open_dataset
-    from mtt_lava.evaluation import open_test_split
+    from mtt_lava.run import load_run, load_settings
 
-    return open_dataset(args.data, split="test", root=args.root) if args.data else open_test_split(run, args.root)
+    settings = load_settings(args.run)
+    data, root = (args.data, args.root) if args.data else (settings.data, args.root or settings.root)
+    dataset = open_dataset(data, split="test", root=root)
+    _load_torch()
+    return load_run(args.run), dataset
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from mtt_lava import evaluate, load_run, prove
+    run, dataset = _open_run(args)
+    from mtt_lava import evaluate, prove
     from mtt_lava.data import subset
     from mtt_lava.evaluation import synops_table, table
 
-    run = load_run(args.run)
-    dataset = _test_split(run, args)
     if args.samples is not None:
         dataset = subset(dataset, range(min(args.samples, len(dataset))))
     steps = args.time_steps or [run.settings.time_steps]
     if args.backend in (None, "event"):
         points = evaluate(run, steps, dataset, event_driven=args.backend == "event")
-        print(table(points))
+        lines = [table(points)]
         if args.backend == "event":
-            print(synops_table(points))
+            lines.append(synops_table(points))
         results: list[Any] = list(points)
     else:
         results = list(prove(run, steps, args.backend, None, dataset, workers=args.workers))
-        for proof in results:
-            print(f"{args.backend}: {proof}")
+        lines = [f"{args.backend}: {proof}" for proof in results]
     if args.confusion:
         for each in results:
             name = "event" if each.time_steps is None else f"T = {each.time_steps}"
-            print(f"\n{name}: samples of each class (rows) by answer (columns)\n{each.score.table(dataset.classes)}")
-    if args.json:
-        content = {"run": args.run, "backend": args.backend, "classes": dataset.classes}
-        _write_json(args.json, content | {"time_steps": [each.to_dict() for each in results]})
+            lines.append(
+                f"\n{name}: samples of each class (rows) by answer (columns)\n{each.score.table(dataset.classes)}"
+            )
+    content = {"run": args.run, "backend": args.backend, "classes": dataset.classes}
+    _report(args, "\n".join(lines), content | {"time_steps": [each.to_dict() for each in results]})
     return 0
 
 
@@ -264,24 +371,24 @@ def _add_sweep(commands: Any) -> None:
         "mtt sweep runs/digits --profile loihi1 --time-steps 1,2,4,8,16 --out sweep",
     )
     parser.add_argument("run", metavar="RUN", help="run folder")
-    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
-    parser.add_argument("--time-steps", type=_steps, default=[1, 2, 4, 8, 16, 32], metavar="T,T,...")
+    profile = "a name or a TOML file (default: that of training)"
+    parser.add_argument("--profile", type=_profile, metavar="NAME", help=profile)
+    parser.add_argument(
+        "--time-steps", type=_steps, default=[1, 2, 4, 8, 16, 32], metavar="T,T,...", help="default 1,2,4,8,16,32"
+    )
     parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
     parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
-    parser.add_argument("--out", metavar="DIR", help="folder to write: pictures, sweep.json, index.html")
-    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    parser.add_argument("--out", type=_folder, metavar="DIR", help="folder to write: pictures, sweep.json, index.html")
+    _add_json(parser)
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from mtt_lava import load_run, sweep
+    run, dataset = _open_run(args)
+    from mtt_lava import sweep
 
-    run = load_run(args.run)
-    result = sweep(run, args.time_steps, args.profile, _test_split(run, args))
-    print(result)
-    if args.out:
-        print(f"page: {result.save(Path(args.out))}")
-    if args.json:
-        _write_json(args.json, result.to_dict())
+    result = sweep(run, args.time_steps, args.profile, dataset)
+    page = [f"page: {result.save(Path(args.out))}"] if args.out else []
+    _report(args, "\n".join([str(result), *page]), result.to_dict())
     return 0
 
 
@@ -294,7 +401,7 @@ def _add_simulate(commands: Any) -> None:
         "simulate",
         _simulate,
         "Run a NetX file on integer input.",
-        "mtt simulate digits.net input.npy --backend lava --output output.npz; "
+        "mtt simulate digits.net input.npy --backend lava --output output.npz",
         "mtt simulate digits.net events.npz --backend event --output output.npz",
     )
     parser.add_argument("network", metavar="NET", help="NetX file")
@@ -303,10 +410,13 @@ def _add_simulate(commands: Any) -> None:
         metavar="INPUT",
         help=".npy of integers, (N, C, H, W, T) or (N, F, T); event: .npz with integer arrays sample, t (us), c, y, x",
     )
-    parser.add_argument("--backend", default="lava", metavar="NAME", help="fast, lava or event (default lava)")
+    parser.add_argument(
+        "--backend", type=_backend, default="lava", metavar="NAME", help="fast, lava or event (default lava)"
+    )
     parser.add_argument(
         "--output",
         required=True,
+        type=_file,
         metavar="OUT.npz",
         help="takes spikes and readout; event: counts, readout, first spikes",
     )
@@ -319,7 +429,8 @@ def _add_simulate(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="event: whether v stays above the negative threshold (default: with reset subtract)",
     )
-    parser.add_argument("--profile", metavar="NAME", help="event: hardware profile whose neurons and states to use")
+    event_profile = "event: hardware profile whose neurons and states to use"
+    parser.add_argument("--profile", type=_profile, metavar="NAME", help=event_profile)
     _add_in_shape(parser, "event: ")
     _add_encode(parser)
     parser.add_argument("--time-limit", type=float, metavar="S", help="lava: seconds the run may take")
@@ -327,6 +438,7 @@ def _add_simulate(commands: Any) -> None:
     spread = parser.add_mutually_exclusive_group()
     spread.add_argument("--workers", type=int, metavar="N", help="spread the samples over N processes")
     spread.add_argument("--scheduler", metavar="ADDRESS", help="spread them over the Dask cluster at tcp://HOST:PORT")
+    _add_json(parser)
 
 
 def _add_in_shape(parser: argparse.ArgumentParser, where: str = "") -> None:
@@ -340,7 +452,7 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from netx_export import NetworkError
+    from netx_export import NetworkError, limits
     from netx_export.simulation import load_inputs, simulate
 
     record = [part for part in args.record.split(",") if part]
@@ -358,14 +470,15 @@ def _simulate(args: argparse.Namespace) -> int:
     given = {name: value for name, value in options.items() if value is not None}
     result = simulate(args.network, inputs, backend=args.backend, record=record, **given)
     result.save(args.output)
-    print(f"{args.output}: {len(inputs)} samples, {int(result.spikes.sum()):,} output spikes")
-    if text := result.limits_text():
-        print(text)
+    spikes = int(result.spikes.sum())
+    lines = [f"{args.output}: {len(inputs)} samples, {spikes:,} output spikes", result.limits_text()]
+    content = {"output": args.output, "backend": args.backend, "samples": len(inputs), "output_spikes": spikes}
+    _report(args, "\n".join(filter(None, lines)), content | {"limits": json.loads(limits.to_json(result.limits))})
     return 0
 
 
 def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
-    from netx_export import NetworkError, event_backend, read
+    from netx_export import NetworkError, event_backend, limits, read
 
     if args.encode:
         raise NetworkError("--encode is not for backend 'event': input neurons are run by time steps, on fast or lava")
@@ -377,11 +490,11 @@ def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
     result = event_backend.simulate(read(args.network, args.in_shape), events, **options)
     result.save(args.output)
     synops = int(result.synops_per_layer.sum())
-    print(
-        f"{args.output}: {events.n} samples, {int(result.counts.sum()):,} output events, {synops:,} synaptic operations"
-    )
-    if text := result.limits_text():
-        print(text)
+    fired = int(result.counts.sum())
+    lines = [f"{args.output}: {events.n} samples, {fired:,} output events, {synops:,} synaptic operations"]
+    content = {"output": args.output, "backend": "event", "samples": events.n, "output_events": fired}
+    content |= {"synops": synops, "limits": json.loads(limits.to_json(result.limits))}
+    _report(args, "\n".join(filter(None, [*lines, result.limits_text()])), content)
     return 0
 
 
@@ -397,12 +510,13 @@ def _add_check(commands: Any) -> None:
         "mtt check digits.net --profile loihi2",
     )
     parser.add_argument("network", metavar="NET", help="NetX file")
-    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: the one named in the file)")
+    profile = "a name or a TOML file (default: the one named in the file)"
+    parser.add_argument("--profile", type=_profile, metavar="NAME", help=profile)
     parser.add_argument("--time-steps", type=int, metavar="T", help="time steps a sample (default: those in the file)")
     _add_in_shape(parser)
     parser.add_argument("--input-payload", type=int, metavar="N", help="largest value in the input (1: binary spikes)")
-    parser.add_argument("--picture", metavar="FILE.png", help="draw the chip with its cores filled")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--picture", type=_file, metavar="FILE.png", help="draw the chip with its cores filled")
+    _add_json(parser)
 
 
 def _network_and_chip(args: argparse.Namespace, inputs: Any = None) -> tuple[Any, Any]:
@@ -425,7 +539,7 @@ def _check(args: argparse.Namespace) -> int:
     time_steps = args.time_steps or network.info.get("time_steps")
     payload = args.input_payload or network.info.get("input_max")
     report = hw_profiles.check(network, chip, time_steps, payload)
-    print(json.dumps(report.to_dict(), indent=2) if args.json else report)
+    _report(args, report, report.to_dict())
     if args.picture:
         _draw_placement(report.placement, args.picture)
     return 0 if report.fits else 1
@@ -447,15 +561,18 @@ def _add_cost(commands: Any) -> None:
     )
     parser.add_argument("network", metavar="NET", help="NetX file")
     parser.add_argument("input", metavar="INPUT", help="as for mtt simulate")
-    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: the one named in the file)")
-    parser.add_argument("--backend", default="fast", metavar="NAME", help="fast, lava or event (default fast)")
+    profile = "a name or a TOML file (default: the one named in the file)"
+    parser.add_argument("--profile", type=_profile, metavar="NAME", help=profile)
+    parser.add_argument(
+        "--backend", type=_backend, default="fast", metavar="NAME", help="fast, lava or event (default fast)"
+    )
     _add_in_shape(parser, "event: ")
     _add_encode(parser)
     parser.add_argument(
         "--sanafe", action="store_true", help="second opinion of SANA-FE on the first sample (Loihi 1; extra 'sanafe')"
     )
-    parser.add_argument("--picture", metavar="FILE.png", help="draw the chip with its cores filled")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--picture", type=_file, metavar="FILE.png", help="draw the chip with its cores filled")
+    _add_json(parser)
 
 
 def _cost(args: argparse.Namespace) -> int:
@@ -482,12 +599,11 @@ def _cost(args: argparse.Namespace) -> int:
         from hw_profiles.second_opinion import sanafe
 
         first = hw_profiles.cost(network, measure(args.network, inputs[:1], args.backend), chip, placement)
-        opinion = sanafe(network, placement, inputs[0], first)
-    if args.json:
-        content = {"cost": result.to_dict(), "placement": placement.to_dict()}
-        print(json.dumps(content | ({"sanafe": opinion.to_dict()} if opinion else {}), indent=2))
-    else:
-        print("\n".join(str(part) for part in (result, placement, opinion) if part is not None))
+        with _saying("running SANA-FE"):
+            opinion = sanafe(network, placement, inputs[0], first)
+    content = {"cost": result.to_dict(), "placement": placement.to_dict()}
+    content |= {"sanafe": opinion.to_dict()} if opinion else {}
+    _report(args, "\n".join(str(part) for part in (result, placement, opinion) if part is not None), content)
     if args.picture:
         _draw_placement(placement, args.picture)
     return 0
@@ -498,7 +614,7 @@ def _add_profiles(commands: Any) -> None:
         commands, "profiles", _profiles, "The hardware profiles, or one with its sources.", "mtt profiles loihi1"
     )
     parser.add_argument("profile", nargs="?", metavar="NAME", help="a name or a TOML file")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_json(parser)
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of profile files, for editors")
 
 
@@ -510,14 +626,12 @@ def _profiles(args: argparse.Namespace) -> int:
         return 0
     if args.profile is not None:
         profile = hw_profiles.load(args.profile)
-        print(profile.model_dump_json(indent=2) if args.json else hw_profiles.describe(profile))
+        _report(args, hw_profiles.describe(profile), profile.model_dump(mode="json"))
         return 0
     profiles = [hw_profiles.load(name) for name in hw_profiles.names()]
-    if args.json:
-        print(json.dumps({profile.name: profile.title for profile in profiles}, indent=2))
-    else:
-        width = max(len(profile.name) for profile in profiles)
-        print("\n".join(f"{profile.name.ljust(width)}  {profile.title}" for profile in profiles))
+    width = max(len(profile.name) for profile in profiles)
+    lines = "\n".join(f"{profile.name.ljust(width)}  {profile.title}" for profile in profiles)
+    _report(args, lines, {profile.name: profile.title for profile in profiles})
     return 0
 
 
@@ -530,7 +644,7 @@ def _add_models(commands: Any) -> None:
         "mtt models nmnist-3c1fc",
     )
     parser.add_argument("model", nargs="?", metavar="NAME", help="a name or a TOML file")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_json(parser)
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of model files, for editors")
 
 
@@ -541,17 +655,11 @@ def _models(args: argparse.Namespace) -> int:
         print(json.dumps(Model.model_json_schema(), indent=2))
     elif args.model is not None:
         model = load_model(args.model)
-        print(model.model_dump_json(indent=2) if args.json else describe(model))
+        _report(args, describe(model), model.model_dump(mode="json"))
     else:
-        models = {name: load_model(name) for name in model_names()}
-        if args.json:
-            print(json.dumps({name: model.weights for name, model in models.items()}, indent=2))
-        else:
-            print(
-                "\n".join(
-                    f"{name}: {model.weights:,} weights, input {[*model.input]}" for name, model in models.items()
-                )
-            )
+        models = [load_model(name) for name in model_names()]
+        lines = "\n".join(f"{each.name}: {each.weights:,} weights, input {[*each.input]}" for each in models)
+        _report(args, lines, {each.name: each.weights for each in models})
     return 0
 
 
@@ -564,28 +672,29 @@ def _add_data(commands: Any) -> None:
         "data",
         _data,
         "What is in a data set, and inputs for mtt simulate and mtt cost: numbers, a picture, frames, events.",
-        "mtt data digits-dvs --picture digits.png --write-input input.npy --time-steps 10 --write-events events.npz",
+        "mtt data digits-dvs --picture digits.png --write-input input.npy --write-events events.npz --samples 20",
     )
     parser.add_argument(
         "data",
         metavar="NAME",
         help="digits-dvs, nmnist or cifar10-camera; a folder of recordings (train and test, or a share held out, with "
-        "a folder for each class: .npy, .npz, .csv, .h5, N-MNIST's .bin), which may hold a data.toml; such a .toml "
-        "file (path, train, test, classes, sensor_size, duration, start, unit, unwrap, columns, test_share, seed, "
-        "name); or module:function, which is called with split='train' or 'test' and returns a data set",
+        "a folder for each class: .npy, .npz, .csv, .h5, N-MNIST's .bin; with the extra 'recordings' .aedat4, .dat, "
+        ".raw, .es), which may hold a data.toml; such a .toml file (path, train, test, classes, sensor_size, duration, "
+        "start, unit, unwrap, columns, test_share, seed, name); or module:function, which is called with split='train' "
+        "or 'test' and returns a data set",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of the data set")
     parser.add_argument("--split", choices=("train", "test"), help="show and write this one (default: show both)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--picture", metavar="FILE.png", help="draw the first recording of each class")
+    _add_json(parser)
+    parser.add_argument("--picture", type=_file, metavar="FILE.png", help="draw the first recording of each class")
     parser.add_argument(
-        "--write-input", metavar="INPUT.npy", help="write frames of the test recordings (or of --split)"
+        "--write-input", type=_file, metavar="INPUT.npy", help="write frames of the test recordings (or of --split)"
     )
     parser.add_argument("--time-steps", type=_positive, default=10, metavar="T", help="of those frames (default 10)")
     parser.add_argument(
         "--input-max", type=_positive, metavar="N", help="cut counts above N in them (1: binary spikes)"
     )
-    parser.add_argument("--write-events", metavar="EVENTS.npz", help="write events of the same recordings")
+    parser.add_argument("--write-events", type=_file, metavar="EVENTS.npz", help="write events of the same recordings")
     parser.add_argument("--samples", type=_positive, metavar="N", help="write the first N recordings only")
 
 
@@ -593,11 +702,12 @@ def _data(args: argparse.Namespace) -> int:
     from mtt_lava.data import open_dataset, show, subset
     from mtt_lava.pictures import save_figure
 
+    for path, ending in ((args.write_input, ".npy"), (args.write_events, ".npz")):
+        if path:
+            show.check_ending(path, ending)
     splits = [args.split] if args.split else ["train", "test"]
     opened = [open_dataset(args.data, split=split, root=args.root) for split in splits]
     summaries = [show.summary(dataset) for dataset in opened]
-    if not args.json:
-        print("\n\n".join(map(str, summaries)))
     written = {}
     chosen = opened[-1] if args.samples is None else subset(opened[-1], range(min(args.samples, len(opened[-1]))))
     if args.picture:
@@ -609,12 +719,9 @@ def _data(args: argparse.Namespace) -> int:
     if args.write_events:
         count = show.write_events(chosen, args.write_events)
         written[args.write_events] = f"{count:,} events of {len(chosen):,} {chosen.split} recordings"
-    if args.json:
-        content = {each.split: each.to_dict() for each in summaries}
-        print(json.dumps({"data": args.data, "splits": content, "written": written}, indent=2))
-    else:
-        for path, what in written.items():
-            print(f"{path}: {what}")
+    lines = ["\n\n".join(map(str, summaries)), *(f"{path}: {what}" for path, what in written.items())]
+    content = {each.split: each.to_dict() for each in summaries}
+    _report(args, "\n".join(lines), {"data": args.data, "splits": content, "written": written})
     return 0
 
 
@@ -630,7 +737,7 @@ def _add_bench(commands: Any) -> None:
         _bench_methods,
         "Train by several methods and seeds and compare the accuracy at every number of time steps. Goes on where it "
         "was stopped.",
-        "mtt bench methods --data nmnist --root DIR --out runs/methods",
+        "mtt bench methods --data digits-dvs --epochs 12 --seeds 0 --out runs/methods",
     )
     parser.add_argument("--model", default="nmnist-3c1fc", metavar="MODEL", help="default nmnist-3c1fc")
     parser.add_argument("--methods", default="sdt,mtt", metavar="M,M,...", help="default sdt,mtt")
@@ -642,8 +749,10 @@ def _add_bench(commands: Any) -> None:
         metavar="T,T,...",
         help="evaluated at these",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders and the picture")
-    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    parser.add_argument(
+        "--out", required=True, type=_folder, metavar="DIR", help="folder of the run folders and the picture"
+    )
+    _add_json(parser)
     _add_training(parser)
     parser = _command(
         benches,
@@ -652,21 +761,21 @@ def _add_bench(commands: Any) -> None:
         "Speed, memory and equality of the simulators: SLAYER, fast, lava with our convolutions and with its own.",
         "mtt bench simulate --json simulate.json",
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    _add_json(parser)
     _add_bench_paper(benches)
     _add_bench_depth(benches)
     _add_bench_events(benches)
 
 
 def _bench_methods(args: argparse.Namespace) -> int:
-    from mtt_lava.bench import methods
-
     chosen = args.methods.split(",")
     settings = [_settings(args, method=method, seed=seed) for method in chosen for seed in args.seeds]
-    result = methods(settings, args.at, Path(args.out))
-    print(result)
-    if args.json:
-        _write_json(args.json, result.to_dict())
+    dataset = _training_data(settings[0])
+    _load_torch()
+    from mtt_lava.bench import methods
+
+    result = methods(settings, args.at, Path(args.out), dataset)
+    _report(args, result, result.to_dict())
     return 0
 
 
@@ -677,27 +786,30 @@ def _add_bench_paper(benches: Any) -> None:
         _bench_paper,
         "The paper's headline result: SDT, NMT and MTT from one base network, clocked at every T and without a clock, "
         "in folds over all recordings. Goes on where it was stopped.",
-        "mtt bench paper --data nmnist --root DIR --out runs/paper",
+        "mtt bench paper --data digits-dvs --methods sdt,mtt --folds 2 --epochs 8 --out runs/paper",
     )
     parser.add_argument("--model", default="nmnist-3c1fc", metavar="MODEL", help="default nmnist-3c1fc")
     names = "sdt,sdt-sparse,nmt,mtt"
     parser.add_argument("--methods", default=names, metavar="M,M,...", help=f"default {names}")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
     parser.add_argument("--seed", type=int, metavar="S", help="fixes the result (default 0)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders and the picture")
-    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    parser.add_argument(
+        "--out", required=True, type=_folder, metavar="DIR", help="folder of the run folders and the picture"
+    )
+    _add_json(parser)
     _add_training(parser)
     parser.set_defaults(profile="speck2e", epochs=100, fine_tune=0.7, learning_rate=6e-3, fine_tune_rate=4e-3)
     parser.set_defaults(finer=4, spike_penalty=0.2, norm="scale")
 
 
 def _bench_paper(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    _training_data(settings)
+    _load_torch()
     from mtt_lava.paper import paper
 
-    result = paper(_settings(args), Path(args.out), args.methods.split(","), count=args.folds)
-    print(result)
-    if args.json:
-        _write_json(args.json, result.to_dict())
+    result = paper(settings, Path(args.out), args.methods.split(","), count=args.folds)
+    _report(args, result, result.to_dict())
     return 0
 
 
@@ -708,30 +820,34 @@ def _add_bench_depth(benches: Any) -> None:
         _bench_depth,
         "Plain stacks of 3, 5, 7 and 9 convolutions for every chip by SDT and MTT: which train, which die. Goes on "
         "where it was stopped.",
-        "mtt bench depth --out runs/depth",
+        "mtt bench depth --depths 3,5 --profiles loihi2 --epochs 4 --out runs/depth",
     )
     parser.add_argument("--depths", type=_steps, default=[3, 5, 7, 9], metavar="N,N,...", help="default 3,5,7,9")
     names = "loihi1,loihi2,speck2e"
-    parser.add_argument("--profiles", default=names, metavar="P,P,...", help=f"default {names}")
+    parser.add_argument(
+        "--profiles", type=_profile_names, default=names.split(","), metavar="P,P,...", help=f"default {names}"
+    )
     parser.add_argument("--methods", default="sdt,mtt", metavar="M,M,...", help="default sdt,mtt")
     parser.add_argument("--width", type=int, default=8, metavar="N", help="channels of the first one (default 8)")
     parser.add_argument("--seed", type=int, metavar="S", help="fixes the result (default 0)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders")
-    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    parser.add_argument("--out", required=True, type=_folder, metavar="DIR", help="folder of the run folders")
+    _add_json(parser)
     _add_training(parser, data="digits-dvs", profile=False)
     parser.set_defaults(samples=600, epochs=10, time_steps=6)
 
 
 def _bench_depth(args: argparse.Namespace) -> int:
+    from mtt_lava.data import open_dataset
+
+    open_dataset(args.data, split="train", root=args.root)
+    _load_torch()
     from mtt_lava.bench_depth import depths
 
-    chosen = args.depths, args.profiles.split(","), args.methods.split(",")
+    chosen = args.depths, args.profiles, args.methods.split(",")
     own = ("data", "profile", "method")
     values: dict[str, Any] = {name: getattr(args, name, None) for name in _TRAINING if name not in own}
     result = depths(Path(args.out), *chosen, args.width, args.data, **values)
-    print(result)
-    if args.json:
-        _write_json(args.json, result.to_dict())
+    _report(args, result, result.to_dict())
     return 0
 
 
@@ -743,26 +859,24 @@ def _add_bench_events(benches: Any) -> None:
         "Speed of the event-driven simulator: synaptic operations per second, beside a bare vector add.",
         "mtt bench events --json events.json",
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the result there")
+    _add_json(parser)
 
 
 def _bench_events(args: argparse.Namespace) -> int:
     from mtt_lava.bench_events import events
 
-    result = events()
-    print(result)
-    if args.json:
-        _write_json(args.json, result.to_dict())
+    with _saying("measuring, about a minute", everywhere=True):
+        result = events()
+    _report(args, result, result.to_dict())
     return 0
 
 
 def _bench_simulate(args: argparse.Namespace) -> int:
     from mtt_lava.bench import simulators
 
-    result = simulators()
-    print(result)
-    if args.json:
-        _write_json(args.json, result.to_dict())
+    with _saying("measuring, a few minutes", everywhere=True):
+        result = simulators()
+    _report(args, result, result.to_dict())
     return 0
 
 
@@ -774,14 +888,21 @@ def _add_demo(commands: Any) -> None:
         "The whole path on built-in data: train SDT and MTT, compare, export, prove on Lava, check; with pictures.",
         "mtt demo --out demo",
     )
-    parser.add_argument("--out", default="demo", metavar="DIR", help="folder to write (default demo)")
-    parser.add_argument("--profile", default="loihi2", metavar="NAME", help="hardware profile (default loihi2)")
+    parser.add_argument("--out", default="demo", type=_folder, metavar="DIR", help="folder to write (default demo)")
+    parser.add_argument(
+        "--profile", type=_profile, default="loihi2", metavar="NAME", help="hardware profile (default loihi2)"
+    )
+    _add_json(parser)
 
 
 def _demo(args: argparse.Namespace) -> int:
+    _load_torch()
     from mtt_lava.demo import demo
 
-    demo(Path(args.out), args.profile)
+    # What is under way is for people: where JSON is asked for on stdout, it goes to stderr.
+    with redirect_stdout(sys.stderr if args.json == "-" else sys.stdout):
+        result = demo(Path(args.out), args.profile)
+    _report(args, result, result.to_dict())
     return 0
 
 
@@ -790,9 +911,13 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
-    parser.add_argument("out", metavar="OUT.net", help="file to write")
-    parser.add_argument("--profile", metavar="NAME", help="a name or a TOML file (default: that of training)")
+    parser.add_argument("out", type=_file, metavar="OUT.net", help="file to write")
+    profile = "a name or a TOML file (default: that of training)"
+    parser.add_argument("--profile", type=_profile, metavar="NAME", help=profile)
     parser.add_argument("--time-steps", type=int, metavar="T", help="T that rescaled biases are written for")
+    text = "threshold of a voltage readout, which must not spike (default 131071, the largest; silicon may want 65536)"
+    parser.add_argument("--readout-threshold", type=int, metavar="N", help=text)
+    _add_json(parser)
     parser.set_defaults(action=_export)
 
 
@@ -802,17 +927,20 @@ def _add_export(commands: Any) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from mtt_lava import export, load_run
+    from mtt_lava.run import load_settings
     from netx_export import layer_table
     from netx_export.netx import in_lava
 
+    load_settings(args.run)
+    _load_torch()
+    from mtt_lava import export, load_run
+
     run = load_run(args.run)
-    network, report = export(run, args.out, args.profile, args.time_steps)
-    print(layer_table(network))
-    print(f"{args.out}: {run.network.weights:,} trained weights")
-    print(report)
-    if text := in_lava(network, args.out):
-        print(text)
+    network, report = export(run, args.out, args.profile, args.time_steps, args.readout_threshold)
+    lines = [layer_table(network), f"{args.out}: {run.network.weights:,} trained weights", str(report)]
+    content = {"output": args.out, "trained_weights": run.network.weights, "layers": network.rows()}
+    by_hand = in_lava(network, args.out)
+    _report(args, "\n".join(filter(None, [*lines, by_hand])), content | {"report": report.to_dict()})
     return 0
 
 
@@ -820,15 +948,15 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _command(
-    commands: Any, name: str, action: Callable[[argparse.Namespace], int], text: str, example: str
+    commands: Any, name: str, action: Callable[[argparse.Namespace], int], text: str, *examples: str
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text.split(":")[0].rstrip("."),
         description=text,
-        epilog=f"Example: {example}",
+        epilog="Example: " + "\n         ".join(examples),
     )
-    parser.set_defaults(action=action)
+    parser.set_defaults(action=action, parser=parser)
     return parser
 
 
@@ -840,8 +968,27 @@ def _show_warning(program: str, usual: Callable[..., None], message: Any, catego
         usual(message, category, *where)
 
 
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Arguments, where the word after --json is FILE unless the command wants it as a positional one."""
+    words = list(arguments)
+    for i, word in enumerate(words):
+        if word == "--json" and not "".join(words[i + 1 : i + 2]).endswith(".json"):
+            words[i] = "--json=-"
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        args, rest = parser.parse_known_args(arguments)
+    if rest:
+        from netx_export.text import meant
+
+        command: argparse.ArgumentParser = getattr(args, "parser", parser)
+        options = [name for name in command._option_string_actions if name.startswith("--")]
+        hints = [meant(word.partition("=")[0], options) for word in rest if word.startswith("--")]
+        command.error(f"unrecognized arguments: {' '.join(rest)}{''.join(hints)}")
+    return args
+
+
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    args = parser.parse_args(arguments)
+    args = _parse(parser, sys.argv[1:] if arguments is None else arguments)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_show_warning, parser.prog, warnings.showwarning)
@@ -862,31 +1009,36 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
 
 
 _COMMANDS = (
-    *(_add_train, _add_evaluate, _add_simulate, _add_check, _add_cost, _add_sweep),
-    *(_add_profiles, _add_data, _add_models, _add_bench, _add_demo, _add_export),
+    *(_add_demo, _add_data, _add_models, _add_profiles, _add_train, _add_evaluate, _add_export),
+    *(_add_check, _add_simulate, _add_cost, _add_sweep, _add_bench),
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `mtt`; returns the exit code."""
-    parser = _Parser(
+def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parsers of `mtt` and `mtt-export`."""
+    mtt = _Parser(
         prog="mtt",
         description="Train a spiking neural network once and run it at any number of time steps.",
-        epilog="Example: mtt demo",
+        epilog="Example: mtt demo\n\nThe examples in the help of all commands go together, in the order above.",
     )
-    parser.add_argument("--version", action="version", version=f"mtt-lava {version('mtt-lava')}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    mtt.add_argument("--version", action="version", version=f"mtt-lava {version('mtt-lava')}")
+    commands = mtt.add_subparsers(metavar="COMMAND", required=True)
     for add in _COMMANDS:
         add(commands)
-    return _run(parser, arguments)
-
-
-def export_main(arguments: Sequence[str] | None = None) -> int:
-    """Run `mtt-export`; returns the exit code."""
-    parser = _Parser(
+    export = _Parser(
         prog="mtt-export",
         description="Write a trained run as a NetX HDF5 file for Lava and check it against a chip.",
         epilog="Example: mtt-export runs/digits digits.net --profile loihi2",
     )
-    _add_export_arguments(parser)
-    return _run(parser, arguments)
+    _add_export_arguments(export)
+    return mtt, export
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mtt`; returns the exit code."""
+    return _run(parsers()[0], arguments)
+
+
+def export_main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mtt-export`; returns the exit code."""
+    return _run(parsers()[1], arguments)

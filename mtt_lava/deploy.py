@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 import hw_profiles
-from mtt_lava.model import Conv, Pool, SumPool
-from mtt_lava.neuron import WEIGHT_UNIT, Bias
+from mtt_lava.lowering import lower
+from mtt_lava.neuron import Bias
 from mtt_lava.run import Run, RunError
+from mtt_lava.spiking import SumPool
 from netx_export import network as description
 from netx_export import netx
 
-GROUPS_MAX = 127
-"""Most groups of a convolution that Lava can hold."""
 
-
-def to_network(run: Run, time_steps: int | None = None, profile: str | None = None) -> description.Network:
-    """The trained network in the chip's integers.
+def to_network(
+    run: Run, time_steps: int | None = None, profile: str | None = None, readout_threshold: int | None = None
+) -> description.Network:
+    """The trained network in the chip's integers; the run stays as it is.
 
     Parameters
     ----------
@@ -30,59 +30,55 @@ def to_network(run: Run, time_steps: int | None = None, profile: str | None = No
         T that rescaled biases are written for; default: T of training. Nothing else depends on it.
     profile : str, optional
         Hardware profile named in the file; default: that of training.
+    readout_threshold : int, optional
+        Threshold of the neurons of a voltage readout, 1..131071, in units of integer weights. Default: the largest.
 
     Returns
     -------
     netx_export.network.Network
+
+    Raises
+    ------
+    RunError
+        The network is not quantised; or `readout_threshold` is out of range, for a readout that counts spikes, or such
+        that the readout could spike on the training data.
     """
     settings = run.settings
     if not run.network.weight_scales:
         raise RunError("the network is not quantised: train it to its end first")
     time_steps = time_steps or settings.time_steps
-    run.set_time_steps(time_steps)
-    model, shapes = settings.model, settings.model.shapes()
-    layers: list[description.Layer] = []
-    for part, name, block, before, shape in zip(
-        model.layers, run.network.names, run.network.blocks, shapes, shapes[1:], strict=False
-    ):
-        if isinstance(part, Pool):
-            layers.append(_pool(part, name, block, before, shape))
-            continue
-        weight = block.synapse.pre_hook_fx(block.synapse.weight, descale=True).numpy().astype(np.int64)
-        norm = block.neuron.norm
-        common: dict[str, Any] = {
-            "name": name,
-            "shape": shape,
-            "weight_scale": block.synapse.pre_hook_fx.weight_scale,
-            "u_measured": run.measured.get(name, (None, None))[0],
-            "v_measured": run.measured.get(name, (None, None))[1],
+    blocks, names = list(run.network.blocks), run.network.names
+
+    def held(i: int, shape: description.Shape | None) -> dict[str, Any]:
+        block = blocks[i]
+        if shape is None:
+            return {"neuron": _neuron(block, None)}
+        norm, quantiser = block.neuron.norm, block.synapse.pre_hook_fx
+        u_measured, v_measured = run.measured.get(names[i], (None, None))
+        weight = quantiser(block.synapse.weight, descale=True).numpy().astype(np.int64)
+        return {
+            "weight": weight.reshape(shape),
+            "weight_scale": quantiser.weight_scale,
+            "u_measured": u_measured,
+            "v_measured": v_measured,
             "neuron": _neuron(block, norm.integers.numpy().astype(np.int64) if isinstance(norm, Bias) else None),
         }
-        if isinstance(part, Conv):
-            layers.append(
-                description.Conv(
-                    in_shape=before,
-                    weight=weight[..., 0],
-                    stride=part.stride,
-                    padding=part.padding,
-                    dilation=part.dilation,
-                    groups=part.groups,
-                    **common,
-                )
-            )
-        else:
-            if len(before) == 3:
-                flat = (int(np.prod(before)),)
-                layers.append(description.Flatten(name=f"flatten{len(layers)}", in_shape=before, shape=flat))
-                before = flat
-            layers.append(description.Dense(in_shape=before, weight=weight.reshape(*shape, *before), **common))
-    if model.readout == "voltage":
-        # The readout's neurons must never spike: the largest threshold there is.
-        last = layers[-1]
+
+    with run.at(time_steps):
+        pool_neurons = not any(isinstance(block, SumPool) for block in blocks)
+        *layers, last = lower(settings.model, pool_neurons, held)
+    if settings.model.readout == "voltage":
+        # The readout's neurons must never spike: the largest threshold there is, or one that v stays below.
         assert last.neuron is not None
-        layers[-1] = replace(last, neuron=replace(last.neuron, threshold=description.THRESHOLD_MAX))
+        threshold = description.THRESHOLD_MAX if readout_threshold is None else _checked(readout_threshold, last)
+        last = replace(last, neuron=replace(last.neuron, threshold=threshold))
+    elif readout_threshold is not None:
+        raise RunError(
+            f"readout threshold {readout_threshold}: the readout of {settings.model.name} counts spikes, and its "
+            f"threshold is trained: leave it out (only a voltage readout has one to choose)"
+        )
     info = {
-        "model": model.name,
+        "model": settings.model.name,
         "profile": profile or settings.profile,
         "time_steps": time_steps,
         "method": settings.method,
@@ -91,7 +87,23 @@ def to_network(run: Run, time_steps: int | None = None, profile: str | None = No
         "biases": settings.biases,
         "input_max": settings.input_max,
     }
-    return description.Network(tuple(layers), model.readout, run.network.reset, info, model.name)
+    model = settings.model
+    return description.Network((*layers, last), model.readout, run.network.reset, info, model.name)
+
+
+def _checked(threshold: int, layer: description.Layer) -> int:
+    """A threshold for the readout, refused where its neurons could spike on the training data."""
+    if not 1 <= threshold <= description.THRESHOLD_MAX:
+        raise RunError(f"readout threshold {threshold}: must be 1..{description.THRESHOLD_MAX} (17 bits)")
+    reached = layer.v_measured
+    if reached is not None and reached > threshold << description.STATE_SHIFT:
+        least = -(-reached >> description.STATE_SHIFT)
+        advice = f"use {least} or more" if least <= description.THRESHOLD_MAX else "leave it out"
+        raise RunError(
+            f"readout threshold {threshold}: {layer.name} spikes where v passes {threshold << description.STATE_SHIFT}"
+            f", and loses it; over the training data |v| reached {reached}: {advice}"
+        )
+    return threshold
 
 
 def _neuron(block: torch.nn.Module, bias: np.ndarray | None) -> description.Neuron:
@@ -103,32 +115,12 @@ def _neuron(block: torch.nn.Module, bias: np.ndarray | None) -> description.Neur
     )
 
 
-def _pool(
-    part: Pool, name: str, block: torch.nn.Module, before: tuple[int, ...], shape: tuple[int, ...]
-) -> description.Layer:
-    """A sum pool: NetX loads none, so one with neurons is a convolution with a group for every channel."""
-    stride = part.stride or part.kernel
-    if isinstance(block, SumPool):
-        return description.Pool(name=name, in_shape=before, shape=shape, kernel=part.kernel, stride=stride)
-    # Lava keeps the number of groups in 8 bits with sign: where there are more channels, groups of several.
-    groups = next(g for g in range(min(shape[0], GROUPS_MAX), 0, -1) if shape[0] % g == 0)
-    size = shape[0] // groups
-    weight = np.zeros((shape[0], size, *part.kernel), dtype=np.int64)
-    weight[np.arange(shape[0]), np.arange(shape[0]) % size] = WEIGHT_UNIT
-    return description.Conv(
-        name=name,
-        in_shape=before,
-        shape=shape,
-        weight=weight,
-        stride=stride,
-        groups=groups,
-        neuron=_neuron(block, None),
-        weight_scale=float(WEIGHT_UNIT),
-    )
-
-
 def export(
-    run: Run, path: str | Path, profile: str | None = None, time_steps: int | None = None
+    run: Run,
+    path: str | Path,
+    profile: str | None = None,
+    time_steps: int | None = None,
+    readout_threshold: int | None = None,
 ) -> tuple[description.Network, hw_profiles.Report]:
     """Write a run as a NetX file that `lava.lib.dl.netx.hdf5.Network` loads as it is.
 
@@ -138,8 +130,8 @@ def export(
     path : path
         The file; written whole or not at all.
     profile : str, optional
-        Hardware profile to check against; default: that of training.
-    time_steps : int, optional
+        Hardware profile to check against, as it is now; default: that of training, as it was then.
+    time_steps, readout_threshold : int, optional
         See `to_network`.
 
     Returns
@@ -151,11 +143,13 @@ def export(
 
     Raises
     ------
+    RunError
+        See `to_network`.
     netx_export.network.NetworkError
         What NetX would drop, clamp or compute otherwise.
     """
-    chip = hw_profiles.load(profile or run.settings.profile)
-    network = to_network(run, time_steps, profile)
+    chip = hw_profiles.load(profile or run.settings.chip)
+    network = to_network(run, time_steps, profile, readout_threshold)
     netx.write(network, path)
     report = hw_profiles.check(network, chip, network.info["time_steps"], network.info["input_max"])
     return network, report

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 import hw_profiles
 from mtt_lava.data import Dataset, frames, open_dataset
+from mtt_lava.data.own import is_function
 from mtt_lava.deploy import to_network
 from mtt_lava.run import Run, RunError
 from mtt_lava.scoring import Score, score
@@ -71,6 +72,21 @@ class Point:
         """Its time steps, or ``event`` without a clock."""
         return "event" if self.time_steps is None else str(self.time_steps)
 
+    @property
+    def name(self) -> str:
+        """``T = 10``, or ``event``."""
+        return "event" if self.time_steps is None else f"T = {self.time_steps}"
+
+    def __repr__(self) -> str:
+        return f"<Point {self.name}: {self.score}, {sum(self.spikes.values()):,.0f} spikes a sample>"
+
+    def row(self) -> dict[str, Any]:
+        """Its numbers side by side, for a table (``pandas.DataFrame([point.row() for point in points])``)."""
+        values = {name: getattr(self.score, name) for name in ("samples", "accuracy", "silent", "tied")}
+        spikes = {f"spikes.{name}": number for name, number in self.spikes.items()}
+        synops = {f"synops.{name}": number for name, number in self.synops.items()}
+        return {"T": self.label, **values, **spikes, **synops, "spike_difference": self.spike_difference}
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
@@ -107,7 +123,18 @@ def spike_difference(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def open_test_split(run: Run, root: str | None = None) -> Dataset:
-    """The test split of the data that the run was trained on."""
+    """The test split of the data that the run was trained on.
+
+    Raises
+    ------
+    RunError
+        If its settings name a function: a run folder, which may be anybody's, must not choose what code runs.
+    """
+    if is_function(run.settings.data):
+        raise RunError(
+            f"the run was trained on {run.settings.data!r:.80}, which is code, and that a run folder does not start: "
+            "name the data yourself, with --data module:function or as dataset in Python"
+        )
     return open_dataset(run.settings.data, split="test", root=root or run.settings.root)
 
 
@@ -129,9 +156,8 @@ def run_network(run: Run, inputs: torch.Tensor, spikes: bool = False) -> tuple[t
     spikes : list of torch.Tensor
         One (N, C, H, W, T) or (N, F, T) a layer with spiking neurons; empty unless asked for.
     """
-    run.set_time_steps(inputs.shape[-1])
     recorded: list[torch.Tensor] | None = [] if spikes else None
-    with torch.no_grad():
+    with torch.no_grad(), run.at(inputs.shape[-1]):
         return run.network(inputs.float(), spikes=recorded), recorded or []
 
 
@@ -194,8 +220,8 @@ def evaluate_events(
             for (layer, block), scale in zip(layers, scales, strict=True)
         ]
         more["thresholds"] = [layer.neuron.threshold / scale for (layer, _), scale in zip(layers, scales, strict=True)]  # type: ignore[union-attr]
-    elif hw_profiles.load(run.settings.profile).facts.clocked.value is False:
-        more["profile"] = run.settings.profile
+    elif run.settings.chip.facts.clocked.value is False:
+        more["profile"] = run.settings.chip
     events = to_events(dataset)
     result: EventSimulation = simulate_events(
         network, events, reset=network.reset, record=("spikes",), progress=progress, **more

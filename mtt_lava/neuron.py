@@ -17,6 +17,8 @@ from typing import Any
 import torch
 
 from mtt_lava import kernels
+from mtt_lava.lowering import WEIGHT_UNIT
+from netx_export.text import unknown
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     # SLAYER reports a missing Prophesee toolbox and a missing CUDA, which no user of ours asked for.
@@ -31,8 +33,6 @@ paper's triangle max(0, 1 - d / w) / w, SLAYER's 0.1 / (2 tau) * exp(-d / tau) w
 d <= w. Through time ``laplace`` follows the reset too: what a current gave to a spike it does not give again to the
 next, else gradients grow from layer to layer; and it is 0 nowhere, so that what has gone silent can come back."""
 
-WEIGHT_UNIT = 64
-"""Chip integers a unit of SLAYER's weights: SLAYER's default scale, 2**6."""
 STATE_UNIT = 4096
 """Chip integers a unit of SLAYER's current and voltage: 2**12."""
 VOLTAGE_MAX = (2**23 - 1) / STATE_UNIT
@@ -184,7 +184,7 @@ class Neuron(slayer.neuron.cuba.Neuron):
     ) -> None:
         super().__init__(threshold, current_decay, voltage_decay)
         if surrogate not in SURROGATES:
-            raise ValueError(f"unknown surrogate gradient {surrogate!r}: use one of {', '.join(SURROGATES)}")
+            raise ValueError(unknown("surrogate gradient", surrogate, SURROGATES))
         self.surrogate = surrogate
         self.width = width
         self.reset = reset

@@ -6,9 +6,12 @@ import base64
 import html
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-pre { background: #f4f4f4; padding: 1rem; white-space: pre-wrap; font-size: 13px; line-height: 1.35; }
-img { max-width: 100%; image-rendering: pixelated; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 1rem auto; padding: 0 1rem; }
+h1 { line-height: 1.2; }
+pre { background: #f4f4f4; padding: .75rem; overflow-x: auto; font-size: 13px; line-height: 1.35; }
+p, h1, h2, code { overflow-wrap: anywhere; }
+img { max-width: 100%; height: auto; }
+img.pixels { image-rendering: pixelated; }
 """
 
 
@@ -27,11 +30,17 @@ def heading(text: str, level: int = 1) -> str:
     return f"<h{level}>{html.escape(text)}</h{level}>"
 
 
+def paragraph(text: str) -> str:
+    """A paragraph of plain text."""
+    return f"<p>{html.escape(text)}</p>"
+
+
 def block(text: object) -> str:
-    """Plain text as it stands."""
+    """Plain text as it stands; on a narrow screen its long lines scroll."""
     return f"<pre>{html.escape(str(text))}</pre>"
 
 
-def image(png: bytes, text: str) -> str:
-    """A picture, and what it shows."""
-    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def image(png: bytes, text: str, pixels: bool = False) -> str:
+    """A picture, and what it shows; `pixels`: few large ones, not to be smoothed."""
+    kind = ' class="pixels"' if pixels else ""
+    return f'<img{kind} alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

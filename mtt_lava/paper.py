@@ -25,8 +25,8 @@ from mtt_lava.pictures import COLOURS, paper_figure, save_figure
 from mtt_lava.run import Run, RunError, Settings
 from mtt_lava.scoring import score
 from mtt_lava.training import train_base
-from netx_export.files import replacing
-from netx_export.text import table
+from netx_export.files import save_arrays
+from netx_export.text import table, unknown
 
 METHODS = ("sdt", "sdt-sparse", "nmt", "mtt")
 """SDT as it is, SDT with the spike penalty, and the mixtures with it."""
@@ -95,6 +95,19 @@ class Paper:
         """Spikes or synaptic operations of every layer, averaged over folds."""
         each = [getattr(fold[index], what) for fold in self.points[method]]
         return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+    def __repr__(self) -> str:
+        what = f"{self.settings.model.name} on {self.settings.data}"
+        return f"<Paper: {', '.join(self.points)}, {len(next(iter(self.points.values())))} folds, {what}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a method, fold and point, for a table; the last point of a fold is that before rounding."""
+        return [
+            {"method": method, "fold": number, "at": column} | point.row()
+            for method, folds in self.points.items()
+            for number, fold in enumerate(folds, 1)
+            for column, point in zip(self.columns, fold, strict=True)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -184,7 +197,7 @@ def paper(
     """
     for method in methods:
         if method not in METHODS:
-            raise RunError(f"unknown method {method!r}: use some of {', '.join(METHODS)}")
+            raise RunError(unknown("method", method, METHODS))
     steps = sorted({*at, settings.time_steps})
     points: dict[str, list[list[Point]]] = {method: [] for method in methods}
     for number, (training, test) in enumerate(folds(settings.data, settings.root, count)):
@@ -227,7 +240,6 @@ def _points(run: Run, steps: list[int], test: Dataset, path: Path, progress: boo
     points = evaluate(run, steps, test, event_driven=True, progress=progress)
     points.append(evaluate_events(run, test, quantised=False, progress=progress))
     points[-1] = replace(points[-1], spike_difference=spike_difference(points[-2].readout, points[-1].readout))
-    with replacing(path) as temporary, temporary.open("wb") as handle:
-        text = json.dumps([point.to_dict() for point in points])
-        np.savez(handle, points=text, **{str(i): point.readout for i, point in enumerate(points)})
+    arrays = {str(i): point.readout for i, point in enumerate(points)}
+    save_arrays(path, {"points": json.dumps([point.to_dict() for point in points]), **arrays}, compress=False)
     return points

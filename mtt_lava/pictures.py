@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 COLOURS = {"sdt": "#c44e52", "nmt": "#dd8452", "mtt": "#4c72b0"}
 
 
+def _accuracy_axis(axes: Any) -> None:
+    """Accuracy upwards, in per cent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axes.set_ylabel("test accuracy, %")
+
+
 def accuracy_figure(
     curves: Mapping[str, tuple[Sequence[int], np.ndarray]], trained_at: int, title: str = "Accuracy at any T"
 ) -> Any:
@@ -51,8 +60,8 @@ def accuracy_figure(
     ticks = sorted({t for time_steps, _ in curves.values() for t in time_steps})
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.minorticks_off()
-    axes.set_ylim(0, 1.02)
-    axes.set(xlabel="time steps T at inference", ylabel="test accuracy", title=title)
+    _accuracy_axis(axes)
+    axes.set(xlabel="time steps T at inference", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -122,6 +131,7 @@ def sweep_figure(
     matplotlib.figure.Figure
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
@@ -131,8 +141,11 @@ def sweep_figure(
     for name, price, accuracy in zip(names, prices, accuracies, strict=True):
         axes.annotate(name, (price, accuracy), xytext=(4, -11), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
-    axes.set_ylim(0, 1.02)
-    axes.set(xlabel=what, ylabel="test accuracy", title=title)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.minorticks_off()
+    _accuracy_axis(axes)
+    axes.set(xlabel=what, title=title)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -168,7 +181,7 @@ def confusion_figure(score: Score, classes: Sequence[str], title: str) -> Any:
     long = max(map(len, classes)) > 3
     axes.set_xticks(range(n + 1), [*classes, "silent"], rotation=90 if long else 0)
     axes.set_yticks(range(n), classes)
-    axes.set(xlabel="answer", ylabel="true class", title=title)
+    axes.set(xlabel="answer (in the cells: samples)", ylabel="true class", title=title)
     return figure
 
 
@@ -215,8 +228,10 @@ def placement_figure(placement: Placement) -> Any:
         for at in range(each):
             column, row = divmod(at, high)
             axes.add_patch(Rectangle((column, -row - 1), 0.9, 0.9, fill=False, edgecolor="0.75", linewidth=0.6))
-            if each <= 16:
-                axes.text(column + 0.45, -row - 1.08, str(at), ha="center", va="top", fontsize=8)
+            if high == 1 or not row:
+                # Above the first core of a column, where there are several rows.
+                where = {"y": -1.08, "va": "top"} if high == 1 else {"y": 0.02, "va": "bottom"}
+                axes.text(column + 0.45, s=str(at), ha="center", fontsize=8 if high == 1 else 6, **where)
             core = used.get(chip * each + at)
             if core is None:
                 continue
@@ -228,13 +243,16 @@ def placement_figure(placement: Placement) -> Any:
                     place = (column + i * size, top - row - 1)
                     axes.add_patch(Rectangle(place, size, tall, facecolor=colours[part.name], linewidth=0))
                     top += tall
-        axes.set(xlim=(-0.2, wide + 0.1), ylim=(-high - 0.5, 0.1), aspect="equal")
+        axes.set(xlim=(-0.2, wide + 0.1), ylim=(-high - 0.5, 0.5), aspect="equal")
         if chips > 1:
             axes.set_title(f"chip {chip}", fontsize=9)
     names = [] if not placement.cores else [n for n, limit in placement.cores[0].limits.items() if limit is not None]
     title = str(placement).splitlines()[0]
     more = f"; {CHIPS_DRAWN} of the chips are drawn" if (placement.chips or 1) > CHIPS_DRAWN else ""
-    figure.suptitle(f"{placement.profile.title}\n{title}{more}\nbars of a core: {', '.join(names)}", fontsize=9)
+    figure.suptitle(
+        f"{placement.profile.title}\n{title}{more}\nbars of a core, by the share of its limit: {', '.join(names)}",
+        fontsize=9,
+    )
     handles = [Patch(color=colours[name], label=name) for name in layers]
     if handles:
         figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
@@ -243,5 +261,11 @@ def placement_figure(placement: Placement) -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure, whole or not at all; the ending names the format (.png, .svg)."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if is_math_text(text.get_text()) is True and not text.get_text().startswith(r"$\mathdefault"):
+            text.set_parse_math(False)  # a name with dollars is no formula, which might not even be one
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -58,6 +58,15 @@ class Proof:
         """Nothing differs."""
         return not any(self.mismatches.values())
 
+    def __repr__(self) -> str:
+        return f"<Proof {self}>"
+
+    def row(self) -> dict[str, Any]:
+        """Its numbers side by side, for a table (``pandas.DataFrame([proof.row() for proof in proofs])``)."""
+        values = {name: getattr(self.score, name) for name in ("samples", "accuracy", "silent", "tied")}
+        wrong = {f"mismatches.{name}": number for name, number in self.mismatches.items()}
+        return {"T": self.time_steps, **values, "spikes": self.spikes, "bits": self.bits, **wrong}
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
@@ -71,8 +80,7 @@ class Proof:
     def __str__(self) -> str:
         wrong = {name: count for name, count in self.mismatches.items() if count}
         return (
-            f"T = {self.time_steps}, {self.samples} samples: accuracy {self.accuracy:.1%}, "
-            f"silent {self.score.silent:.1%}, tied {self.score.tied:.1%}, "
+            f"T = {self.time_steps}, {self.score}, "
             f"{sum(self.mismatches.values())} mismatching of {self.bits:,} bits ({self.spikes:,} spikes)"
             + (f" in {wrong}" if wrong else "")
         )

@@ -2,6 +2,8 @@
 
 A run folder holds ``settings.json`` (what was trained, and how), ``weights.safetensors`` (the trained network),
 ``metrics.jsonl`` (one line an epoch) and, until training has ended, ``checkpoint.safetensors``.
+
+Settings need no torch, whose import (with SLAYER's) takes seconds: what is wrong with them is said before it.
 """
 
 from __future__ import annotations
@@ -16,29 +18,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 import hw_profiles
-from mtt_lava.model import Conv, Model, Pool, SpikingNetwork, load_model
+from hw_profiles import Profile
+from mtt_lava.lowering import untrained
+from mtt_lava.model import Conv, Model, Pool, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
-from netx_export.files import replacing
+from netx_export.files import DIGEST, is_whole, read_whole, replacing, sealed
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
+from netx_export.reading import check_plain, opened, read_json, read_text
+from netx_export.text import UserError, field_error, first_problem, short
 
 if TYPE_CHECKING:
-    from hw_profiles import Profile
+    import torch
+
     from mtt_lava.data import Dataset
+    from mtt_lava.spiking import SpikingNetwork
 
 FORMAT_VERSION = 1
+STATE_VERSION = 2
+"""Of the safetensors files; since 2 they have a digest."""
 FILES = ("settings.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors")
 """What a run folder can hold, beside its lock."""
 LOCK = ".lock"
 """Held by the process that trains in the folder, and gone with it."""
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """Settings that cannot be, or a run folder that is not one. One clear line."""
 
 
@@ -102,9 +109,13 @@ class Settings(pydantic.BaseModel):
         split: accuracy on them is measured after every epoch. Nothing is chosen by it.
     silent_epochs : int
         Stop with an error after so many epochs without any answer; 0: go on.
+    allow_unfit : bool
+        Train what the profile cannot hold, too (a study of its neurons, say); else it is refused before training.
+    chip : Profile
+        The facts of the hardware profile; default: as `profile` has them now. A run folder keeps them.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Model
     data: str
@@ -135,6 +146,13 @@ class Settings(pydantic.BaseModel):
     validate_on: Annotated[float | str, pydantic.BeforeValidator(_share)] = 0.0
     silent_epochs: pydantic.NonNegativeInt = 3
     seed: pydantic.NonNegativeInt = 0
+    allow_unfit: bool = False
+    chip: Profile = pydantic.Field(default_factory=lambda data: hw_profiles.load(data["profile"]), repr=False)
+
+    @pydantic.field_serializer("chip")
+    def _stated(self, chip: Profile) -> dict[str, Any]:
+        """Only the facts that the profile states."""
+        return chip.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
     def make(cls, model: str | Path | dict[str, Any] | Model, **values: Any) -> Settings:
@@ -143,23 +161,51 @@ class Settings(pydantic.BaseModel):
         Raises
         ------
         RunError, mtt_lava.model.ModelError, mtt_lava.temporal.TemporalError, hw_profiles.ProfileError
-            A model, profile or field that cannot be.
+            A model, profile or field that cannot be; a model that does not fit the profile, whatever its weights.
         """
+        settings = cls._made(model, values)
+        settings.check_fit()
+        return settings
+
+    @classmethod
+    def _made(cls, model: str | Path | dict[str, Any] | Model, values: dict[str, Any]) -> Settings:
+        """Settings that can be; whether they fit the chip was asked when training began."""
         model = model if isinstance(model, Model) else load_model(model)
-        if hw_profiles.load(values.get("profile") or cls.model_fields["profile"].default).facts.clocked.value is False:
-            # No clock, no "voltage after the last time step": what a chip like that sends are spikes.
-            model = model.model_copy(update={"readout": "count"})
         try:
             settings = cls(model=model, **{k: v for k, v in values.items() if v is not None})
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise RunError(f"training settings: {field}: {first['msg']} (got {first['input']!r})") from None
+            raise RunError(f"training settings: {field_error(error.errors()[0], cls.model_fields)}") from None
+        if settings.chip.facts.clocked.value is False:
+            # No clock, no "voltage after the last time step": what a chip like that sends are spikes.
+            settings = settings.model_copy(update={"model": model.model_copy(update={"readout": "count"})})
         settings.check()
         return settings
 
+    def check_fit(self) -> None:
+        """Refuse, before an hour is spent on it, a model of which no weights would fit the chip.
+
+        Raises
+        ------
+        RunError
+            The first thing that does not fit, and how many more there are; never with ``allow_unfit``.
+        """
+        wrong = () if self.allow_unfit else self.report().of("violation")
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            raise RunError(
+                f"{self.model.name} does not fit profile {self.profile}: {wrong[0]}{more}; train it all the same with "
+                f"--allow-unfit"
+            )
+
+    def report(self) -> hw_profiles.Report:
+        """What the hardware check can say before training: shapes, neurons and cores, but not weights."""
+        facts = self.chip.facts
+        bias, reset = self.biases in ("scaled", "kept"), facts.reset.value or "zero"
+        network = untrained(self.model, not facts.pool_without_neuron.value, reset, bias)
+        return hw_profiles.check(network, self.chip, None, self.input_max, trained=False)
+
     def check(self) -> None:
-        """Refuse what the profile cannot run, before an hour is spent on it."""
+        """Refuse settings that cannot be together, or that the profile's neurons cannot run."""
         self.sampler(1)
         if self.biases in ("scaled", "kept") and self.norm != "batch":
             raise RunError(f"training settings: biases {self.biases!r} come from norm 'batch'; norm is {self.norm!r}")
@@ -199,7 +245,21 @@ class Settings(pydantic.BaseModel):
             lines.append("neurons: a spike takes the threshold from v; several spikes in a time step")
         if not facts.pool_without_neuron.value and any(layer.type == "pool" for layer in self.model.layers):
             lines.append("pools: they have neurons of their own, a spike where any came in")
-        return lines
+        report = self.report()
+        lines += [f"fit: {finding}" for finding in (*report.of("violation"), *report.of("warning"))]
+        return lines + list(self._changed())
+
+    def _changed(self) -> Iterator[str]:
+        """Whether the profile has changed since these settings were made."""
+        try:
+            now = hw_profiles.load(self.profile).facts
+        except hw_profiles.ProfileError as error:
+            yield f"chip: the run keeps the facts that it began with ({error})"
+            return
+        kept = self.chip.facts
+        names = [name for name in type(now).model_fields if getattr(now, name) != getattr(kept, name)]
+        if names:
+            yield f"chip: the run keeps the facts that it began with; the profile now has other {_some(names)}"
 
     def _wide(self) -> Iterator[str]:
         """Layers with so many inputs that a current of 24 bits cannot be sure to hold them all."""
@@ -217,11 +277,6 @@ class Settings(pydantic.BaseModel):
                     f"once, 24 bits might not hold its current; its weights use fewer bits where that suffices, else "
                     f"what the training data reaches is measured and written into the file"
                 )
-
-    @property
-    def chip(self) -> Profile:
-        """The hardware profile."""
-        return hw_profiles.load(self.profile)
 
     @property
     def input_max(self) -> int | None:
@@ -271,6 +326,10 @@ class Settings(pydantic.BaseModel):
 
     def build(self) -> SpikingNetwork:
         """The untrained network; the seed fixes its weights."""
+        import torch
+
+        from mtt_lava.spiking import SpikingNetwork
+
         torch.manual_seed(self.seed)
         pool_neurons = not self.chip.facts.pool_without_neuron.value
         reset = self.chip.facts.reset.value
@@ -299,18 +358,36 @@ class Run:
         self.classes: tuple[str, ...] | None = None
         network.eval()
 
+    def __repr__(self) -> str:
+        s = self.settings
+        return (
+            f"<Run {self.folder or 'in memory'}: {s.model.name} by {s.method} on {s.data}, T = {s.time_steps}, "
+            f"{s.profile}, {self.network.weights:,} weights>"
+        )
+
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One dictionary an epoch."""
-        if self.folder is None:
-            return []
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        """One dictionary an epoch.
 
-    def set_time_steps(self, time_steps: int) -> None:
-        """Rescale kept biases by T_train / T where the settings ask for it; nothing else depends on T."""
-        if self.settings.biases == "scaled":
-            for bias in self.network.biases:
-                bias.per_step = self.settings.time_steps / time_steps
+        Raises
+        ------
+        RunError
+            The file is missing or damaged.
+        """
+        return [] if self.folder is None else load_metrics(self.folder)
+
+    @contextmanager
+    def at(self, time_steps: int) -> Iterator[None]:
+        """Inside, kept biases are rescaled by T_train / T where the settings ask for it; nothing else depends on T."""
+        biases = self.network.biases if self.settings.biases == "scaled" else []
+        before = [bias.per_step for bias in biases]
+        for bias in biases:
+            bias.per_step = self.settings.time_steps / time_steps
+        try:
+            yield
+        finally:
+            for bias, per_step in zip(biases, before, strict=True):
+                bias.per_step = per_step
 
     def check_data(self, dataset: Dataset) -> None:
         """Refuse data of other classes or another shape than the run was trained on.
@@ -387,11 +464,37 @@ def save_state(
     path: Path, network: SpikingNetwork, more: dict[str, torch.Tensor], info: dict[str, Any] | None = None
 ) -> None:
     """Write a network's tensors (and more) as safetensors, with what is needed to rebuild it."""
+    from safetensors.torch import save
+
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     quantised = {name: getattr(network, name) for name in ("weight_scales", "weight_bits", "weight_step", "reaches")}
-    info = quantised | (info or {})
+    # The digest stands before all other text, so that none can be taken for it.
+    info = {"digest": DIGEST, "format_version": STATE_VERSION} | quantised | (info or {})
+    content = sealed(save(tensors | more, {"info": json.dumps(info)}))
     with replacing(path) as temporary:
-        save_file(tensors | more, temporary, {"info": json.dumps(info)})
+        temporary.write_bytes(content)
+
+
+def _info(content: bytes) -> dict[str, Any]:
+    """What stands beside the tensors in a safetensors file, which has a header of JSON behind 8 bytes of its size."""
+    size = int.from_bytes(content[:8], "little")
+    found = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["info"])
+    if not isinstance(found, dict):
+        raise ValueError("its information is no JSON object")
+    return found
+
+
+class _Info(pydantic.BaseModel):
+    """What `save_state` writes beside the tensors; more is for the trainer."""
+
+    model_config = pydantic.ConfigDict(extra="allow", allow_inf_nan=False)
+
+    weight_scales: list[pydantic.PositiveFloat]
+    weight_bits: Annotated[int, pydantic.Field(ge=2, le=32)] | None
+    weight_step: Annotated[int, pydantic.Field(ge=1, le=1 << 16)]
+    reaches: list[pydantic.PositiveFloat | None] | None = None
+    measured: dict[str, tuple[int, int]] = {}
+    classes: list[str] | None = None
 
 
 def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -402,22 +505,44 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
     RunError
         A file that is missing, damaged, or of another network.
     """
+    import torch
+    from safetensors.torch import load
+
+    with opened(path, RunError) as file:
+        held = os.fstat(file.fileno()).st_size
+    needed = 4 * sum(value.numel() for value in network.parameters() if value.dtype == torch.float32)
+    if held < needed // 2:
+        raise RunError(f"{path}: damaged, or of another network: {held:,} bytes for the {needed:,} of settings.json")
     try:
-        with safe_open(path, "pt") as file:
-            info = json.loads(file.metadata()["info"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: damaged, or not written by mtt train: {error}") from None
-    if info["weight_scales"]:
-        network.fold_norms(biases in ("scaled", "kept"))
-        network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info.get("reaches"))
-    state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+        content = read_whole(path)
+        whole = is_whole(content)
+        if whole is False:
+            raise RunError(f"{path}: damaged: its digest is not that of its content")
+        tensors, found = load(content), _info(content)
+        check_plain(found, "info", RunError)
+        version = found.get("format_version", 1)  # before 2, nothing had a version or a digest
+        if version > STATE_VERSION:
+            raise RunError(f"{path}: format version {version}; this program reads {STATE_VERSION}: update it")
+        if version >= 2 and not whole:
+            raise RunError(f"{path}: damaged: it has no digest")
+        info = _Info.model_validate(found).model_dump()
+    except RunError:
+        raise
+    except pydantic.ValidationError as error:
+        raise RunError(f"{path}: damaged, or not written by mtt train: {first_problem(error)}") from None
+    except Exception as error:  # whatever safetensors, torch and json say of damaged and foreign files
+        raise RunError(f"{path}: damaged, or not written by mtt train: {short(str(error), 120)}") from None
     try:
+        if info["weight_scales"]:
+            network.fold_norms(biases in ("scaled", "kept"))
+            network.quantise(info["weight_scales"], info["weight_bits"], info["weight_step"], info["reaches"])
+        state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         network.load_state_dict(state)
-    except RuntimeError as error:
-        raise RunError(f"{path}: holds another network than settings.json: {' '.join(str(error).split())}") from None
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: holds another network than settings.json: {short(str(error), 120)}") from None
+    broken = next((name for name, value in network.state_dict().items() if not torch.isfinite(value).all()), None)
+    if broken is not None:
+        raise RunError(f"{path}: damaged: {broken} holds values that are no numbers")
     return {name: value for name, value in tensors.items() if not name.startswith("network.")}, info
 
 
@@ -430,16 +555,52 @@ def load_settings(folder: str | Path) -> Settings:
         No such folder, or a file that is missing, damaged or of a newer version.
     """
     path = Path(folder) / "settings.json"
-    try:
-        content = dict(json.loads(path.read_text()))
-        version, model = content.pop("format_version"), dict(content.pop("model"))
-    except FileNotFoundError:
-        raise RunError(f"{folder}: not a run folder (it has no settings.json): make one with mtt train") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: damaged: {error!r}") from None
+    if not path.exists():
+        raise RunError(f"{folder}: not a run folder (it has no settings.json): make one with mtt train")
+    content = read_json(path, RunError)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or "format_version" not in content:
+        raise RunError(f"{path}: damaged: must be an object with format_version and model")
+    version, model = content.pop("format_version"), content.pop("model")
     if version != FORMAT_VERSION:
-        raise RunError(f"{path}: format version {version}; this program reads {FORMAT_VERSION}: update it")
-    return Settings.make(model, **content)
+        raise RunError(f"{path}: format version {short(version)}; this program reads {FORMAT_VERSION}: update it")
+    try:
+        return Settings._made(model, content)
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def kept_chip(folder: str | Path, profile: str | None) -> Profile | None:
+    """The facts of this profile (default: that of `Settings`) as the run in a folder keeps them; None: it keeps none.
+
+    Raises
+    ------
+    RunError
+        A damaged file.
+    """
+    if not (Path(folder) / "settings.json").exists():
+        return None
+    settings = load_settings(folder)
+    wanted = profile or Settings.model_fields["profile"].default
+    return settings.chip if settings.profile == wanted else None
+
+
+def load_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl`` of a run folder: one dictionary an epoch.
+
+    Raises
+    ------
+    RunError
+        The file is missing or damaged.
+    """
+    path, found = folder / "metrics.jsonl", []
+    for number, line in enumerate(read_text(path, RunError).splitlines(), 1):
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path}: line {number} is damaged: {short(str(error), 120)}") from None
+        if not isinstance(found[-1], dict):
+            raise RunError(f"{path}: line {number} is damaged: must be an object")
+    return found
 
 
 def load_run(folder: str | Path) -> Run:
@@ -463,6 +624,6 @@ def load_run(folder: str | Path) -> Run:
     network = settings.build()
     _, info = load_state(folder / "weights.safetensors", network, settings.biases)
     run = Run(settings, network, folder)
-    run.classes = tuple(info["classes"]) if info.get("classes") else None
-    run.measured = {name: (u, v) for name, (u, v) in info.get("measured", {}).items()}
+    run.classes = tuple(info["classes"]) if info["classes"] else None
+    run.measured = info["measured"]
     return run

@@ -19,7 +19,7 @@ SHORT = 6
 """Names of classes up to so many letters stand above the columns of a confusion matrix; else numbers do."""
 
 
-class ScoreError(ValueError):
+class ScoreError(text.UserError):
     """A readout that cannot be scored. One clear line."""
 
 
@@ -53,6 +53,12 @@ class Score:
     fires: tuple[float, ...]
     wins: tuple[float, ...]
     confusion: np.ndarray = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.samples} samples: accuracy {self.accuracy:.1%}, silent {self.silent:.1%}, tied {self.tied:.1%}"
+
+    def __repr__(self) -> str:
+        return f"<Score of {self}>"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -142,7 +148,7 @@ def score(readout: np.ndarray, labels: np.ndarray, kind: str) -> Score:
 
 def _check(readout: np.ndarray, labels: np.ndarray, kind: str) -> None:
     if kind not in KINDS:
-        raise ScoreError(f"readout {kind!r} is unknown: use {' or '.join(KINDS)}")
+        raise ScoreError(text.unknown("readout", kind, KINDS))
     if readout.ndim != 2 or 0 in readout.shape:
         raise ScoreError(f"readout is {readout.shape}; must be (samples, classes), at least one each")
     if labels.shape != readout.shape[:1]:

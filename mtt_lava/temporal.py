@@ -7,9 +7,16 @@ Time is the last axis everywhere: NCHWT or NCT, SLAYER's order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+from netx_export.text import unknown
+
+if TYPE_CHECKING:
+    import torch
+
+from netx_export.text import UserError
 
 METHODS = ("sdt", "nmt", "mtt")
 """Standard direct training, naive mixture (one random T for all stages), Mixed Time-step Training."""
@@ -18,7 +25,7 @@ FORMS = ("group", "fraction", "trim")
 """How a temporal transformation goes down and up: grouping (the paper's default), overlap of fractions, trim."""
 
 
-class TemporalError(ValueError):
+class TemporalError(UserError):
     """A time step count, range or configuration that cannot be."""
 
 
@@ -62,7 +69,7 @@ def matrix(t_in: int, t_out: int, form: str = "group") -> np.ndarray:
     if t_in < 1 or t_out < 1:
         raise TemporalError(f"cannot turn {t_in} time steps into {t_out}: both must be at least 1")
     if form not in FORMS:
-        raise TemporalError(f"unknown form {form!r} of a temporal transformation: use one of {', '.join(FORMS)}")
+        raise TemporalError(unknown("form of a temporal transformation", form, FORMS))
     if form == "fraction":
         # In units of 1 / (t_in * t_out) of the whole, so that it is exact: an input frame is t_out units long and
         # an output frame t_in units.
@@ -106,11 +113,14 @@ def transform(x: torch.Tensor, t_out: int, form: str = "group") -> torch.Tensor:
     --------
     Five frames into three are summed by groups, three into five are copied (paper, section 4):
 
+    >>> import torch
     >>> transform(torch.tensor([[[1.0, 2, 4, 8, 16]]]), 3)
     tensor([[[ 3.,  4., 24.]]])
     >>> transform(torch.tensor([[[1.0, 2, 4]]]), 5)
     tensor([[[1., 1., 2., 4., 4.]]])
     """
+    import torch  # not above: samplers and settings need none
+
     t_in = x.shape[-1]
     if t_in == t_out:
         return x
@@ -167,7 +177,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise TemporalError(f"unknown training method {self.method!r}: use one of {', '.join(METHODS)}")
+            raise TemporalError(unknown("training method", self.method, METHODS))
         if not 1 <= self.t_min <= self.t_max:
             raise TemporalError(f"time steps {self.t_min}..{self.t_max} are no range: need 1 <= t_min <= t_max")
         for name in ("blocks", "configurations", "group", "finer"):

@@ -65,6 +65,19 @@ class Sweep:
         _, prices = self.price
         return max(zip(self.points, prices, strict=True), key=lambda pair: (pair[0].accuracy, -pair[1]))[0]
 
+    def __repr__(self) -> str:
+        return f"<Sweep of {self.name} on {self.report.profile}: {', '.join(map(_name, self.points))}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a point, for a table (``pandas.DataFrame(sweep.rows())``); energy in pJ, times in ns, as the costs."""
+        each = zip(self.points, self.costs, self.front, strict=True)
+        return [
+            point.row()
+            | {"energy_pj": cost.energy["total"].value, "time_step_ns": cost.time_step.value}
+            | {"latency_us": cost.latency.value, "front": best}
+            for point, cost, best in each
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         rows = zip(self.points, self.costs, self.front, strict=True)
@@ -108,14 +121,17 @@ class Sweep:
     def _what(self) -> str:
         return self.price[0].split(" a sample")[0]
 
+    def figure(self) -> Any:
+        """Accuracy against its price: a matplotlib.figure.Figure."""
+        what, prices = self.price
+        names, accuracies = list(map(_name, self.points)), [point.accuracy for point in self.points]
+        return sweep_figure(names, prices, accuracies, self.front, what, f"{self.name} on {self.report.profile}")
+
     def save(self, folder: str | Path) -> Path:
         """Write ``sweep.png``, ``confusion.png`` and ``sweep.json``, and ``index.html``, which shows all: the page."""
         folder = Path(folder)
-        what, prices = self.price
         title = f"{self.name} on {self.report.profile}"
-        names = list(map(_name, self.points))
-        accuracies = [point.accuracy for point in self.points]
-        save_figure(sweep_figure(names, prices, accuracies, self.front, what, title), folder / "sweep.png")
+        save_figure(self.figure(), folder / "sweep.png")
         best = f"Classes at {_name(self.best)}, the most accurate"
         save_figure(confusion_figure(self.best.score, self.classes, best), folder / "confusion.png")
         with replacing(folder / "sweep.json") as temporary:
@@ -154,7 +170,7 @@ def sweep(
     time_steps : sequence of int
         For a chip without a clock the event-driven run comes after them.
     profile : str, optional
-        Hardware profile; default: that of training.
+        Hardware profile, as it is now; default: that of training, as it was then.
     dataset : Dataset, optional
         Default: the test split of the data that the run was trained on.
     progress : bool
@@ -169,9 +185,14 @@ def sweep(
     >>> print(sweep(load_run("runs/digits"), [1, 2, 4, 8], "loihi1"))  # doctest: +SKIP
     """
     dataset = dataset or open_test_split(run)
-    chip = hw_profiles.load(profile or run.settings.profile)
+    chip = hw_profiles.load(profile or run.settings.chip)
     steps = sorted(set(time_steps))
     points = evaluate(run, steps, dataset, event_driven=chip.facts.clocked.value is False, progress=progress)
+    return weigh(run, points, chip, dataset.classes)
+
+
+def weigh(run: Run, points: Sequence[Point], chip: hw_profiles.Profile, classes: tuple[str, ...]) -> Sweep:
+    """What points that were evaluated cost on a chip; see `sweep`."""
     network = to_network(run)
     report = hw_profiles.check(network, chip, None, run.settings.input_max)
     costs = []
@@ -179,4 +200,4 @@ def sweep(
         assert point.activity is not None
         costs.append(hw_profiles.cost(network, point.activity, chip, report.placement))
     name = run.settings.model.name if run.folder is None else run.folder.name
-    return Sweep(name, report, tuple(points), tuple(costs), dataset.classes)
+    return Sweep(name, report, tuple(points), tuple(costs), classes)

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from mtt_lava.data import Dataset, frames, open_dataset, split, subset
-from mtt_lava.model import SumPool
+from mtt_lava.data.cache import digest
 from mtt_lava.neuron import Centring, Norm
 from mtt_lava.run import (
     LOCK,
@@ -42,6 +42,7 @@ from mtt_lava.run import (
     save_state,
 )
 from mtt_lava.scoring import Score, score
+from mtt_lava.spiking import SumPool
 from mtt_lava.temporal import transform
 from netx_export.bounds import largest_sum
 from netx_export.files import replacing
@@ -183,7 +184,8 @@ class _Trainer:
         elif validation is None and settings.validate_on:
             dataset, validation = split(dataset, float(settings.validate_on), seed=settings.seed)
         self.static = dataset.static
-        self.classes, self.fingerprint = dataset.classes, dataset.fingerprint
+        self.classes = dataset.classes
+        self.data = digest(dataset.fingerprint, dataset.labels.tolist(), dataset.classes, dataset.duration)
         self.frames, self.labels = self._frames(dataset, settings.frames)
         self.held = None if validation is None else self._frames(validation, settings.time_steps)
         self.network = settings.build().to(self.device)
@@ -211,7 +213,8 @@ class _Trainer:
             )
         # Time first: see SpikingNetwork.forward.
         compact = np.uint8 if counts.dtype == np.uint8 else np.int32
-        return torch.from_numpy(np.moveaxis(counts, -1, 0).astype(compact, order="C")), torch.from_numpy(labels).long()
+        moved = np.moveaxis(counts, -1, 0).astype(compact, order="C")
+        return torch.from_numpy(moved), torch.from_numpy(np.ascontiguousarray(labels)).long()
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
         trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -458,7 +461,7 @@ class _Trainer:
         with replacing(self.folder / "metrics.jsonl") as temporary:
             temporary.write_text("".join(self.lines))
         # Sums of floats depend on how many threads share them.
-        info = {"epochs": self.done, "fingerprint": self.fingerprint, "threads": torch.get_num_threads()}
+        info = {"epochs": self.done, "data": self.data, "threads": torch.get_num_threads()}
         save_state(self.folder / "checkpoint.safetensors", self.network, tensors, info)
 
     def restore(self) -> None:
@@ -468,16 +471,22 @@ class _Trainer:
         if not path.exists():
             return
         tensors, info = load_state(path, self.network, self.settings.biases)
-        if info.get("fingerprint", self.fingerprint) != self.fingerprint:
-            raise RunError(f"{path}: was trained on other recordings: give the same data, or choose another folder")
-        torch.set_num_threads(info.get("threads", torch.get_num_threads()))
-        self.done = info["epochs"]
+        if info.get("data", self.data) != self.data:
+            raise RunError(
+                f"{path}: was trained on other recordings, labels, classes or duration: give the same data, or choose "
+                "another folder"
+            )
         self.optimiser = self._new_optimiser()
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            _, number, key = name.split(".")
-            state.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        try:
+            torch.set_num_threads(info.get("threads", torch.get_num_threads()))
+            self.done = int(info["epochs"])
+            for name, value in tensors.items():
+                _, number, key = name.split(".")
+                state.setdefault(int(number), {})[key] = value
+            self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        except (LookupError, TypeError, ValueError, RuntimeError):
+            raise RunError(f"{path}: damaged, or not written by mtt train") from None
         self.lines = (self.folder / "metrics.jsonl").read_text().splitlines(keepends=True)[: self.done]
 
     def start_from(self, base: Path) -> None:
@@ -571,7 +580,7 @@ def train(
     folder = None if out is None else Path(out)
     with nullcontext() if folder is None else locked(folder):
         if folder is not None:
-            _check_folder(folder, settings, resume)
+            settings = _check_folder(folder, settings, resume)
         trainer = _Trainer(settings, folder, dataset, progress, validation)
         if folder is not None and resume:
             trainer.restore()
@@ -585,19 +594,26 @@ def train(
         return trainer.run()
 
 
-def _check_folder(folder: Path, settings: Settings, resume: bool) -> None:
-    """Refuse a folder that holds something else than what `train` goes on with, or starts with."""
+def _check_folder(folder: Path, settings: Settings, resume: bool) -> Settings:
+    """Refuse a folder that holds something else than what `train` goes on with, or starts with.
+
+    Returns the settings to train with: a run that is resumed keeps the chip that it began with.
+    """
     if (folder / "settings.json").exists():
         if not resume:
             raise RunError(f"{folder}: holds a run already: go on with it (--resume) or choose another folder")
-        if load_settings(folder) != settings:
+        stored = load_settings(folder)
+        own = {name: getattr(settings, name) for name in ("chip", "allow_unfit")}  # what the run keeps in any case
+        if stored.model_copy(update=own) != settings:
             raise RunError(f"{folder}: its run has other settings: resume it with the same, or choose another folder")
         if (folder / "weights.safetensors").exists():
             raise RunError(f"{folder}: its run has ended: nothing to resume")
-    elif resume:
+        return stored
+    if resume:
         raise RunError(f"{folder}: has no run to resume")
-    elif any(path.name != LOCK for path in folder.iterdir()):
+    if any(path.name != LOCK for path in folder.iterdir()):
         raise RunError(f"{folder}: exists and is not an empty folder: choose another")
+    return settings
 
 
 def train_base(settings: Settings, out: str | Path, dataset: Dataset | None = None, *, progress: bool = True) -> None:

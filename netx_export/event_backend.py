@@ -22,19 +22,24 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from itertools import product
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netx_export import limits
-from netx_export.files import replacing
+from netx_export.files import save_arrays
 from netx_export.limits import Limits
 from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
+from netx_export.reading import read_npz
+from netx_export.text import short, unknown
+
+if TYPE_CHECKING:
+    from hw_profiles import Profile
 
 COLUMNS = ("sample", "t", "c", "y", "x")
 """What an event is: sample, time in microseconds, channel, row and column."""
@@ -43,6 +48,10 @@ CHUNK = 1 << 15
 LOWEST = -(1 << 30)
 """Where integer states without a clamp stay: no sum of 32 bits can then wrap."""
 DTYPES = ("int32", "int16", "float32")
+LATEST = 1 << 60
+"""Microseconds: latencies can still be added in 64 bits."""
+EMPTY_BYTES = 1 << 28
+"""Results of recordings without events may take this much: events may declare any number of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +74,9 @@ class Events:
     x: np.ndarray
     samples: int | None = None
 
+    def __repr__(self) -> str:
+        return f"<Events: {len(self.t):,} of {self.n:,} recordings>"
+
     @property
     def n(self) -> int:
         """Number of recordings."""
@@ -79,23 +91,15 @@ def load_events(path: str | os.PathLike[str]) -> Events:
     NetworkError
         No such file, or not one of these.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in COLUMNS if name not in file]
-            if missing:
-                raise NetworkError(f"{path}: has no array {missing[0]!r}; give {', '.join(COLUMNS)}")
-            columns = [file[name] for name in COLUMNS]
-            samples = int(file["samples"]) if "samples" in file else None
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except NetworkError:
-        raise
-    except Exception as error:  # whatever NumPy and zipfile say of damaged, truncated and foreign files
-        raise NetworkError(
-            f"{path}: is not a whole .npz file of integer arrays ({type(error).__name__}); write one with numpy.savez"
-        ) from None
-    sample, t, c, y, x = columns
-    return Events(sample, t, c, y, x, samples)
+    arrays = read_npz(path, NetworkError, (*COLUMNS, "samples"))
+    missing = [name for name in COLUMNS if name not in arrays]
+    if missing:
+        raise NetworkError(f"{path}: has no array {missing[0]!r}; give {', '.join(COLUMNS)}")
+    sample, t, c, y, x = (arrays[name] for name in COLUMNS)
+    samples = arrays.get("samples")
+    if samples is not None and (samples.size != 1 or samples.dtype.kind not in "iu"):
+        raise NetworkError(f"{path}: samples is {samples.dtype} of shape {samples.shape}; give one whole number")
+    return Events(sample, t, c, y, x, None if samples is None else int(samples.item()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +135,10 @@ class EventSimulation:
     record: dict[str, np.ndarray] = field(default_factory=dict)
     limits: dict[str, Limits] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        fired, synops = int(self.counts.sum()), int(self.synops_per_layer.sum())
+        return f"<EventSimulation: {len(self.counts)} samples, {fired:,} output events, {synops:,} synaptic operations>"
+
     def limits_text(self) -> str:
         """One line that says in which layers v saturated; nothing where it did in none."""
         return limits.text(self.limits)
@@ -145,8 +153,7 @@ class EventSimulation:
         if self.events is not None:
             arrays |= {f"events.{name}": getattr(self.events, name) for name in COLUMNS}
         arrays["limits"] = np.array(limits.to_json(self.limits))
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        save_arrays(path, arrays)
 
 
 def simulate(
@@ -155,7 +162,7 @@ def simulate(
     *,
     reset: str | None = None,
     clamp: bool | None = None,
-    profile: str | os.PathLike[str] | None = None,
+    profile: str | os.PathLike[str] | Profile | None = None,
     dtype: str | None = None,
     weights: Sequence[np.ndarray] | None = None,
     thresholds: Sequence[float] | None = None,
@@ -178,7 +185,7 @@ def simulate(
     clamp : bool, optional
         Whether v never falls below the negative threshold (those of a voltage readout always may). Default: with reset
         ``"subtract"`` only.
-    profile : str or path, optional
+    profile : str, path or hw_profiles.Profile, optional
         Hardware profile: reset, whether v = threshold spikes already, and 16-bit saturating states.
     dtype : {"int32", "int16", "float32"}, optional
         Of the states. Integers are exact: int16 saturates, as Speck's do, and int32 stays above -2**30. float32 is
@@ -231,7 +238,7 @@ class Simulator:
         *,
         reset: str | None = None,
         clamp: bool | None = None,
-        profile: str | os.PathLike[str] | None = None,
+        profile: str | os.PathLike[str] | Profile | None = None,
         dtype: str | None = None,
         weights: Sequence[np.ndarray] | None = None,
         thresholds: Sequence[float] | None = None,
@@ -249,7 +256,7 @@ class Simulator:
         """Run events; see `simulate`."""
         for what in record:
             if what not in ("events", "spikes"):
-                raise NetworkError(f"record {what!r} is unknown; backend 'event' records: events, spikes")
+                raise NetworkError(unknown("record", what, ("events", "spikes")))
         return _run(self.network, self._plans, self._rules.dtype, events, record, threads, progress)
 
 
@@ -262,7 +269,7 @@ def _run(
     threads: int | None,
     progress: bool,
 ) -> EventSimulation:
-    starts, index, times = _check_events(network, events)
+    starts, index, times = _check_events(network, events, record)
     n = len(starts) - 1
     out_shape = network.shape
     size, order = math.prod(out_shape), _order(out_shape)
@@ -354,6 +361,8 @@ def _spread(run: Any, n: int, threads: int, progress: bool) -> None:
     ):
         waiting = [pool.submit(some, start) for start in range(0, n, size)]
         try:
+            if not wait(waiting, 1, FIRST_COMPLETED).done:
+                bar.refresh()  # the first run compiles, and long recordings take long
             for done in as_completed(waiting):
                 bar.update(done.result())
         except BaseException:
@@ -384,30 +393,34 @@ def _rules(
     if profile is not None:
         import hw_profiles  # not at the top: chips are described in terms of networks, not the other way round
 
-        facts = hw_profiles.load(profile).facts
+        chip = hw_profiles.load(profile)
+        facts = chip.facts
         resets = facts.resets.value or ((facts.reset.value,) if facts.reset.value else ())
         if reset is not None and resets and reset not in resets:
-            raise NetworkError(f"reset {reset!r}: profile {profile} can reset by {', '.join(resets)} only")
+            raise NetworkError(f"reset {reset!r}: profile {chip.name} can reset by {', '.join(resets)} only")
         reset = reset or facts.reset.value
         strict = facts.threshold_strict.value
         if facts.state_bits.value == 16 and not floats:
             dtype = dtype or "int16"
     reset = reset or network.reset
     if reset not in ("zero", "subtract"):
-        raise NetworkError(f"reset {reset!r} is unknown; there is: zero, subtract")
+        raise NetworkError(unknown("reset", reset, ("zero", "subtract")))
     dtype = dtype or ("float32" if floats else "int32")
     if dtype not in DTYPES:
-        raise NetworkError(f"dtype {dtype!r} is unknown; there is: {', '.join(DTYPES)}")
+        raise NetworkError(unknown("dtype", dtype, DTYPES))
     if floats and dtype != "float32":
         raise NetworkError(f"dtype {dtype!r}: float weights and leaks need float32 states")
     clamp = reset == "subtract" if clamp is None else clamp
     return _Rules(reset, clamp, (reset == "zero") if strict is None else strict and reset == "zero", dtype)
 
 
-def _check_events(network: Network, events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _check_events(network: Network, events: Events, record: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each recording starts, and every event's index (H, W, C) and time; or one line for what is wrong."""
     shape = network.in_shape if len(network.in_shape) == 3 else (network.in_shape[0], 1, 1)
-    columns = [np.asarray(getattr(events, name)) for name in COLUMNS]
+    try:
+        columns = [np.asarray(getattr(events, name)) for name in COLUMNS]
+    except (ValueError, TypeError):
+        raise NetworkError("events: a column is no array; give flat integer arrays") from None
     for name, column in zip(COLUMNS, columns, strict=True):
         if column.dtype.kind not in "iu" or column.ndim != 1:
             raise NetworkError(f"events: {name} is {column.dtype} of shape {column.shape}; give a flat integer array")
@@ -415,13 +428,23 @@ def _check_events(network: Network, events: Events) -> tuple[np.ndarray, np.ndar
             raise NetworkError(f"events: {name} has {len(column)} entries, sample has {len(columns[0])}; give as many")
     sample, t, *place = columns
     n = events.n
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 0 <= n < LATEST:
+        raise NetworkError(f"events: samples is {short(n)}; give a whole number from 0 on")
+    n = int(n)
+    neurons = sum(math.prod(layer.shape) for layer in network.spiking) if "spikes" in record else 0
+    empty, each = n - len(np.unique(sample)), 8 * (3 * math.prod(network.shape) + 4 * len(network.spiking) + neurons)
+    if empty * each > EMPTY_BYTES:
+        raise NetworkError(
+            f"events: {n:,} recordings, {empty:,} of them without events; at most {EMPTY_BYTES // each:,} may be empty "
+            f"for this network: number the recordings from 0 on"
+        )
     for name, column, most in (("sample", sample, n), *zip("cyx", place, shape, strict=True)):
         if len(column) and (column.min() < 0 or column.max() >= most):
             at = int(np.argmax((column < 0) | (column >= most)))
             raise NetworkError(f"events: {name} is {column[at]} at event {at}; {network.source} takes 0..{most - 1}")
-    if len(t) and int(t.min()) < 0:
-        at = int(np.argmax(t < 0))
-        raise NetworkError(f"events: t is {t[at]} at event {at}; give microseconds from 0 on")
+    if len(t) and (int(t.min()) < 0 or int(t.max()) > LATEST):
+        at = int(np.argmax((t < 0) | (t > LATEST)))
+        raise NetworkError(f"events: t is {t[at]} at event {at}; give microseconds, 0..{LATEST}")
     sample, t = sample.astype(np.int64, copy=False), t.astype(np.int64, copy=False)
     back = (sample[1:] < sample[:-1]) | ((t[1:] < t[:-1]) & (sample[1:] == sample[:-1]))
     if back.any():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,8 @@ def _run(
     try:
         with tqdm(total=samples, desc="fast", unit="sample", delay=1, leave=False, disable=not progress) as bar:
             started = {pool.submit(_run_chunk, chain, inputs[part], results, part): part for part in parts}
+            if not wait(started, 1, FIRST_COMPLETED).done:
+                bar.refresh()  # the first run compiles, and large samples take long
             for done in as_completed(started):
                 add_counts(results.counts, done.result())
                 bar.update(started[done].stop - started[done].start)

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from netx_export.fast_backend import linear
 from netx_export.lava_child import kill_group, remove_shared_memory
 from netx_export.limits import from_counts
 from netx_export.network import Average, Flatten, Network, NetworkError
+from netx_export.passing import passing_folder
 from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record, read_for
 
 STALL_SECONDS = 600.0
@@ -97,8 +97,7 @@ def simulate_each(
     """
     check_record(record)
     name = f"netx-{secrets.token_hex(6)}"
-    with tempfile.TemporaryDirectory(prefix="netx-lava-") as folder:
-        job = Path(folder)
+    with passing_folder() as job:
         np.save(job / "progress.npy", np.zeros(1, np.int64))
         networks = [read_for(path, inputs, for_lava=True, encode=encode) for path, inputs in runs]
         settings: list[dict[str, Any]] = []
@@ -221,16 +220,22 @@ def _supervise(job: Path, name: str, steps: int, time_limit: float | None, progr
             )
         try:
             done = np.load(job / "progress.npy", mmap_mode="r")
-            seen, moved = 0, started
-            with tqdm(total=steps, desc="Lava", unit="step", delay=1, leave=False, disable=not progress) as bar:
+            seen, moved, said = 0, started, False
+            with tqdm(
+                total=steps, desc="starting Lava", unit="step", delay=1, leave=False, disable=not progress
+            ) as bar:
                 while child.poll() is None:
                     time.sleep(0.05)
                     now, step = time.monotonic(), int(done[0])
                     if step > seen:
                         if seen == 0:
                             bar.unpause()  # the start of Lava says nothing about the time left
+                            bar.set_description("Lava", refresh=False)
                         bar.update(step - seen)
                         seen, moved = step, now
+                    elif not said and now - started > 1:
+                        said = True
+                        bar.refresh()
                     if time_limit is not None and now - started > time_limit:
                         raise SimulationError(
                             f"Lava took longer than the time limit of {time_limit:g} s: "

@@ -24,6 +24,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from netx_export.text import UserError
+
 Shape = tuple[int, ...]
 T = TypeVar("T")
 
@@ -48,7 +50,7 @@ DELAY_MAX = 62
 """Longest synaptic delay in time steps (6 bits)."""
 
 
-class NetworkError(ValueError):
+class NetworkError(UserError):
     """A network, or a file that should hold one, is not what it must be. One clear line."""
 
 
@@ -82,8 +84,16 @@ class Neuron:
     bias_exponent: int = STATE_SHIFT
     added: bool = False
 
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in ("threshold", "current_decay", "voltage_decay", "bias")}
+        texts = (
+            f"{name} {f'array {value.shape}' if isinstance(value, np.ndarray) else value}"
+            for name, value in values.items()
+        )
+        return f"<Neuron: {', '.join(texts)}>"
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Layer:
     """What all layers have: a name, where their input comes from, and the shape of input and output, (C, H, W) or (F,).
 
@@ -111,6 +121,11 @@ class Layer:
     """Largest |u| over the training data, where measured: before it would have wrapped."""
     v_measured: int | None = None
     """The same of v: before it would have saturated, or a spike reset it."""
+
+    def __repr__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        neurons = "" if self.neuron is None else ", with neurons"
+        return f"<{type(self).__name__}{name}: {self.in_shape} to {self.shape}, {self.weights:,} weights{neurons}>"
 
     @property
     def weights(self) -> int:
@@ -146,7 +161,7 @@ class Layer:
             raise self._error(f"takes (C, H, W), not {self.in_shape}")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Conv(Layer):
     """Convolution; weight (out channels, in channels / groups, kernel height, width); pairs are (height, width)."""
 
@@ -171,7 +186,7 @@ class Conv(Layer):
         self._expect_shape(conv_shape(self.in_shape, out, kernel, self.stride, self.padding, self.dilation))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Dense(Layer):
     """Fully connected; weight and delay (in time steps) (outputs, inputs), recurrent ones (outputs, outputs)."""
 
@@ -207,7 +222,7 @@ class Dense(Layer):
                 raise self._error(f"{what} {delay.min()} is negative")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Pool(Layer):
     """Sum pool without a neuron: what comes in leaves in the same time step."""
 
@@ -225,7 +240,7 @@ class Pool(Layer):
         self._expect_shape(conv_shape(self.in_shape, self.in_shape[0], self.kernel, self.stride, self.padding))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Flatten(Layer):
     """(C, H, W) to (C*H*W,), channels slowest."""
 
@@ -236,7 +251,7 @@ class Flatten(Layer):
         self._expect_shape((int(np.prod(self.in_shape)),))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Average(Layer):
     """Mean over groups of neighbouring inputs, channels slowest, without a neuron; kept in integers as their sum."""
 
@@ -249,7 +264,7 @@ class Average(Layer):
             raise self._error(f"cannot average {size} inputs into {self.shape}: give a number that divides them")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Add(Layer):
     """Sum of several inputs of one shape, the only layer with more than one; what comes in, it takes 1 : 1.
 
@@ -279,6 +294,9 @@ class Encoder:
     neuron: Neuron
     shape: Shape
     number: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Encoder {self.shape}>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -401,6 +419,26 @@ class Network:
         """Whether every layer's only input is the layer written before."""
         names = [INPUT, *(layer.name for layer in self.layers)]
         return all(layer.inputs == (before,) for layer, before in zip(self.layers, names, strict=False))
+
+    def __repr__(self) -> str:
+        weights = sum(layer.weights for layer in self.layers)
+        what = f"{len(self.layers)} layers, {self.in_shape} to {self.shape}, {weights:,} weights"
+        return f"<Network {self.source}: {what}, readout {self.readout}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a layer, for a table (``pandas.DataFrame(network.rows())``); layers are counted from 1."""
+        return [
+            {
+                "layer": number,
+                "name": layer.name,
+                "kind": layer.kind,
+                "shape": list(layer.shape),
+                "weights": layer.weights,
+                "neurons": 0 if layer.neuron is None else int(np.prod(layer.shape)),
+                "group": f"layer/{group}",
+            }
+            for number, (layer, group) in enumerate(zip(self.layers, self.numbers, strict=True), 1)
+        ]
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

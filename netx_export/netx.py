@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netx_export.bounds import Bound, bounds, share
-from netx_export.files import replacing
+from netx_export.hdf5 import Group, HDF5Error, Unreadable, creating, load
 from netx_export.network import (
     BIAS_MAX,
     BIAS_MIN,
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     import h5py
 
 FORMAT = "mtt-lava netx"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Since 2, files have a digest."""
 
 CONV_NUMBER_MAX = 127
 """Lava's conv process keeps kernel size, stride, padding, dilation and groups in 8 bits with sign."""
@@ -70,6 +71,9 @@ _MEAN = (
 )
 _LATE = "lava-dl flattens only where a dense layer comes next; read as it runs this"
 _REFUSED = ("convT", "unpool", "concat", "dense_comp")  # by lava-dl's loader too; other types it passes over
+NEURONS_MAX = 1 << 24
+"""Most outputs that the layers of a file can have together; 16 chips of a million neurons."""
+_TOO_MANY = f"more than {NEURONS_MAX:,} outputs of all layers are not read"
 _ATTRIBUTE_BYTES = 60_000  # HDF5 keeps an attribute within 64 KiB.
 
 
@@ -219,9 +223,7 @@ def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = 
         )
     measured = _check_writable(network, allow_wrap)
     info = _json(network)
-    import h5py
-
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with creating(path) as file:
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["readout"] = network.readout
@@ -302,7 +304,7 @@ def _json(network: Network) -> str:
 
 
 def _label(network: Network, layer: Layer) -> str:
-    number = next(i for i, other in enumerate(network) if other is layer)
+    number = next(i for i, other in enumerate(network, 1) if other is layer)
     return f"{number} ({layer.name or layer.kind})"
 
 
@@ -519,21 +521,13 @@ def read(
         If the file is missing, damaged or foreign, or holds what the network description cannot represent
         (other neurons than CUBA / LOIHI, complex weights, decays outside 0..4096, ...).
     """
-    import h5py
-
     source = os.fspath(path)
     try:
-        file = h5py.File(source, "r")
-    except FileNotFoundError:
-        raise NetworkError(f"{source}: no such file") from None
-    except OSError as error:
-        raise NetworkError(f"{source}: not a readable HDF5 file ({_first_line(error)})") from None
+        file, has_digest = load(source)
+    except HDF5Error as error:
+        raise NetworkError(f"{source}: {error}") from None
     changes: list[str] = []
-    with file:
-        try:
-            network = _read(file, source, in_shape, default_shape, for_lava, changes)
-        except (OSError, RuntimeError, KeyError, MemoryError) as error:  # what h5py raises on damaged content
-            raise NetworkError(f"{source}: damaged ({_first_line(error)})") from None
+    network = _read(file, has_digest, source, in_shape, default_shape, for_lava, changes)
     if encode:
         check_encoder(network)
     elif network.encoder is not None:
@@ -557,29 +551,31 @@ def check_encoder(network: Network) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _brief(value: Any) -> str:
+    """A value from a file, for a message."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _read(
-    file: h5py.File,
+    file: Group,
+    has_digest: bool,
     source: str,
     in_shape: Shape | None,
     default_shape: Shape | None,
     for_lava: bool,
     changes: list[str],
 ) -> Network:
-    import h5py
-
-    readout, reset, info = _read_attributes(file, source)
+    readout, reset, info = _read_attributes(file, has_digest, source)
     groups = file.get("layer")
-    if not isinstance(groups, h5py.Group) or len(groups) == 0:
+    if not isinstance(groups, Group) or not groups.members:
         raise NetworkError(f"{source}: no group 'layer' with the layers in it, so not a NetX file")
-    missing = [str(i) for i in range(len(groups)) if not isinstance(groups.get(str(i)), h5py.Group)]
+    count = len(groups.members)
+    missing = [str(i) for i in range(count) if not isinstance(groups.get(str(i)), Group)]
     if missing:
-        raise NetworkError(f"{source}: group layer/{missing[0]} is missing; layers are numbered 0..{len(groups) - 1}")
+        raise NetworkError(f"{source}: group layer/{missing[0]} is missing; layers are numbered 0..{count - 1}")
     loaded = reset == "zero"  # else no weight passes through lava-dl's loader
-    entries = [_Entry(groups[str(i)], source, i, changes, foreign=readout is None) for i in range(len(groups))]
+    entries = [_Entry(groups.members[str(i)], source, i, changes, foreign=readout is None) for i in range(count)]
     _refuse_sigma_delta(entries)
 
     shape = asked = None if in_shape is None else tuple(int(n) for n in in_shape)
@@ -587,6 +583,7 @@ def _read(
     numbers: list[int] = []
     flatten: _Entry | None = None
     encoder: Encoder | None = None
+    outputs = 0
     for i, entry in enumerate(entries):
         kind = entry.text("type")
         if kind == "input":  # behind a layer, NetX passes over it
@@ -598,8 +595,8 @@ def _read(
             continue
         if kind not in READABLE:
             if kind in _REFUSED or i == 0 or readout is not None:
-                raise entry.error("type", f"layer type {kind!r} cannot be represented; {', '.join(READABLE)} can")
-            entry.warn("type", f"lava-dl passes over the unknown layer type {kind!r}; read as it runs this")
+                raise entry.error("type", f"layer type {_brief(kind)} cannot be represented; {', '.join(READABLE)} can")
+            entry.warn("type", f"lava-dl passes over the unknown layer type {_brief(kind)}; read as it runs this")
             continue
         if for_lava and loaded and kind == "pool":
             raise entry.error("type", _POOL)
@@ -608,6 +605,9 @@ def _read(
             continue
         if layers and isinstance(layers[-1], Average):
             raise entry.error("type", "nothing can follow an average layer, whose means are fractions")
+        outputs += math.prod(entry.shape()) if "shape" in entry else 0
+        if outputs > NEURONS_MAX:
+            raise entry.error("shape", f"is {_brief(entry.shape())}: {_TOO_MANY}")
         first, before = not layers, layers[-1].shape if layers else shape
         maps = default_shape is not None and len(default_shape) == 3  # a flat input is no news to a dense layer
         guessed = before is None and (kind in ("conv", "pool", "average") or (flatten is not None and maps))
@@ -645,36 +645,45 @@ def _read(
     return Network(tuple(layers), readout, reset, info, source, () if usual else tuple(numbers), encoder)
 
 
-def _read_attributes(file: h5py.File, source: str) -> tuple[str | None, str, dict[str, Any]]:
-    if _attribute(file, "format") != FORMAT:
+def _read_attributes(file: Group, has_digest: bool, source: str) -> tuple[str | None, str, dict[str, Any]]:
+    stated = _attribute(file, "format")
+    if not isinstance(stated, str) or stated != FORMAT:
         return None, "zero", {}
     version = _attribute(file, "format_version")
     if not isinstance(version, np.integer) or version < 1:
-        raise NetworkError(f"{source}: attribute format_version is {version!r}, not a positive integer")
+        raise NetworkError(f"{source}: attribute format_version is {_brief(version)}, not a positive integer")
     if version > FORMAT_VERSION:
         raise NetworkError(
             f"{source}: format version {version} is newer than {FORMAT_VERSION}, the newest known here; update mtt-lava"
         )
+    if version >= 2 and not has_digest:
+        raise NetworkError(f"{source}: is damaged: it has no digest, as files of format version 2 have; write it anew")
     readout, text = _attribute(file, "readout"), _attribute(file, "info")
     try:
         info = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         info = None
     if not isinstance(info, dict):
         raise NetworkError(f"{source}: attribute info is not a JSON object")
+    for field in ("time_steps", "input_max"):
+        value = info.get(field)
+        if value is not None and (type(value) is not int or value < 1):
+            raise NetworkError(f"{source}: attribute info: {field} is {_brief(value)}, not an integer from 1 on")
+    if not isinstance(info.get("profile", ""), str):
+        raise NetworkError(f"{source}: attribute info: profile is {_brief(info['profile'])}, not a text")
     reset = _attribute(file, "reset")
-    return str(readout), "zero" if reset is None else str(reset), info
+    return str(readout)[:80], "zero" if reset is None else str(reset)[:80], info
 
 
-def _attribute(item: h5py.File | h5py.Group, name: str) -> Any:
-    value = item.attrs.get(name)
+def _attribute(item: Group, name: str) -> Any:
+    value = item.attributes.get(name)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 class _Entry:
     """One layer's group in a file; what it raises, and notes of changes, names file, layer and field."""
 
-    def __init__(self, group: h5py.Group, source: str, number: int, changes: list[str], foreign: bool = True) -> None:
+    def __init__(self, group: Group, source: str, number: int, changes: list[str], foreign: bool = True) -> None:
         self.group, self.source, self.number, self.changes = group, source, number, changes
         self.foreign = foreign
 
@@ -685,41 +694,39 @@ class _Entry:
         self.changes.append(f"{self.source}: layer/{self.number}/{field}: {text}")
 
     def __contains__(self, field: str) -> bool:
-        return field in self.group
+        return self.group.get(field) is not None
 
     def value(self, field: str) -> Any:
-        """Content of a dataset: a NumPy array or scalar, or bytes."""
-        import h5py
-
-        if field not in self.group:
+        """Content of a data set: a NumPy array or scalar, or a text."""
+        value = self.group.get(field)
+        if value is None:
             raise self.error(field, "is missing")
-        dataset = self.group[field]
-        if not isinstance(dataset, h5py.Dataset):
-            raise self.error(field, "is a group, not a dataset")
-        if not dataset.size:
-            raise self.error(field, f"has shape {dataset.shape}, so no values")
-        # A damaged header can claim any size; only chunks can be compressed.
-        if dataset.chunks is None and dataset.nbytes > os.path.getsize(self.source):
-            raise self.error(field, f"claims the shape {dataset.shape}, more than the file holds")
-        try:
-            return dataset[()]
-        except (OSError, RuntimeError) as error:
-            raise self.error(field, f"cannot be read ({_first_line(error)})") from None
+        if isinstance(value, Group):
+            raise self.error(field, "is a group, not a data set")
+        if isinstance(value, Unreadable):
+            raise self.error(field, value.reason)
+        return value
 
     def text(self, field: str) -> str:
         value = self.value(field)
         value = value.ravel()[0] if isinstance(value, np.ndarray) else value
         if isinstance(value, str):
-            value = value.encode("utf-8", "replace")
+            value = value.encode("utf-8", "surrogateescape")
         if not isinstance(value, bytes) or not value.isascii():
-            raise self.error(field, f"holds {value!r}, not a text in ASCII")
+            raise self.error(field, f"holds {_brief(value)}, not a text in ASCII")
         return value.decode("ascii")
+
+    def numbers(self, field: str, kinds: str = "biuf") -> Any:
+        """Numbers as they stand in the file."""
+        value = self.value(field)
+        if isinstance(value, str) or value.dtype.kind not in kinds:
+            held = "a text" if isinstance(value, str) else value.dtype
+            raise self.error(field, f"holds {held}, not {'numbers' if 'f' in kinds else 'integers'}")
+        return value
 
     def array(self, field: str, cut: bool = False) -> np.ndarray:
         """Integers as int64; with `cut`, from floating point too, of which NetX cuts off the fractions."""
-        value = np.asarray(self.value(field))
-        if value.dtype.kind not in ("biuf" if cut else "biu"):
-            raise self.error(field, f"holds {value.dtype}, not {'numbers' if cut else 'integers'}")
+        value = np.asarray(self.numbers(field, "biuf" if cut else "biu"))
         if value.dtype.kind == "f":
             if not np.all(np.isfinite(value)):
                 raise self.error(field, f"holds {value[~np.isfinite(value)].flat[0]!s}, not a number")
@@ -757,13 +764,15 @@ class _Entry:
         array = self.array(field)
         values = array.ravel().tolist()
         if array.shape not in ((), (2,)) or min(values) < low or max(values) > CONV_NUMBER_MAX:
-            raise self.error(field, f"is {array.tolist()}, not one or two integers in {low}..{CONV_NUMBER_MAX}")
+            raise self.error(field, f"is {_brief(array.tolist())}, not one or two integers in {low}..{CONV_NUMBER_MAX}")
         return values[0], values[-1]
 
     def shape(self) -> Shape:
         shape = tuple(self.array("shape").ravel().tolist())
         if min(shape) < 1:
-            raise self.error("shape", f"is {shape}, with a size below 1")
+            raise self.error("shape", f"is {_brief(shape)}, with a size below 1")
+        if math.prod(shape) > NEURONS_MAX:
+            raise self.error("shape", f"is {_brief(shape)}: {_TOO_MANY}")
         return shape
 
 
@@ -801,17 +810,19 @@ def _read_encoder(entry: _Entry) -> Encoder:
 
 def _common(entry: _Entry, kind: str) -> dict[str, Any]:
     name = _attribute(entry.group, "name")
+    if name is not None and not (isinstance(name, str) and name.isprintable() and len(name) <= 100):
+        raise NetworkError(f"attribute name is {_brief(name)}, not a printable text of at most 100 characters")
     scale = _attribute(entry.group, "weight_scale")
     if scale is not None and not isinstance(scale, (int, float, np.integer, np.floating)):
-        raise NetworkError(f"attribute weight_scale is {scale!r}, not a number")
+        raise NetworkError(f"attribute weight_scale is {_brief(scale)}, not a number")
     measured = {}
     for what in ("u_measured", "v_measured"):
         most = _attribute(entry.group, what)
         if most is not None and (not isinstance(most, np.integer) or most < 0):
-            raise NetworkError(f"attribute {what} is {most!r}, not an integer from 0 on")
+            raise NetworkError(f"attribute {what} is {_brief(most)}, not an integer from 0 on")
         measured[what] = None if most is None else int(most)
     return {
-        "name": f"{kind}{entry.number}" if name is None else str(name),
+        "name": f"{kind}{entry.number}" if name is None else name,
         "weight_scale": None if scale is None else float(scale),
         **measured,
     }
@@ -839,7 +850,7 @@ def _read_conv(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> C
     weight = entry.array(_weight_field(entry), cut=True)
     if weight.ndim < 4 or math.prod(weight.shape[4:]) != 1:
         raise entry.error("weight", f"has shape {weight.shape}, not (out, in / groups, height, width)")
-    if "delay" in entry and np.any(entry.value("delay")):
+    if "delay" in entry and np.any(entry.numbers("delay")):
         entry.warn("delay", "lava-dl drops the delays of a conv layer; read as it runs them")
     return Conv(
         in_shape=before,
@@ -858,7 +869,7 @@ def _read_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> C
     """A pool of SLAYER's, which sums, scales and has neurons: a conv layer with groups = channels."""
     if before is None or len(before) != 3:
         raise entry.error("type", _SHAPELESS if before is None else f"a pool takes (C, H, W), not {before}")
-    if "delay" in entry and np.any(entry.value("delay")):
+    if "delay" in entry and np.any(entry.numbers("delay")):
         raise entry.error("delay", "delays of a pool layer cannot be represented")
     shape = entry.shape()
     kernel = entry.pair("kernelSize", 1)
@@ -870,6 +881,8 @@ def _read_pool(entry: _Entry, before: Shape | None, common: dict[str, Any]) -> C
     if weight.size != math.prod(kernel):
         raise entry.error("weight", f"has shape {weight.shape}, not the kernel's, {kernel}")
     weight = weight.reshape(kernel)
+    if before[0] * weight.size > NEURONS_MAX:
+        raise entry.error("weight", f"kernels {kernel} for {before[0]:,} channels: more than {NEURONS_MAX:,} numbers")
     if shape != conv_shape(before, before[0], kernel, stride, padding, dilation):
         # SLAYER appends rows and columns of zeros to maps that the kernel does not divide: before them and in the
         # kernel as many more change nothing.
@@ -909,7 +922,7 @@ def _read_dense(
     outputs = math.prod(entry.shape())
     weight = _matrix(entry, _weight_field(entry), outputs)
     inputs = weight.shape[1]
-    flat = entry.group["weight"].ndim == 1  # NetX reshapes both or neither
+    flat = np.ndim(entry.value("weight")) == 1  # NetX reshapes both or neither
     recurrent = _matrix(entry, "weight_rec", outputs, flat) if kind == "dense_rec" else None
     if first and before is not None and math.prod(before) != inputs:
         entry.warn("weight", f"is for {inputs} inputs: lava-dl ignores the input shape {before}; read as it runs this")
@@ -999,7 +1012,7 @@ def _kept(entry: _Entry, field: str, stored: np.ndarray, kept: np.ndarray) -> np
 def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:
     kind = entry.text("neuron/type")
     if kind not in ("CUBA", "LOIHI"):
-        raise entry.error("neuron/type", f"{kind!r} cannot be represented; only 'CUBA' and 'LOIHI' can")
+        raise entry.error("neuron/type", f"{_brief(kind)} cannot be represented; only 'CUBA' and 'LOIHI' can")
     if "neuron/messageBits" in entry:
         raise entry.error("neuron/messageBits", "message bits do not run in lava-dl; leave them out")
     for field, usual, what in (
@@ -1008,7 +1021,7 @@ def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron
         ("neuron/weight_exp", 0, "does not read the weight exponent of a norm (fold it before export)"),
         ("neuron/wgtExp", 0, "does not read the weight exponent (multiply the weights by 2**wgtExp before export)"),
     ):
-        if field in entry and np.any(entry.value(field) != usual):
+        if field in entry and np.any(entry.numbers(field) != usual):
             entry.warn(field, f"lava-dl {what}; read as it runs this")
 
     if entry.foreign and kind == "CUBA" and bias is not None and "neuron/weight_exp" not in entry:
@@ -1026,7 +1039,7 @@ def _read_neuron(entry: _Entry, shape: Shape, bias: np.ndarray | None) -> Neuron
         return alike(field, array)
 
     threshold = entry.array("neuron/vThMant")
-    shifted = np.left_shift(entry.value("neuron/vThMant"), STATE_SHIFT)  # in the integers of the file, as Lava does
+    shifted = np.left_shift(entry.numbers("neuron/vThMant"), STATE_SHIFT)  # in the integers of the file, as Lava does
     return Neuron(
         threshold=alike(
             "neuron/vThMant", _kept(entry, "neuron/vThMant", threshold, shifted.astype(np.int64) >> STATE_SHIFT)
@@ -1047,7 +1060,7 @@ def layer_table(network: Network) -> str:
     """
     rows = [["layer", "kind", "shape", "weights", "bits", "threshold", "range of weights"]]
     measured = any(layer.u_measured is not None for layer in network)
-    for i, layer in enumerate(network):
+    for i, layer in enumerate(network, 1):
         row = [layer.name or f"{layer.kind}{i}", layer.kind, "x".join(str(n) for n in layer.shape)]
         if layer.weight is None:
             row += ["0", "", "" if layer.neuron is None else _range(layer.neuron.threshold), ""]

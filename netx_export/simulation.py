@@ -12,7 +12,7 @@ import numpy as np
 
 from netx_export import limits
 from netx_export.bounds import bounds
-from netx_export.files import replacing
+from netx_export.files import save_arrays
 from netx_export.limits import Limits
 from netx_export.network import (
     BIAS_MAX,
@@ -26,6 +26,8 @@ from netx_export.network import (
     Shape,
 )
 from netx_export.netx import check_encoder, read
+from netx_export.reading import read_npy
+from netx_export.text import short, unknown
 
 BACKENDS = ("lava", "fast")
 """Names of the simulators."""
@@ -64,6 +66,10 @@ class Simulation:
     record: dict[str, np.ndarray] = field(default_factory=dict)
     limits: dict[str, Limits] | None = None
 
+    def __repr__(self) -> str:
+        n, steps, fired = len(self.spikes), self.spikes.shape[-1], int(self.spikes.sum())
+        return f"<Simulation: {n} samples, T = {steps}, {fired:,} output spikes, {len(self.record)} records>"
+
     def limits_text(self) -> str:
         """One line that says which layers wrapped or saturated, or that nobody counted; else nothing."""
         return limits.text(self.limits)
@@ -71,8 +77,7 @@ class Simulation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a NumPy .npz file, whole or not at all; ``limits`` as a text, a JSON object."""
         text = np.array(limits.to_json(self.limits))
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, spikes=self.spikes, readout=self.readout, **self.record, limits=text)
+        save_arrays(path, {"spikes": self.spikes, "readout": self.readout, **self.record, "limits": text})
 
 
 def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:
@@ -83,19 +88,7 @@ def load_inputs(path: str | os.PathLike[str]) -> np.ndarray:
     NetworkError
         There is no such file, or it is not one array of plain numbers.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError):
-        # NumPy says the same of pickles, of object arrays and of any other file, and advises to allow pickles.
-        raise NetworkError(
-            f"{path}: is not a whole .npy file of integers; write one with numpy.save(path, integer array)"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise NetworkError(f"{path}: holds several arrays (.npz); give one array in a .npy file")
-    return array
+    return read_npy(path, NetworkError)
 
 
 def read_for(
@@ -172,8 +165,9 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, 
         )
     axes = (*"CHW",) if len(network.in_shape) == 3 else (*"F",)
     wanted = ", ".join(["N", *(f"{axis}={size}" for axis, size in zip(axes, network.in_shape, strict=True)), "T"])
-    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "iub":
-        got = inputs.dtype if isinstance(inputs, np.ndarray) else type(inputs).__name__
+    plain = isinstance(inputs, np.ndarray) and not isinstance(inputs, np.ma.MaskedArray)
+    if not plain or inputs.dtype.kind not in "iub":
+        got = short(str(inputs.dtype)) if plain else f"a {type(inputs).__name__}"
         raise NetworkError(f"{where}: holds {got}; give a NumPy array of integers ({wanted})")
     if inputs.shape[1:-1] != network.in_shape:
         raise NetworkError(f"{where}: has shape {inputs.shape}; {network.source} takes ({wanted})")
@@ -225,7 +219,7 @@ def check_record(record: Sequence[str]) -> None:
     """Refuse names of what cannot be recorded."""
     for what in record:
         if what not in RECORDABLE:
-            raise NetworkError(f"record {what!r} is unknown; there is: {', '.join(RECORDABLE)}")
+            raise NetworkError(unknown("record", what, RECORDABLE))
 
 
 def simulate(
@@ -279,4 +273,4 @@ def _backend(name: str) -> Callable[..., Simulation]:
         from netx_export import lava_backend
 
         return lava_backend.simulate
-    raise NetworkError(f"backend {name!r} is unknown; there is: {', '.join(BACKENDS)}")
+    raise NetworkError(unknown("backend", name, BACKENDS))

@@ -12,15 +12,15 @@ import os
 import signal
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Collection, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import reduce
+from multiprocessing import connection
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,9 @@ import numpy as np
 from netx_export.limits import Limits, merged
 from netx_export.network import Network, NetworkError
 from netx_export.netx import NetxWarning
+from netx_export.passing import passing_folder, remove_abandoned, remove_mine
 from netx_export.simulation import Simulation, SimulationError, check_inputs, check_record, read_for, simulate
+from netx_export.text import UserError
 
 CHUNK_BYTES = 16 << 20
 """Inputs and results of a chunk of samples take about this much, unless a single sample needs more."""
@@ -57,8 +59,8 @@ class Job:
 
 def run_chunk(job: Job, inputs: np.ndarray) -> Simulation:
     """Simulate some samples; this runs in a worker."""
-    with TemporaryDirectory(prefix="netx-") as folder:
-        path = Path(folder) / job.name
+    with passing_folder() as folder:
+        path = folder / job.name
         path.write_bytes(job.content)
         return simulate(path, inputs, job.backend, progress=False, **job.options)
 
@@ -185,89 +187,112 @@ def _numbers(samples: slice) -> str:
 
 def _on_processes(job: Job, chunks: _Chunks, number: int, over: _Deadline) -> Finished:
     slices = chunks.slices(number)
-    waiting = iter(slices)
+    waiting = [(samples, 1) for samples in reversed(slices)]
     workers = [_Worker() for _ in slices[:number]]
-    running: dict[Future[Simulation], tuple[_Worker, slice, int]] = {}
-
-    def give(worker: _Worker, samples: slice, attempt: int) -> None:
-        try:
-            future = worker.submit(job, chunks[samples])
-        except BrokenProcessPool:  # it was killed while it had nothing to do
-            worker = replace(worker)
-            future = worker.submit(job, chunks[samples])
-        running[future] = worker, samples, attempt
-
-    def replace(worker: _Worker) -> _Worker:
-        workers.remove(worker)
-        worker.end()
-        workers.append(_Worker())
-        return workers[-1]
-
+    finished, failed_starts = 0, 0
     try:
-        for worker in tuple(workers):
-            give(worker, next(waiting), 1)
-        while running:
-            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+        while finished < len(slices):
+            heard = connection.wait([worker.pipe for worker in workers], timeout=0.5)
             over.check()
-            for future in done:
-                worker, samples, attempt = running.pop(future)
+            for worker in [worker for worker in workers if worker.pipe in heard]:
+                task = worker.task
                 try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    if attempt == ATTEMPTS:
-                        raise SimulationError(
-                            f"{_numbers(samples)}: the worker process that simulated them was killed, {ATTEMPTS} times "
-                            f"(by the system, for want of memory?); try fewer workers"
-                        ) from None
-                    give(replace(worker), samples, attempt + 1)
+                    answer = worker.pipe.recv()
+                except (EOFError, OSError):
+                    workers.remove(worker)
+                    ended = worker.end(died=True)
+                    if not worker.started:
+                        failed_starts += 1
+                        _check_start(ended, failed_starts)
+                    if task is not None:
+                        samples, attempt = task
+                        if attempt == ATTEMPTS:
+                            raise SimulationError(
+                                f"{_numbers(samples)}: the worker process that simulated them {ended}, {ATTEMPTS} times"
+                                f"{_remedy(ended)}"
+                            ) from None
+                        waiting.append((samples, attempt + 1))
+                    workers.append(_Worker())
                     continue
-                following = next(waiting, None)
-                if following is not None:
-                    give(worker, following, 1)
-                yield samples, result
+                worker.started, worker.task = True, None
+                if waiting and not isinstance(answer, Exception):
+                    worker.give(job, chunks, waiting.pop())
+                if isinstance(answer, Exception):
+                    raise answer
+                if task is not None:
+                    finished += 1
+                    yield task[0], answer
     finally:
         for worker in workers:
             worker.end()
+        remove_abandoned()  # those of the killed
+
+
+def _check_start(ended: str, times: int) -> None:
+    """Refuse to try once more to start a worker: the script starts workers itself, or something kills them."""
+    if "killed" not in ended:
+        raise SimulationError(
+            f"a worker process {ended} before it had anything to do (see above for why); a script must ask for workers "
+            f"below `if __name__ == '__main__':`"
+        )
+    if times >= ATTEMPTS:
+        raise SimulationError(f"a worker process {ended} while it started, {times} times{_remedy(ended)}")
+
+
+def _remedy(ended: str) -> str:
+    return " (by the system, for want of memory?); try fewer workers" if "SIGKILL" in ended else ""
 
 
 class _Worker:
-    """A process of ours. A pool of one: when it breaks, it is known which chunk broke it."""
+    """A process of ours that simulates the chunk it was given last. Pipes, unlike queues, need no semaphores."""
 
     def __init__(self) -> None:
         # Not by fork, which copies the locks of threads.
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
-        self.pid = self.pool.submit(os.getpid)
+        self.pipe, theirs = context.Pipe()
+        self.started = False
+        self.task: tuple[slice, int] | None = None
+        self._process = context.Process(target=_serve, args=(theirs,))
+        self._process.start()
+        theirs.close()  # so that its death ends the pipe
 
-    def submit(self, job: Job, inputs: np.ndarray) -> Future[Simulation]:
-        try:
-            self.pid.result()
-        except BrokenProcessPool:
-            raise SimulationError(
-                "a worker process did not start; a script must ask for workers below `if __name__ == '__main__':`"
-            ) from None
-        return self.pool.submit(run_chunk, job, inputs)
+    def give(self, job: Job, chunks: _Chunks, task: tuple[slice, int]) -> None:
+        self.task = task
+        with suppress(OSError):  # it has just died, which the pipe will say
+            self.pipe.send((run_chunk, job, chunks[task[0]]))
 
-    def end(self) -> None:
-        """Kill it, whatever it does."""
-        if self.pid.done() and self.pid.exception() is None:
-            for process in multiprocessing.active_children():
-                if process.pid == self.pid.result():
-                    process.kill()
-        self.pool.shutdown(cancel_futures=True)
+    def end(self, died: bool = False) -> str:
+        """Kill it, whatever it does; return how it ended."""
+        self._process.join(5 if died else 0)  # its pipe has ended, and it is about to
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+        code = self._process.exitcode or 0
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-def _begin() -> None:
-    """Start of a worker: Ctrl-C is for the parent to handle, and the worker does not outlive it."""
+def _serve(pipe: connection.Connection) -> None:
+    """Life of a worker: Ctrl-C is for the parent to handle, and the worker does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore", NetxWarning)  # the parent has read the file too
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    pipe.send(None)
+    while True:
+        run, job, inputs = pipe.recv()
+        try:
+            answer = run(job, inputs)
+        except (UserError, SimulationError) as error:
+            answer = error
+        except Exception as error:
+            answer = SimulationError(f"a worker failed: {type(error).__name__}: {error}\n{traceback.format_exc()}")
+        pipe.send(answer)
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    remove_mine()
     os.kill(os.getpid(), signal.SIGKILL)
 
 

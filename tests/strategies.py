@@ -190,7 +190,7 @@ def graphs(draw: st.DrawFn, form: str = "any") -> Network:
     form : str
         ``"currents"``: what merges are convolutions without neurons, and spikes through a weight of their own, in an
         `Add` with neurons; no other layer is without neurons (Lava's own processes can run it). ``"spikes"``: what
-        merges is spikes, in an `Add` without neurons before a layer with weights, and pools have no neurons (chips without
+        merges is spikes, in an `Add` without neurons before a layer with weights, and pools have none (chips without
         a clock can run it, with integrate-and-fire neurons). ``"any"``: all that the description allows.
     """
     shape = (draw(st.integers(1, 2)), draw(st.integers(2, 5)), draw(st.integers(2, 5)))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hw_profiles import ProfileError, Report, check, load
 from hw_profiles.loihi import loihi1_axon_bits
-from hw_profiles.rules import RULES
+from hw_profiles.rules import OF_TRAINING, RULES
 from hw_profiles.speck import core_layers
 from netx_export.network import Average, Conv, Dense, Encoder, Flatten, Layer, Network, Neuron, Pool, conv_shape
 
@@ -110,7 +110,7 @@ def test_n_mnist_network_fits_speck(name: str) -> None:
     report = check(n_mnist(pool_neurons=False), load(name))
     assert report.fits
     assert report.of("warning") == ()
-    assert [core.layers for core in report.placement.cores] == [("fc",), ("conv3",), ("conv1",), ("conv2",)]
+    assert [core.layers for core in report.placement.cores] == [("conv3",), ("fc",), ("conv1",), ("conv2",)]
 
 
 def test_speck_memory_of_n_mnist_network_by_hand() -> None:
@@ -294,14 +294,17 @@ AT_LIMIT: list[Case] = [
     ("kernels", "speck2e", lambda n: conv((1, 32, 32), 1, (1, 1), padding=(0, n)), 7, 8),
     ("kernels", "speck2e", lambda n: conv((2, 8, 8), 2, groups=n), 1, 2),
     ("kernels", "speck2e", lambda n: conv((2, 8, 8), 2, dilation=(1, n)), 1, 2),
-    ("pools", "speck2e", lambda n: [conv((1, 32, 32), 1, (1, 1)), pool((1, 32, 32), (n, n))], 4, 8),
+    ("pools", "speck2e", lambda n: [conv((1, 32, 32), 1, (1, 1)), pool((1, 32, 32), (n, n))], 8, 16),
     ("pools", "speck2e", lambda n: [conv((1, 32, 32), 1, (1, 1)), pool((1, 32, 32), (n, n))], 2, 3),
     ("pools", "speck2e", lambda n: [conv((1, 32, 32), 1, (1, 1)), pool((1, 32, 32), (2, n))], 2, 4),
+    # Before the first core only the camera pools, by 1, 2 or 4.
+    ("pools", "speck2e", lambda n: [pool((2, 32, 32), (n, n)), conv((2, 32 // n, 32 // n), 1)], 4, 8),
+    ("pools", "speck2e", lambda n: [pool((2, 32, 32), (n, n)), conv((2, 32 // n, 32 // n), 1)], 2, 3),
     ("pools", "speck2e", lambda n: [pool((1, 32, 32), (2, 2)), pool((1, 16, 16), (n, n))], 2, 4),
+    ("camera", "speck2e", lambda n: [pool((n, 32, 32)), conv((n, 16, 16), 1)], 2, 3),
+    ("camera", "speck2e", lambda n: [pool((1, n, n)), conv((1, n // 2, n // 2), 1, stride=(2, 2))], 128, 130),
     ("pools", "speck2e", lambda n: pool((1, 32, 32), (2, 2), stride=(n, n)), 2, 1),
     ("pools", "speck2e", lambda n: pool((1, 32, 32), (2, 2), padding=(n, n)), 0, 1),
-    ("single_events", "speck2e", lambda n: dense(2, 2, value=127, neuron=neuron(n)), 32_640, 32_641),
-    ("outputs", "speck2e", lambda n: dense(2, n), 15, 16),
 ]  # fmt: skip
 
 
@@ -313,6 +316,47 @@ def test_rule_at_limit_and_beyond(rule: str, profile: str, make: Callable[[int],
         report = run(profile, *(layers if isinstance(layers, list | tuple) else [layers]))
         assert bool(said(report, rule)) is wrong, report
         assert not wrong or not report.fits
+
+
+@pytest.mark.parametrize(
+    ("rule", "make", "limit", "beyond", "words"),
+    [
+        (
+            "single_events", lambda n: dense(2, 2, value=127, neuron=neuron(n)), 32_640, 32_641,
+            "fc: threshold plus largest weight 32,768 > 32,767: a spike can lose 1 of v, which saturates",
+        ),
+        (
+            "outputs", lambda n: dense(2, n), 15, 16,
+            "fc: outputs 16 > 15: the chip's readout names no more: read the last core's events",
+        ),
+    ],
+)  # fmt: skip
+def test_what_loads_on_speck_is_a_warning(
+    rule: str, make: Callable[[int], Any], limit: int, beyond: int, words: str
+) -> None:
+    """A threshold up to 2^15 - 1, whatever the weights, and more outputs than the readout names load on the chip."""
+    assert said(run("speck2e", make(limit)), rule, "warning") == []
+    report = run("speck2e", make(beyond))
+    assert report.fits
+    (message,) = said(report, rule, "warning")
+    assert message.startswith(words)
+
+
+def test_samna_takes_the_largest_threshold_with_any_weight() -> None:
+    """2^15 - 1 with weights of 127 fits; one more does not, whatever the weights."""
+    assert run("speck2e", dense(2, 2, value=127, neuron=neuron(32_767))).fits
+    report = run("speck2e", dense(2, 2, value=0, neuron=neuron(32_768)))
+    assert {f.rule for f in report.of("violation")} == {"threshold", "single_events"}  # v never gets there
+
+
+def test_a_pool_of_the_input_is_the_cameras() -> None:
+    """The finding says which sizes the camera has and that no core pools its input; it may pool oblong, a core not."""
+    (message,) = said(run("speck2e", pool((2, 32, 32), (8, 8)), conv((2, 4, 4), 1)), "pools")
+    assert message.startswith("pool: pool of the input 8 not in 1, 2, 4: use one of these, or a strided convolution")
+    assert "only the camera does [SV, documented]" in message
+    assert run("speck2e", pool((2, 32, 32), (2, 4)), conv((2, 16, 8), 1)).fits
+    between = [conv((1, 32, 32), 1, (1, 1)), pool((1, 32, 32), (2, 4))]
+    assert any("not square" in text for text in said(run("speck2e", *between), "pools"))
 
 
 def changed(folder: Path, extends: str, **facts: int) -> str:
@@ -397,6 +441,17 @@ def test_layers_that_compete_for_a_core(tmp_path: Path) -> None:
     (message,) = said(report, "assignment")
     assert message.startswith("layers conv0, conv1, conv2 compete for cores: 3 > 2: only cores 5, 6 have the memory")
     assert report.placement.rivals == ((("conv0", "conv1", "conv2"), (5, 6)),)
+
+
+def test_only_what_is_not_placed_is_listed_so() -> None:
+    """Of three layers that want two cores two have them; a layer that fits nowhere is listed beside the third."""
+    big = [conv((64, 4, 4), 64, (3, 3), padding=(1, 1), name=f"conv{i}") for i in range(3)]
+    placement = run("speck2e", *big, conv((64, 4, 4), 256, (3, 3), padding=(1, 1), name="huge")).placement
+    placed = {name for core in placement.cores for name in core.layers}
+    assert len(placed) == 2
+    assert set(placement.unplaced) == {"conv0", "conv1", "conv2", "huge"} - placed
+    assert str(placement).splitlines()[0] == f"2 of 9 cores in use; not placed: {', '.join(placement.unplaced)}"
+    assert placement.to_dict()["unplaced"] == list(placement.unplaced)
 
 
 def test_layers_without_neurons_are_not_placed() -> None:
@@ -600,6 +655,43 @@ def test_a_saturated_readout_is_a_warning(readout: str, warns: bool) -> None:
     assert said(check(network, load("loihi2")), "saturation", "warning") == []
 
 
+@pytest.mark.parametrize(("profile", "severities"), [("loihi2", ["note"]), ("loihi1", [])])
+def test_a_readout_threshold_that_spiked_on_silicon_is_noted(profile: str, severities: list[str]) -> None:
+    """On Loihi 2 above 2^16, with its source and the option; not of spikes that are counted."""
+    for threshold, wanted in ((131_071, severities), (65_537, severities), (65_536, [])):
+        layer = dense(2, 2, neuron=neuron(threshold), v_measured=64)
+        for readout in ("voltage", "count"):
+            report = check(Network(layers=(layer,), readout=readout), load(profile))
+            found = [f for f in report.findings if f.rule == "readout_threshold"]
+            assert [f.severity for f in found] == (wanted if readout == "voltage" else [])
+            assert report.fits
+            for finding in found:
+                assert "export with --readout-threshold 65536" in str(finding)
+                assert "[MG, measured]" in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("measured", "severities"), [(64 * 1000, []), (64 * 1000 + 1, ["warning"]), (None, ["not checked"])]
+)
+def test_a_readout_that_would_spike_is_said(measured: int | None, severities: list[str]) -> None:
+    """A neuron spikes where v is above 64 times its threshold: measured over the training data, or unknown."""
+    network = Network(layers=(dense(2, 2, neuron=neuron(1000), v_measured=measured),), readout="voltage")
+    found = [f for f in check(network, load("loihi2")).findings if f.rule == "readout_threshold"]
+    assert [f.severity for f in found] == severities
+
+
+def test_before_training_only_shapes_are_checked() -> None:
+    """Weights, thresholds and biases out of range are no finding then; the kernel, the pool and the cores are."""
+    wrong = [
+        conv((2, 48, 48), 2, (17, 17), weight=np.full((2, 2, 17, 17), 999), neuron=neuron(10**6, bias=np.ones(2, int))),
+        pool((2, 32, 32), (3, 3)),
+    ]
+    rules = {f.rule for f in run("speck2e", *wrong, trained=False).of("violation")}
+    assert {"kernels", "pools"} <= rules
+    assert not rules & {rule.__name__ for rule in OF_TRAINING}
+    assert {"weights", "threshold", "bias"} <= {f.rule for f in run("speck2e", *wrong).of("violation")}
+
+
 @pytest.mark.parametrize(("steps", "warns"), [(1, False), (16, False), (17, True), (10, True), (64, False)])
 def test_reset_interval(steps: int, warns: bool) -> None:
     """Loihi 2 hardware resets every power of two of time steps."""
@@ -643,6 +735,7 @@ def test_unknown_limits_are_not_checked(tmp_path: Path) -> None:
         assert silent <= {
             *("payload", "reset_interval", "placement", "refractory", "weight_exponent", "structure"),
             *("synapses", "threshold_profiles", "synapse_formats", "assignment", "saturation"),
+            *("readout_threshold", "camera"),
         }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +13,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from netx_files import edited
 
 from mtt_lava import Settings
-from mtt_lava.cli import export_main, main
+from mtt_lava.bench import Comparison
+from mtt_lava.cli import _parse, export_main, main, parsers
+from mtt_lava.demo import next_steps
 from mtt_lava.page import heading, page
 from netx_export.network import Conv, Network, Neuron
 from netx_export.netx import write
 
-COMMANDS = ("train", "evaluate", "simulate", "check", "cost", "sweep", "profiles", "models", "bench", "demo", "export")
+COMMANDS = (
+    *("train", "evaluate", "simulate", "check", "cost", "sweep", "profiles", "models", "data", "bench", "demo"),
+    "export",
+)
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +349,7 @@ def test_files_that_state_no_input_shape(tmp_path: Path, capsys: pytest.CaptureF
     layer = Conv(in_shape=(2, 4, 5), shape=(3, 3, 4), weight=np.full((3, 2, 2, 2), 10), neuron=Neuron(20), name="conv")
     path, inputs, events, out = (tmp_path / name for name in ("a.net", "input.npy", "events.npz", "out.npz"))
     write(Network((layer,)), path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file["layer/0"]
         file.move("layer/1", "layer/0")
     np.save(inputs, np.ones((2, 2, 4, 5, 3), np.int8))
@@ -397,3 +406,233 @@ def test_names_cannot_put_scripts_into_pages():
     """Headings and titles are text, whatever a run or a class is called."""
     text = page("<script>alert(1)</script>", heading("<script>alert(2)</script>"))
     assert "<script>" not in text
+
+
+def _helps(parser: argparse.ArgumentParser) -> list[str]:
+    """What --help prints, of a program and of all its commands."""
+    inner = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [parser.format_help(), *(text for each in inner for one in each.values() for text in _helps(one))]
+
+
+def examples() -> list[str]:
+    """Every example that any --help prints, in order."""
+    found = []
+    for text in (text for parser in parsers() for text in _helps(parser)):
+        _, _, lines = text.partition("\nExample: ")
+        found += [line.strip() for line in lines.splitlines() if line.strip().startswith("mtt")]
+    return found
+
+
+def program(command: str) -> list[str]:
+    """The command with the interpreter that runs the tests."""
+    name, *arguments = shlex.split(command)
+    function = {"mtt": "main", "mtt-export": "export_main"}[name]
+    return [
+        sys.executable,
+        "-c",
+        f"import sys; from mtt_lava.cli import {function}; sys.exit({function}())",
+        *arguments,
+    ]
+
+
+@pytest.mark.parametrize("command", [*examples(), *next_steps(Path("demo")), *next_steps(Path("demo"), "speck2e")])
+def test_examples_are_commands(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What --help and the demo print is taken as it stands, down to options and names."""
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = shlex.split(command)
+    assert callable(_parse(parsers()[name == "mtt-export"], arguments).action)
+
+
+def test_every_command_shows_an_example():
+    """None is left out of what runs as printed."""
+    names = {command.split()[1] for command in examples() if command.startswith("mtt ")}
+    assert names == set(COMMANDS)
+    assert {command.split()[2] for command in examples() if command.startswith("mtt bench")} == {
+        *("methods", "simulate", "paper", "depth", "events")
+    }
+
+
+@pytest.mark.slow
+def test_examples_run_as_printed(tmp_path: Path):
+    """All, one after the other in one folder: what one writes the next ones read. A quarter of an hour."""
+    for command in examples():
+        done = subprocess.run(program(command), cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
+    assert {"points.json", "digits.net", "digits.png", "output.npz", "demo", "sweep"} <= set(os.listdir(tmp_path))
+
+
+MISSPELT = [
+    ["evaluate", "nosuch"],
+    ["evaluate", "{run}", "--data", "digit-dvs"],
+    ["evaluate", "{run}", "--backend", "fsat"],
+    ["export", "nosuch", "x.net"],
+    ["sweep", "nosuch"],
+    ["sweep", "{run}", "--profile", "lohi1"],
+    ["simulate", "nosuch.net", "x.npy", "--output", "o.npz"],
+    ["check", "nosuch.net"],
+    ["cost", "nosuch.net", "x.npy"],
+    ["data", "nosuch"],
+    ["models", "nosuch"],
+    ["profiles", "nosuch"],
+    ["train", "nosuch", "--data", "digits-dvs", "--out", "r"],
+    ["train", "nmnist-3c1fc", "--data", "nosuch", "--out", "r"],
+    ["train", "nmnist-3c1fc", "--data", "digits-dvs", "--out", "{run}/settings.json/r"],
+    ["bench", "methods", "--data", "nosuch", "--out", "r"],
+    ["bench", "paper", "--data", "nosuch", "--out", "r"],
+    ["bench", "depth", "--data", "nosuch", "--out", "r"],
+    ["demo", "--profile", "lohi2"],
+]
+
+
+def test_misspelt_names_wait_for_no_heavy_import(run_folder: Path, tmp_path: Path):
+    """Names of runs, data, models, profiles, files and folders are refused before torch, Lava, Numba or SciPy load.
+
+    These take seconds, and a second is the most that such a message may take.
+    """
+    cases = [[part.format(run=run_folder) for part in case] for case in MISSPELT]
+    code = (
+        "import json, sys; from mtt_lava.cli import main\n"
+        "heavy = {'torch', 'lava', 'numba', 'scipy', 'sklearn', 'tonic', 'matplotlib'}\n"
+        "for case in json.loads(sys.argv[1]):\n"
+        "    try: code = main(case)\n"
+        "    except SystemExit as stop: code = stop.code\n"
+        "    print(code, sorted(heavy & set(sys.modules)), case)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(cases)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert [line for line in done.stdout.splitlines() if not line.startswith("2 [] ")] == []
+    messages = done.stderr.splitlines()
+    assert len(messages) == len(cases)
+    assert max(map(len, messages)) < 300
+    assert os.listdir(tmp_path) == []
+
+
+def test_json_is_one_option(run_folder: Path, net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """--json prints JSON alone; --json FILE prints text and writes JSON; a word wanted elsewhere is left there."""
+    inputs, run, file = tmp_path / "in.npy", str(run_folder), tmp_path / "a.json"
+    np.save(inputs, np.ones((1, 2, 34, 34, 2), np.int8))
+    output = ["--output", str(tmp_path / "out.npz")]
+    for arguments in (
+        ["evaluate", run, "--time-steps", "2", "--samples", "5", "--confusion"],
+        ["evaluate", run, "--time-steps", "2", "--samples", "5", "--backend", "fast"],
+        ["sweep", run, "--time-steps", "2"],
+        ["export", run, str(tmp_path / "b.net")],
+        ["simulate", str(net), str(inputs), "--backend", "fast", *output],
+        ["check", str(net)],
+        ["cost", str(net), str(inputs)],
+        ["profiles"],
+        ["profiles", "loihi1"],
+        ["models"],
+        ["models", "vgg5"],
+        ["data", "digits-dvs", "--split", "test"],
+    ):
+        capsys.readouterr()
+        assert main([*arguments, "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert main([*arguments, "--json", str(file)]) == 0
+        text = capsys.readouterr().out
+        assert text.strip()
+        assert not text.startswith("{")
+        assert json.loads(file.read_text()) == printed
+    assert main(["check", "--json", str(net)]) == 0
+    assert json.loads(capsys.readouterr().out)["profile"] == "loihi2"
+    assert main(["profiles", "--json", "loihi1"]) == 0
+    assert json.loads(capsys.readouterr().out)["family"] == "loihi"
+    assert main(["evaluate", run, "--samples", "5", "--json", str(tmp_path / "points")]) == 0
+    assert json.loads((tmp_path / "points").read_text())["backend"] is None
+    assert main(["evaluate", "--json", str(tmp_path / "more"), run, "--samples", "5"]) == 0
+    assert (tmp_path / "more").exists()
+
+
+def test_options_and_places_that_cannot_be(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A misspelt option gets a hint; what cannot be written is refused before anything runs."""
+    (tmp_path / "file").write_text("")
+    evaluate = ["evaluate", str(run_folder)]
+    refused(capsys, [*evaluate, "--cofnusion"], "--cofnusion", "did you mean --confusion?")
+    refused(capsys, [*evaluate, "--json", str(tmp_path)], "is a folder")
+    refused(capsys, [*evaluate, "--json", str(tmp_path / "file" / "a.json")], "is no folder")
+    refused(capsys, ["sweep", str(run_folder), "--out", str(tmp_path / "file" / "d")], "is no folder")
+    refused(capsys, ["demo", "--out", str(tmp_path / "file")], "is no folder")
+    refused(capsys, [*evaluate, "extra"], "unrecognized arguments: extra")
+
+
+def _comparison(run_folder: Path, **accuracies: list[float]) -> Comparison:
+    from mtt_lava import Point, load_run
+    from mtt_lava.scoring import Score
+
+    def point(t: int, accuracy: float) -> Point:
+        return Point(t, Score(200, accuracy, 0.0, 0.0, (), (), np.zeros((2, 3))), {}, {}, np.zeros((200, 2)))
+
+    points = {name: {0: [point(t, a) for t, a in zip((1, 2, 6), row, strict=True)]} for name, row in accuracies.items()}
+    return Comparison(points, load_run(run_folder).settings, Path("accuracy.png"))
+
+
+def test_a_comparison_says_where_mtt_loses(run_folder: Path):
+    """A sentence from the numbers: where each method is ahead, by how much at most, and what a sample is worth."""
+    mixed = _comparison(run_folder, sdt=[0.25, 0.5, 0.965], mtt=[0.75, 0.7, 0.95])
+    assert mixed.verdict == (
+        "MTT is ahead at T = 1, 2 (by 50.0 points at T = 1, the most), SDT is ahead at T = 6 (by 1.5 points at T = 6); "
+        "a single sample is 0.5 points"
+    )
+    assert mixed.verdict in str(mixed)
+    worse = _comparison(run_folder, sdt=[0.5, 0.5, 0.5], mtt=[0.5, 0.5, 0.25])
+    assert worse.verdict.startswith("MTT is ahead at no T, SDT is ahead at T = 6 (by 25.0")
+    assert _comparison(run_folder, mtt=[0.5, 0.5, 0.5]).verdict == ""
+
+
+def test_results_read_well(run_folder: Path, net: Path):
+    """One short line each for people at a prompt, and rows of plain values for a table, as pandas takes them."""
+    import hw_profiles
+    from mtt_lava import evaluate, load_run, open_dataset, prove, sweep
+    from mtt_lava.data import show, subset
+    from netx_export import read
+    from netx_export.activity import measure
+    from netx_export.simulation import simulate
+
+    run, dataset = load_run(run_folder), subset(open_dataset("digits-dvs", split="test"), range(6))
+    points, network = evaluate(run, [2, 3], dataset), read(net)
+    inputs = np.ones((1, 2, 34, 34, 2), np.int8)
+    swept, summary = sweep(run, [2], "loihi1", dataset), show.summary(dataset)
+    report, activity = hw_profiles.check(network, hw_profiles.load("loihi1")), measure(net, inputs)
+    proofs = prove(run, [2], "fast", dataset=dataset)
+    comparison = _comparison(run_folder, sdt=[0.25, 0.5, 0.95], mtt=[0.75, 0.7, 0.95])
+    results = [run, dataset, network, swept, summary, report, report.placement, *points, *proofs, points[0].score]
+    results += [comparison, activity, swept.costs[0], hw_profiles.load("loihi1"), *network, network.layers[0].neuron]
+    for result in [*results, simulate(net, inputs, "fast")]:
+        assert repr(result).startswith("<")
+        assert len(repr(result).splitlines()) == 1
+        assert len(repr(result)) < 250, repr(result)
+    assert repr(points[0]).startswith("<Point T = 2: 6 samples: accuracy ")
+    tables = [each.rows() for each in (swept, summary, report, report.placement, swept.costs[0], network, comparison)]
+    for rows in [*tables, [point.row() for point in points], [proof.row() for proof in proofs]]:
+        assert all(row.keys() == rows[0].keys() for row in rows)
+        assert not any(isinstance(value, dict | np.ndarray) for row in rows for value in row.values())
+    assert [row["T"] for row in swept.rows()] == ["2"]
+    assert [(row["layer"], row["group"]) for row in network.rows()][:2] == [(1, "layer/1"), (2, "layer/2")]
+
+
+def test_pages_fit_a_phone():
+    """The width is the device's, pictures shrink with it, and text that must not wrap scrolls by itself."""
+    text = page("title")
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    assert "img { max-width: 100%; height: auto; }" in text
+    assert "overflow-x: auto" in text
+
+
+def test_pictures_name_ticks_and_units():
+    """T is marked where it was measured, accuracy is in per cent, and energies within a decade have ticks."""
+    from mtt_lava.pictures import accuracy_figure, sweep_figure
+
+    axes = accuracy_figure({"mtt": ([1, 3, 10], np.array([[0.2, 0.5, 0.9]]))}, 10).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "3", "10"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("time steps T at inference", "test accuracy, %")
+    figure = sweep_figure(["T=1", "T=2"], [21.0, 53.0], [0.2, 0.9], [True, True], "energy a sample, nJ", "run")
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    seen = [label.get_text() for value, label in ticks if low <= value <= high]
+    assert len(seen) > 1
+    assert set(seen) >= {"25", "50"}
+    assert axes.get_xlabel() == "energy a sample, nJ"

@@ -186,15 +186,15 @@ def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Pat
         "mtt": ("mtt", 0.3),
     }
     assert [line.split()[0] for line in str(result).splitlines()[1:6:2]] == ["sdt", "sdt-sparse", "mtt"]
-    with pytest.raises(RunError, match="unknown method 'mtt-sparse': use some of sdt, sdt-sparse, nmt, mtt"):
+    with pytest.raises(
+        RunError, match=r"method 'mtt-sparse' is unknown .*sparse\?\); there is: sdt, sdt-sparse, nmt, mtt"
+    ):
         paper(settings, tmp_path / "other", ("mtt-sparse",), (1,), 2, progress=False)
 
 
 def test_evaluate_event_shows_both(speck: Run, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     """`mtt evaluate --backend event` puts clocked and event-driven side by side, and into the JSON."""
-    import mtt_lava.evaluation as module
-
-    monkeypatch.setattr(module, "open_test_split", lambda *_: bars(12, "test"))
+    monkeypatch.setattr("mtt_lava.data.open_dataset", lambda *_, **__: bars(12, "test"))
     assert speck.folder is not None
     assert load_run(speck.folder).network.reset == "subtract"
     out = tmp_path / "points.json"

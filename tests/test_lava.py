@@ -11,10 +11,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import reference
+from netx_files import edited
 
 from netx_export import lava_backend, netx
 from netx_export.limits import UNCOUNTED, Limits, from_counts
@@ -60,7 +60,7 @@ def conv_network(rng: np.random.Generator, readout: str) -> Network:
 
 def without_input_entry(path: Path) -> None:
     """Make a file what SLAYER writes: without the entry that states the shape of the input."""
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file["layer/0"]
         for number in range(1, len(file["layer"]) + 1):
             file.move(f"layer/{number}", f"layer/{number - 1}")
@@ -467,7 +467,7 @@ def test_wrong_inputs_are_refused_in_one_line(inputs: np.ndarray, message: str) 
 def end_with(path: Path, readout: str, **fields: object) -> None:
     """Put a layer in place of the last two of `conv_network`."""
     netx.write(conv_network(np.random.default_rng(0), readout), path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file["layer/4"], file["layer/3"]
         for field, value in fields.items():
             file[f"layer/3/{field}"] = value
@@ -512,7 +512,7 @@ def test_input_beyond_lavas_integers_is_refused(tmp_path: Path) -> None:
     netx.write(dense_network(), tmp_path / "a.net")
     with pytest.raises(NetworkError, match=r"values 0..524288 .* by 2147483648 in a time step"):
         simulate(tmp_path / "a.net", np.full((1, 1, 1), 1 << 19), progress=False)
-    with h5py.File(tmp_path / "a.net", "r+") as file:
+    with edited(tmp_path / "a.net") as file:
         file["layer/1/weight"][...] = 1
     with pytest.raises(NetworkError, match=r"values 0..16777216 .* by 2147483648 in a time step"):
         simulate(tmp_path / "a.net", np.full((1, 1, 1), 1 << 24), progress=False)

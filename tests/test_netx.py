@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from netx_files import edited
 from strategies import assert_same, networks
 
 from netx_export import fast_backend, lava_backend, netx
@@ -60,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 def written(network: Network, path: Path, changes: dict[str, Any] | None = None) -> Path:
     """Write a network, then put other values into its datasets (None deletes one)."""
     netx.write(network, path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         for field, value in (changes or {}).items():
             if field in file:
                 del file[field]
@@ -198,7 +199,7 @@ def test_a_measured_layer_that_could_wrap_is_written(path: Path) -> None:
     with pytest.warns(netx.NetxWarning) as caught:
         netx.write(network, path)
     (text,) = (str(warning.message) for warning in caught)
-    assert "layer 1 (second): with all inputs active the current u can reach 8404352, beyond 8388607" in text
+    assert "layer 2 (second): with all inputs active the current u can reach 8404352, beyond 8388607" in text
     assert text.endswith("over the training data it reached 1,234,567 (15 % of the range)")
     with h5py.File(path) as file:
         assert dict(file["layer/2"].attrs) == {"name": "second", "u_bound": 8404352, **WIDE}
@@ -261,7 +262,7 @@ def test_a_voltage_readout_that_saturated_is_written_with_a_warning(path: Path) 
 def test_measurements_that_are_none_are_refused(value: Any, path: Path) -> None:
     """An attribute that is no integer from 0 on is refused with its name."""
     netx.write(small(), path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file["layer/1"].attrs["u_measured"] = value
     with pytest.raises(NetworkError, match="layer/1: attribute u_measured is"):
         netx.read(path)
@@ -982,15 +983,18 @@ def test_what_is_no_netx_file(tmp_path: Path) -> None:
         netx.read(bad)
     with pytest.raises(NetworkError, match="not a readable HDF5 file"):
         netx.read(tmp_path)
-    for content in (b"", b"{}", good.read_bytes()[:-1000]):
+    for content in (b"", b"{}", b"\x89HDF\r\n\x1a\n"):
         bad.write_bytes(content)
         with pytest.raises(NetworkError, match="not a readable HDF5 file"):
             netx.read(bad)
+    bad.write_bytes(good.read_bytes()[:-1000])
+    with pytest.raises(NetworkError, match="is damaged: its digest is not that of its content"):
+        netx.read(bad)
     with h5py.File(bad, "w") as file:
         file["weights"] = 3
     with pytest.raises(NetworkError, match="no group 'layer'"):
         netx.read(bad)
-    with h5py.File(good, "r+") as file:
+    with edited(good) as file:
         del file["layer/2"]
     with pytest.raises(NetworkError, match=r"group layer/2 is missing; layers are numbered 0\.\.2"):
         netx.read(good)
@@ -1016,17 +1020,21 @@ def test_damage_never_passes_as_another_error(data: st.DataObject, tmp_path_fact
 @pytest.mark.parametrize(
     ("attribute", "value", "message"),
     [
-        ("format_version", 2, "format version 2 is newer than 1, .* update"),
+        ("format_version", 3, "format version 3 is newer than 2, .* update"),
         ("format_version", "one", "format_version is 'one', not a positive integer"),
         ("readout", "argmax", "readout 'argmax' is neither"),
         ("info", "{", "attribute info is not a JSON object"),
         ("info", "[]", "attribute info is not a JSON object"),
+        ("info", '{"time_steps": "16"}', "attribute info: time_steps is '16', not an integer from 1 on"),
+        ("info", '{"input_max": [1, 2]}', r"attribute info: input_max is \[1, 2\], not an integer from 1 on"),
+        ("info", '{"profile": 2}', "attribute info: profile is 2, not a text"),
+        ("info", "[" * 30000, "attribute info is not a JSON object"),
     ],
 )
 def test_attributes_that_cannot_be(attribute: str, value: Any, message: str, path: Path) -> None:
     """Our own attributes are checked, and a newer version of the format is not guessed at."""
     written(small(), path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file.attrs[attribute] = value
     with pytest.raises(NetworkError, match=message):
         netx.read(path)

@@ -188,7 +188,7 @@ def test_integration_sums_the_current():
 
 def test_an_unknown_surrogate_is_refused():
     """The message lists the surrogates there are."""
-    with pytest.raises(ValueError, match="unknown surrogate gradient 'sigmoid': use one of laplace"):
+    with pytest.raises(ValueError, match="surrogate gradient 'sigmoid' is unknown; there is: laplace"):
         Neuron(surrogate="sigmoid")
 
 

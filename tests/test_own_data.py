@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
+import camera_formats
 import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mtt_lava.data import EVENT_DTYPE, DataError, Dataset, open_dataset
+from mtt_lava.data import EVENT_DTYPE, DataError, Dataset, camera_files, open_dataset
 from mtt_lava.data.files import READERS, read_file
 
-SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "nmnist_small"
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+SHARED = DATA / "nmnist_small"
+SAMPLES = DATA / "tonic_test_samples"
+TINY = 'name = "tiny"\ninput = [2, 4, 5]\n[[layers]]\ntype = "dense"\nfeatures = 2\n'
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +62,13 @@ def write_bin(path: Path, events: np.ndarray) -> None:
     path.write_bytes(np.stack([x, y, last >> 16, last >> 8 & 255, last & 255], 1).astype(np.uint8).tobytes())
 
 
+CAMERAS = {
+    ".aedat4": camera_formats.aedat4,
+    ".dat": camera_formats.dat,
+    ".raw": camera_formats.evt3,
+    ".es": camera_formats.es,
+}
+
 WRITERS = {
     ".npy": np.save,
     ".npz": write_npz,
@@ -62,6 +76,10 @@ WRITERS = {
     ".h5": write_h5,
     ".hdf5": write_h5,
     ".bin": write_bin,
+    **{
+        suffix: lambda path, events, write=write: path.write_bytes(write(events, (5, 4)))
+        for suffix, write in CAMERAS.items()
+    },
 }
 
 
@@ -146,6 +164,10 @@ def two_tables(path: Path) -> None:
         file["a"], file["b"] = recorded(), recorded()
 
 
+def two_cameras(path: Path) -> None:
+    path.write_bytes(camera_formats.aedat4(recorded(), (5, 4), cameras=2))
+
+
 def elsewhere(path: Path) -> None:
     with h5py.File(path, "w") as file:
         for name in "xytp":
@@ -155,18 +177,32 @@ def elsewhere(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("r.aedat4", b"#!AER-DAT4.0", r"not a recording that can be read; there are \.npy, \.npz, \.bin, \.csv, \.h5"),
+        ("r.mat", b"MATLAB", r"not a recording that can be read; there are \.npy, .*, \.h5, \.hdf5, \.aedat4, \.dat"),
+        ("r.aedat", b"#!AER-DAT3.1\r\n", r"\.aedat is not read: .*; convert it to \.aedat4 or \.npy"),
+        ("r.aedat4", b"#!AER-DAT4.0\r\n", r"damaged, or no \.aedat4 file of events"),
+        ("r.aedat4", two_cameras, "holds events of 2 cameras; must be one"),
+        ("r.dat", b"about", r"damaged, or no \.dat file of events"),
+        ("r.dat", b"% Version 2\n\x0e\x08" + bytes(8), r"holds trigger events; must be"),
+        ("r.raw", b"", r"damaged, or no \.raw file of events .*no version"),
+        (
+            "r.raw",
+            b"% evt 2.1\n% geometry 5x4\n% end\n" + bytes(8),
+            r"version evt2\.1; must be EVT 2 or EVT 3: convert",
+        ),
+        ("r.raw", b"% evt 3.0\n% geometry 5x4\n% end\n", "no events"),
+        ("r.es", b"Event Stream\x02\0\0\x04\x05\0\x04\0", "holds color events; must be those of a DVS or ATIS"),
+        ("r.es", b"Event Stream\x02\0\0\x01\x05\0\x04\0\x02\x09\0\0\0", r"damaged, or no \.es .*x=9"),
         ("README.md", b"about", "not a recording that can be read"),
-        ("r.npy", b"", r"damaged, or no \.npy file of events"),
-        ("r.npy", b"\x93NUMPY\x01\x00v\x00{'descr", "damaged, or no"),
-        ("r.npy", lambda p: np.save(p, np.array([{}], object)), "damaged, or no .*(object|pickle)"),
-        ("r.npy", huge, "damaged, or no .*(mmap|fit|large)"),
+        ("r.npy", b"", r"is not a whole \.npy file"),
+        ("r.npy", b"\x93NUMPY\x01\x00v\x00{'descr", "is not a whole .npy file"),
+        ("r.npy", lambda p: np.save(p, np.array([{}], object)), "is not a whole .npy file .*objects"),
+        ("r.npy", huge, "is not a whole .npy file .*declares"),
         ("r.npy", lambda p: np.save(p, np.zeros((5, 3))), r"shape \(5, 3\): no field"),
         ("r.npy", lambda p: np.save(p, np.ones((5, 4))), 'pass columns="xytp"'),
-        ("r.npz", b"PK", "damaged, or no .npz"),
+        ("r.npz", b"PK", "is not a whole .npz"),
         ("r.npz", lambda p: np.savez(p, a=1, b=2), "holds no array x, y, t or p; must be x, y, t, p of one length"),
         ("r.npz", lambda p: np.savez(p, x=[1], y=[1, 2], t=[1], p=[1]), r"holds x \(1,\), y \(2,\)"),
-        ("r.npz", lambda p: np.savez(p, x=np.array([{}], object), y=[1], t=[1], p=[1]), "damaged, or no .npz"),
+        ("r.npz", lambda p: np.savez(p, x=np.array([{}], object), y=[1], t=[1], p=[1]), "is not a whole .npz"),
         ("r.bin", b"1234567", "7 bytes; must be a whole number of 5-byte events"),
         ("r.bin", bytes([0, 240, 0, 0, 1]), "no events"),
         ("r.csv", b"", "no field|damaged|columns"),
@@ -191,7 +227,7 @@ def test_files_that_are_no_recordings_are_named(tmp_path, name, write, message):
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from([".npy", ".npz", ".bin", ".csv"]), st.data())
+@given(st.sampled_from([".npy", ".npz", ".bin", ".csv", ".dat", ".raw", ".es"]), st.data())
 def test_damaged_files_are_read_or_named(tmp_path, suffix, data):
     """A file with bytes changed, cut off or added gives events or a DataError, whatever the bytes."""
     path = tmp_path / f"r{suffix}"
@@ -203,6 +239,119 @@ def test_damaged_files_are_read_or_named(tmp_path, suffix, data):
     path.write_bytes(raw)
     with contextlib.suppress(DataError):
         read_file(path)
+
+
+# ---------------------------------------------------------------------------------------------- files of cameras
+
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="shared/data/tonic_test_samples is not here")
+FORMATS = {
+    "aedat4": (".aedat4", camera_formats.aedat4, (1 << 50) - 1),
+    "dat": (".dat", camera_formats.dat, (1 << 32) - 1),
+    "dat as N-CARS": (".dat", lambda events, size: camera_formats.dat(events, size, stated=False), (1 << 32) - 1),
+    "evt2": (".raw", camera_formats.evt2, (1 << 34) - 1),
+    "evt3": (".raw", camera_formats.evt3, 1 << 26),  # over its counter of 24 bits, three times
+    "es": (".es", camera_formats.es, 1 << 20),
+    "es of an ATIS": (".es", lambda events, size: camera_formats.es(events, size, kind=2), 1 << 20),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_files_of_cameras_are_read_event_for_event(tmp_path, form, data):
+    """Any events, on any sensor, written as the format's specification has it, come back as they were."""
+    suffix, write, latest = FORMATS[form]
+    width, height = data.draw(st.tuples(st.integers(1, 1280), st.integers(1, 720)))
+    one = st.tuples(st.integers(0, width - 1), st.integers(0, height - 1), st.integers(0, latest), st.booleans())
+    events = np.array(data.draw(st.lists(one, min_size=1, max_size=40)), EVENT_DTYPE)
+    events = events[np.argsort(events["t"], kind="stable")]
+    path = tmp_path / f"r{suffix}"
+    path.write_bytes(write(events, (width, height)))
+    read = read_file(path)
+    for name in EVENT_DTYPE.names:
+        np.testing.assert_array_equal(read[name], events[name])
+
+
+@needs_samples
+def test_a_recording_of_a_dvxplorer_is_read_as_tonic_does(tmp_path):
+    """AEDAT 4 with compression: every event, and UNIX stamps count from the first event where that is said."""
+    from tonic.io import read_aedat4
+
+    read, theirs = read_file(SAMPLES / "sample.aedat4"), read_aedat4(str(SAMPLES / "sample.aedat4"))
+    assert len(read) == 111_954
+    for ours, other in zip("xytp", ("x", "y", "t", "on"), strict=True):
+        np.testing.assert_array_equal(read[ours], theirs[other])
+    (tmp_path / "d" / "train" / "hand").mkdir(parents=True)
+    (tmp_path / "d" / "train" / "hand" / "r.aedat4").symlink_to(SAMPLES / "sample.aedat4")
+    (tmp_path / "d" / "data.toml").write_text('train = "train"\ntest = "train"')
+    with pytest.raises(
+        DataError,
+        match=r'r\.aedat4: its events run from 1605537493718345 to 1605537494308262 us, long .*start="first-event"',
+    ):
+        open_dataset(str(tmp_path / "d"), split="train")
+    (tmp_path / "d" / "data.toml").write_text('train = "train"\ntest = "train"\nstart = "first-event"')
+    data = open_dataset(str(tmp_path / "d"), split="train")
+    assert (data.sensor_size, data.duration) == ((320, 240, 2), 589_918)
+    np.testing.assert_array_equal(data.events[0]["t"], np.sort(theirs["t"] - theirs["t"].min()))
+
+
+@needs_samples
+def test_a_recording_of_n_cars_is_read_as_tonic_does():
+    """DAT without a version or a size in it: every event."""
+    import expelliarmus
+
+    wizard = expelliarmus.Wizard(encoding="dat")
+    wizard.set_file(SAMPLES / "sample_ncars.dat")
+    theirs, read = wizard.read(), read_file(SAMPLES / "sample_ncars.dat")
+    assert len(read) == 2009
+    for name in "xytp":
+        np.testing.assert_array_equal(read[name], theirs[name])
+
+
+@needs_samples
+def test_aedat_is_refused_by_name(tmp_path, capsys):
+    """AEDAT 2 says what to convert it to."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "r.aedat").write_bytes((SAMPLES / "sample_aedat_header.aedat").read_bytes())
+    assert mtt("data", tmp_path) == 2
+    assert "r.aedat: .aedat is not read: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", CAMERAS)
+def test_without_the_extra_its_name_is_said(tmp_path, monkeypatch, suffix):
+    """Where faery is not installed, a line says how to install it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    WRITERS[suffix](tmp_path / f"r{suffix}", recorded())
+    with pytest.raises(DataError, match=rf"r{suffix}: {suffix} files .* not installed: uv sync --extra recordings, or"):
+        read_file(tmp_path / f"r{suffix}")
+
+
+def test_a_file_that_ends_its_reader_is_named_and_the_next_is_read(tmp_path):
+    """A file that declares 2 ** 31 events, and a reader killed, cost one line."""
+    good, bad = tmp_path / "good.dat", tmp_path / "bad.aedat4"
+    WRITERS[".dat"](good, recorded())
+    raw = bytearray(camera_formats.aedat4(recorded(), (5, 4)))
+    place = raw.index(b"EVTS", raw.index(b"</dv>"))
+    raw[place + 28 : place + 32] = b"\xff\xff\xff\x7f"  # the number of events
+    bad.write_bytes(raw)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"bad\.aedat4: damaged, or no \.aedat4 file of events"):
+            read_file(bad)
+        assert len(read_file(good)) == 30
+    os.kill(camera_files._started().pid, signal.SIGKILL)
+    with contextlib.suppress(DataError):
+        read_file(good)
+    assert len(read_file(good)) == 30
+
+
+def test_a_reader_that_hangs_is_stopped(tmp_path, monkeypatch):
+    """What takes longer than its limit is ended, and named."""
+    os.mkfifo(tmp_path / "r.dat")  # to open it takes until somebody writes; read_file refuses it
+    monkeypatch.setattr(camera_files, "_SECONDS", 1)
+    with pytest.raises(DataError, match="damaged: reading it took longer than 1 s"):
+        camera_files.read_camera_file(tmp_path / "r.dat")
+    with pytest.raises(DataError, match="no such file"):
+        read_file(tmp_path / "r.dat")
 
 
 # ---------------------------------------------------------------------------------------------- folders
@@ -243,7 +392,7 @@ def test_a_folder_whose_time_does_not_start_at_nought_asks_for_the_origin(tmp_pa
     late["t"] += 10_000
     np.save(root / "train" / "9" / "0.npy", late)
     with pytest.raises(
-        DataError, match=r'0\.npy: its first event is 10000 us after .*start="first-event".* \(in .*toml'
+        DataError, match=r'0\.npy: its events run from 10000 to 10999 us, long .*start="first-event".* \(in .*toml'
     ):
         open_dataset(str(root), split="test")
     (root / "data.toml").write_text('start = "first-event"')
@@ -299,7 +448,7 @@ right = ["test/10/*.npy"]
     [
         ("name = ", "not valid TOML"),
         ("frames = 5", "frames: .*; there are name, path, train, test, classes, sensor_size"),
-        ('duration = "long"', "duration: "),
+        ('duration = "long"', "duration is 'long'; must be a whole number"),
         ("duration = 0", "duration is 0; must be a whole number of microseconds"),
         ("duration = nan", "duration is nan"),
         ("sensor_size = [5, 4]", r"sensor_size is \(5, 4\); must be"),
@@ -317,7 +466,7 @@ right = ["test/10/*.npy"]
         ('path = "train/9/.."\ntest = "empty"', "empty: no recordings; must hold a folder a class"),
         ('test = "test"', "says of no train recordings: give train = a folder"),
         ('train = {a = ["no/*.npy"]}', r"no/\*\.npy: no such files"),
-        ('train = {a = ["no.npy"]}', r"no\.npy: no such file"),
+        ('train = {a = ["no.npy"]}', r"no\.npy: cannot be read: No such file"),
         ("test_share = 2", "test_share: "),
     ],
 )
@@ -358,7 +507,7 @@ def test_names_of_nothing_are_named(name, message):
 def test_binary_files_are_no_descriptions(tmp_path):
     """Bytes that are no text are no TOML."""
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="not valid TOML"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         open_dataset(str(tmp_path / "mine.toml"), split="train")
 
 
@@ -453,6 +602,21 @@ def test_mtt_data_draws_and_writes(tmp_path, capsys):
     np.testing.assert_array_equal(load_inputs(paths["input.npy"]), np.minimum(whole, 1))
 
 
+@pytest.mark.parametrize("suffix", CAMERAS)
+def test_mtt_data_takes_files_of_cameras(tmp_path, capsys, suffix):
+    """A folder of any camera's files is shown, drawn and written as the same events in NumPy's files are."""
+    found = {}
+    for kind in (suffix, ".npy"):
+        out = tmp_path / kind
+        options = ["--picture", out / "p.png", "--write-input", out / "i.npy", "--write-events", out / "e.npz"]
+        assert mtt("data", folder(out / "mine", kind), *options, "--json") == 0
+        shown = json.loads(capsys.readouterr().out)["splits"]
+        with np.load(out / "e.npz") as events:
+            written = {name: events[name].tolist() for name in events.files}
+        found[kind] = shown, written, np.load(out / "i.npy").tolist(), (out / "p.png").read_bytes()
+    assert found[suffix] == found[".npy"]
+
+
 def test_what_mtt_data_writes_runs_in_the_simulators(tmp_path, capsys):
     """Frames run on the fast simulator and events on the event-driven one, in a network of that input."""
     from netx_export.network import Dense, Flatten, Network, Neuron
@@ -508,9 +672,7 @@ def test_mtt_data_says_what_is_wrong(arguments, message, capsys):
 def test_own_data_trains_and_is_evaluated_by_name(tmp_path, capsys, monkeypatch):
     """A folder is data of mtt train; the run knows it; another folder may be named for evaluation."""
     root = folder(tmp_path / "mine")
-    (tmp_path / "tiny.toml").write_text(
-        'name = "tiny"\ninput = [2, 4, 5]\n[[layers]]\ntype = "dense"\nfeatures = 2\n', encoding="utf-8"
-    )
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
     run = tmp_path / "run"
     options = ["--epochs", 2, "--time-steps", 2, "--silent-epochs", 0, "--no-augment", "--method", "sdt"]
     assert mtt("train", tmp_path / "tiny.toml", "--data", root, *options, "--out", run) == 0
@@ -521,3 +683,40 @@ def test_own_data_trains_and_is_evaluated_by_name(tmp_path, capsys, monkeypatch)
     assert mtt("evaluate", run, "--data", other) == 0
     assert capsys.readouterr().out == own
     assert mtt("evaluate", run, "--data", "nowhere/else") == 2
+
+
+def test_a_run_folder_does_not_start_code(tmp_path, capsys, monkeypatch):
+    """A run trained on module:function imports nothing by itself, wherever it is read; where it is named, it counts."""
+    from mtt_lava import evaluate, load_run, prove, sweep
+    from mtt_lava.run import RunError
+
+    folder(tmp_path / "mine")
+    (tmp_path / "our_functions.py").write_text(
+        "from pathlib import Path\nfrom mtt_lava.data import open_dataset\n"
+        "Path('imported').touch()\n"
+        "def recordings(split):\n    return open_dataset('./mine', split=split)\n"
+    )
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    options = ["--epochs", 2, "--time-steps", 2, "--silent-epochs", 0, "--no-augment", "--method", "sdt"]
+    assert mtt("train", "tiny.toml", "--data", "our_functions:recordings", *options, "--out", "run") == 0
+    (tmp_path / "imported").unlink()
+    del sys.modules["our_functions"]
+    run = load_run("run")
+    for command in (["evaluate", "run"], ["evaluate", "run", "--backend", "fast"], ["sweep", "run", "--out", "s"]):
+        capsys.readouterr()
+        assert mtt(*command, "--time-steps", 2) == 2
+        error = capsys.readouterr().err
+        assert "trained on 'our_functions:recordings', which is code, " in error
+        assert len(error.splitlines()) == 1
+        assert len(error) < 300
+    for measure in (evaluate, prove, sweep):
+        with pytest.raises(RunError, match="name the data yourself, with --data module:function or as dataset"):
+            measure(run, [2])
+    assert not (tmp_path / "imported").exists()
+    assert mtt("evaluate", "run", "--data", "our_functions:recordings") == 0
+    named = capsys.readouterr().out
+    assert (tmp_path / "imported").exists()
+    assert mtt("evaluate", "run", "--data", "./mine") == 0
+    assert capsys.readouterr().out == named
+    assert len(evaluate(run, [2], open_dataset("mine", split="test"), progress=False)) == 1

@@ -119,7 +119,7 @@ def test_profiles_are_frozen() -> None:
 
 def test_unknown_name_lists_the_names() -> None:
     """A wrong name is answered with the right one and all others."""
-    with pytest.raises(ProfileError, match=r"no profile 'loih2'; did you mean loihi2\? \(there are: dynapcnn, hala"):
+    with pytest.raises(ProfileError, match=r"no profile 'loih2' \(did you mean loihi2\?\); there are dynapcnn, hala"):
         load("loih2")
 
 

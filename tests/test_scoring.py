@@ -155,7 +155,7 @@ def test_the_picture_shows_what_the_matrix_says() -> None:
         (np.array([[0, 1], [0, np.nan]]), np.array([0, 0]), "voltage", "sample 1 is not finite"),
         (np.array([[np.inf, 1]]), np.array([0]), "count", "sample 0 is not finite"),
         (np.array([[0, 1], [0, -1]]), np.array([0, 0]), "count", "sample 1 has a negative spike count"),
-        (np.zeros((1, 2)), np.array([0]), "rate", "readout 'rate' is unknown: use count or voltage"),
+        (np.zeros((1, 2)), np.array([0]), "rate", "readout 'rate' is unknown; there is: count, voltage"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(readout: Any, labels: Any, kind: str, words: str) -> None:

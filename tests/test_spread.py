@@ -20,6 +20,7 @@ import pytest
 from mtt_lava.cli import main
 from netx_export import netx, spread
 from netx_export.network import Conv, Dense, Flatten, Network, NetworkError, Neuron
+from netx_export.passing import PREFIX, passing_folder
 from netx_export.simulation import Simulation, SimulationError, simulate
 from netx_export.spread import Job, run_chunk
 
@@ -133,8 +134,9 @@ def dies_always(job: Job, inputs: np.ndarray) -> Simulation:
 
 
 def lasts(job: Job, inputs: np.ndarray) -> Simulation:
-    (notes(job) / f"pid-{os.getpid()}").touch()
-    time.sleep(60)
+    with passing_folder():
+        (notes(job) / f"pid-{os.getpid()}").touch()
+        time.sleep(60)
     return honest(job, inputs)
 
 
@@ -165,7 +167,7 @@ def test_a_chunk_that_always_kills_is_an_error(folder: Path, inputs: np.ndarray,
     inputs[:, 0, 0, 0, 0] = 0
     inputs[12, 0, 0, 0, 0] = 3
     monkeypatch.setattr(spread, "run_chunk", dies_always)
-    with pytest.raises(SimulationError, match=r"^samples 12\.\.14: .* killed, 3 times .*$"):
+    with pytest.raises(SimulationError, match=r"^samples 12\.\.14: .* was killed by SIGKILL, 3 times .*$"):
         simulate(folder / "small.net", inputs, "fast", workers=2, progress=False)
     assert_no_process_left()
 
@@ -191,7 +193,7 @@ def test_an_interrupt_leaves_no_process(
 
 
 def test_workers_end_with_a_killed_parent(folder: Path, inputs: np.ndarray, tmp_path: Path):
-    """SIGKILL of the parent leaves no worker, busy as they are."""
+    """SIGKILL of the parent leaves no worker, busy as they are, no temporary folder, and nothing on the terminal."""
     np.save(tmp_path / "in.npy", inputs)
     script = (
         "import sys, numpy, test_spread\n"
@@ -203,8 +205,11 @@ def test_workers_end_with_a_killed_parent(folder: Path, inputs: np.ndarray, tmp_
     )
     (tmp_path / "script.py").write_text(script)
     arguments = [str(tmp_path / "script.py"), str(folder / "small.net"), str(tmp_path / "in.npy"), str(tmp_path)]
+    (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    parent = subprocess.Popen([sys.executable, *arguments], env=environment)
+    environment["TMPDIR"] = str(tmp_path / "temporary")
+    with (tmp_path / "errors").open("w") as errors:
+        parent = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=errors)
     try:
         until = time.monotonic() + 60
         while len(workers := list(tmp_path.glob("pid-*"))) < 2:
@@ -218,6 +223,8 @@ def test_workers_end_with_a_killed_parent(folder: Path, inputs: np.ndarray, tmp_
     while left := [note for note in workers if alive(int(note.name.removeprefix("pid-")))]:
         assert time.monotonic() < until, left
         time.sleep(0.05)
+    assert (tmp_path / "errors").read_text() == ""  # of leaked semaphores too
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def alive(pid: int) -> bool:
@@ -239,6 +246,48 @@ def test_scripts_without_a_main_guard_are_told(folder: Path, inputs: np.ndarray,
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "below `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+
+
+def killed_at_start(pipe: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_killed_at_their_start(
+    folder: Path, inputs: np.ndarray, alone: Simulation, monkeypatch: pytest.MonkeyPatch
+):
+    """One is tried again; where all are killed the message names the kill, and does not speak of scripts."""
+    serve, started = spread._serve, []
+
+    class First(spread._Worker):
+        def __init__(self) -> None:
+            started.append(self)
+            monkeypatch.setattr(spread, "_serve", killed_at_start if len(started) == 1 else serve)
+            super().__init__()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spread, "_Worker", First)
+        result = simulate(folder / "small.net", inputs, "fast", workers=2, record=EVERYTHING, progress=False)
+    assert_equal(result, alone)
+    assert len(started) == 3
+    monkeypatch.setattr(spread, "_serve", killed_at_start)
+    with pytest.raises(
+        SimulationError, match=r"^a worker process was killed by SIGKILL while it started, 3 times .*fewer"
+    ):
+        simulate(folder / "small.net", inputs, "fast", workers=2, progress=False)
+    assert_no_process_left()
+
+
+def test_folders_of_killed_processes_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The next folder's maker removes them; those in use and those of others stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / f"{PREFIX}mine").mkdir()
+    script = "import os, signal; from netx_export.passing import passing_folder\n"
+    script += "with passing_folder(): os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    with passing_folder() as first, passing_folder() as second:
+        assert set(tmp_path.iterdir()) == {first, second, tmp_path / f"{PREFIX}mine"}
+    assert list(tmp_path.iterdir()) == [tmp_path / f"{PREFIX}mine"]
 
 
 def test_errors_of_users(folder: Path, inputs: np.ndarray):

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from mtt_lava import Run, Settings, evaluate, load_run, to_network, train, training
 from mtt_lava.data import Dataset, from_events, from_images
 from mtt_lava.evaluation import table
-from mtt_lava.model import _ConvSynapse
 from mtt_lava.run import LOCK, RunError, locked
+from mtt_lava.spiking import _ConvSynapse
 from mtt_lava.temporal import transform
 
 MODEL = {
@@ -537,11 +537,15 @@ def test_a_refused_training_leaves_no_folder(tmp_path: Path):
 
 
 def test_a_run_is_resumed_with_the_same_recordings_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Other recordings are refused; the number of threads, on which sums of floats depend, is that of the start."""
+    """Other recordings, labels, classes or window are refused; threads, on which sums depend, are as at the start."""
     monkeypatch.setattr(training._Trainer, "run", lambda self: self.epochs_until(1))
     train(make(), tmp_path / "run", bars(60), progress=False)
     with pytest.raises(RunError, match="was trained on other recordings"):
         train(make(), tmp_path / "run", bars(90), resume=True, progress=False)
+    same = bars(60)
+    for change in ({"labels": same.labels[::-1]}, {"classes": ("a", "b", "c")}, {"duration": 200_000}):
+        with pytest.raises(RunError, match="was trained on other recordings, labels, classes or duration: give the s"):
+            train(make(), tmp_path / "run", replace(same, **change), resume=True, progress=False)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)

@@ -63,10 +63,10 @@ def open_dataset(
     ----------
     name : str
         ``digits-dvs``, ``nmnist`` or ``cifar10-camera``; or data of your own: a folder of recordings (folders train and
-        test, or a share held out, with a folder for each class and in it files .npy, .npz, .csv, .h5 or N-MNIST's
-        .bin; see `mtt_lava.data.files.read_file`), which may hold a file data.toml; a path of such a ``.toml`` file
-        (see `mtt_lava.data.own.Description`); or ``module:function``, called with ``split="train"`` (and `root`, if
-        given), which returns a `Dataset`.
+        test, or a share held out, with a folder for each class and in it files .npy, .npz, .csv, .h5, N-MNIST's .bin,
+        or, with the extra ``recordings``, .aedat4, .dat, .raw, .es; see `mtt_lava.data.files.read_file`), which may
+        hold a file data.toml; a path of such a ``.toml`` file (see `mtt_lava.data.own.Description`); or
+        ``module:function``, called with ``split="train"`` (and `root`, if given), which returns a `Dataset`.
         ``digits-dvs`` is built in: scikit-learn's 1,797 handwritten digits before a simulated event camera; 1,500
         train, 297 test. ``nmnist`` is real. ``cifar10-camera`` is simulated, not recorded: CIFAR-10's photographs,
         which you provide, before the same camera with 32 x 32 pixels.

@@ -6,14 +6,14 @@ import functools
 import hashlib
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from netx_export.files import replacing
+from netx_export.reading import read_npz
+from netx_export.text import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +39,9 @@ def cached(
     costs one line of warning, and the work of building again next time.
     """
     try:
-        # Opened here because np.load leaves a file open that turns out to be damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return tuple(stored[name] for name in names)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        stored = read_npz(path, UserError, names)
+        return tuple(stored[name] for name in names)
+    except (UserError, KeyError):
         pass
     arrays = build()
     try:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
+
+from netx_export.reading import read_npz
 
 from .cache import cache_folder, cached, digest
 from .camera import DURATION, VERSION, Camera, Recordings, packed, record
@@ -114,19 +113,12 @@ def open_cifar10(split: str, root: str | os.PathLike[str] | None, seed: int, cac
 
 def _load(path: Path) -> tuple[np.ndarray, list[int], tuple[str, ...]]:
     """Return a file's images as grey, float32 in 0..1, its labels, and its classes if it names them."""
-    try:
-        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as stored:  # type: ignore[arg-type]
-            missing = [name for name in ("x", "y") if name not in stored.files]
-            if missing:
-                raise DataError(f"{path}: no array {', '.join(missing)}; must hold x and y")
-            x, y = np.asarray(stored["x"]), np.atleast_1d(stored["y"]).tolist()
-            classes = tuple(map(str, np.atleast_1d(stored["classes"]))) if "classes" in stored.files else ()
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged, or holds pickled objects ({error})") from None
+    stored = read_npz(path, DataError, ("x", "y", "classes"))
+    missing = [name for name in ("x", "y") if name not in stored]
+    if missing:
+        raise DataError(f"{path}: no array {', '.join(missing)}; must hold x and y")
+    x, y = stored["x"], np.atleast_1d(stored["y"]).tolist()
+    classes = tuple(map(str, np.atleast_1d(stored["classes"]))) if "classes" in stored else ()
     if x.dtype != np.uint8 or x.shape[1:] not in ((32, 32), (32, 32, 3)):
         raise DataError(f"{path}: x of type {x.dtype}, shape {x.shape}; must be uint8, (N, 32, 32, 3) or (N, 32, 32)")
     if x.ndim == 4:

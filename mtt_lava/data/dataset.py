@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from netx_export.text import short, unknown
+
 from .events import (
     EVENT_DTYPE,
     Clock,
@@ -138,7 +140,8 @@ def from_events(
         recording's events come after the window, or all (of five or more) in under 5 % of it: its times then are in
         another unit, or do not start at 0. And where all recordings lie in a corner of the sensor.
     """
-    named = ((f"{name}: recording {i}", recording) for i, recording in enumerate(recordings))
+    check_name(name)
+    named = ((f"{name}: recording {i}", each) for i, each in enumerate(as_list(recordings, name, "recordings")))
     clock = Clock(as_duration(duration, name), start, unit, unwrap)
     return from_named(named, labels, sensor_size, clock, columns, classes, name, split, cache)
 
@@ -161,7 +164,7 @@ def from_named(
     check_columns(columns, name)
     names = as_classes(classes, name)
     events = [as_recording(recording, sensor_size, where, clock, columns) for where, recording in recordings]
-    label_array = as_labels(list(labels), len(events), len(names), where=name)
+    label_array = as_labels(as_list(labels, name, "labels"), len(events), len(names), where=name)
     if sensor_size[2] == 1:
         events = _one_polarity(events, name)
     _check_corner(events, sensor_size, name)
@@ -310,7 +313,8 @@ def from_images(
         Says which field, the value and what is allowed.
     """
     check_split(split)
-    if not isinstance(images, np.ndarray):
+    check_name(name)
+    if not isinstance(images, np.ndarray) or isinstance(images, np.ma.MaskedArray):
         raise DataError(f"{name}: images are a {type(images).__name__}; must be an array, such as numpy.stack makes")
     if images.ndim != 4 or images.dtype.kind not in "iu" or 0 in images.shape or images.min() < 0:
         raise DataError(
@@ -325,7 +329,7 @@ def from_images(
         sensor_size=(width, height, channels),
         classes=names,
         events=images,  # type: ignore[arg-type]
-        labels=as_labels(list(labels), len(images), len(names), where=name),
+        labels=as_labels(as_list(labels, name, "labels"), len(images), len(names), where=name),
         duration=1,
         static=True,
     )
@@ -344,10 +348,26 @@ def fingerprint_of(events: Sequence[np.ndarray]) -> str:
     return content.hexdigest()
 
 
+def check_name(name: str) -> None:
+    """Raise `DataError` unless `name` is a text."""
+    if not isinstance(name, str) or not name:
+        raise DataError(f"name is {short(name)}; must be a text")
+
+
+def as_list(values: Any, where: str, what: str) -> list[Any]:
+    """Return what an iterable holds, or raise `DataError`."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{where}: {what} are a masked array; must be a plain one")
+    try:
+        return list(values)
+    except TypeError:
+        raise DataError(f"{where}: {what} are {short(values)}; must be a list or another iterable") from None
+
+
 def check_split(split: str) -> None:
     """Raise `DataError` unless `split` is one."""
     if split not in SPLITS:
-        raise DataError(f"split is {split!r}; must be one of {', '.join(SPLITS)}")
+        raise DataError(unknown("split", split, SPLITS))
 
 
 def check_seed(seed: int) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from netx_export.text import UserError
+
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
 """An event, in the fields and types of ``tonic.io.events_struct``: column, row, microseconds, polarity (1 is ON)."""
 
@@ -30,7 +32,7 @@ _FEW = 5  # fewer events may be close together by chance
 _COUNTER_BITS = 32  # of the stamps of most cameras and files
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A data set, or a file of one, is not there or not what it must be. One clear line."""
 
 
@@ -287,6 +289,8 @@ def check_columns(columns: str | None, where: str) -> None:
 
 def fields_of(events: Any, sensor_size: tuple[int, int, int], where: str, columns: str | None) -> dict[str, np.ndarray]:
     """Return the columns x, y, t and p of an array of events, those of them that it must have; see `as_recording`."""
+    if isinstance(events, np.ma.MaskedArray):
+        raise DataError(f"{where}: is a masked array; must be a plain one, without the events that are masked")
     try:
         events = np.asarray(events)
     except Exception as error:  # whatever an object of another library raises when it cannot be an array

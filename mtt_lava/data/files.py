@@ -1,19 +1,20 @@
-"""Recordings in files: one a file, as NumPy, HDF5, text or N-MNIST's own format have them."""
+"""Recordings in files: one a file, as NumPy, HDF5, text, N-MNIST and event cameras have them."""
 
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from netx_export.reading import LARGEST, opened, read_npy, read_npz
+
+from .camera_files import ENDINGS, read_camera_file
 from .events import ALIASES, DataError
 
 _NAMES = {name for names in ALIASES.values() for name in names}
-_LARGEST = 1 << 32  # bytes of an unpacked array: a small zip file can declare any number
 
 
 def read_file(path: Path) -> np.ndarray:
@@ -23,8 +24,8 @@ def read_file(path: Path) -> np.ndarray:
     ----------
     path : Path
         ``.npy`` (a structured array, or N x 4), ``.npz`` (that, or arrays x, y, t, p), ``.csv`` (with or without a
-        line of names), ``.h5`` (a compound data set, N x 4, or data sets x, y, t, p in one group) or ``.bin``
-        (N-MNIST).
+        line of names), ``.h5`` (a compound data set, N x 4, or data sets x, y, t, p in one group), ``.bin``
+        (N-MNIST), or ``.aedat4``, ``.dat``, ``.raw``, ``.es`` (see `mtt_lava.data.camera_files.read_camera_file`).
 
     Raises
     ------
@@ -32,14 +33,15 @@ def read_file(path: Path) -> np.ndarray:
         If it is of another kind, damaged, or holds pickled objects.
     """
     reader = READERS.get(path.suffix.lower())
+    if path.suffix.lower() in _CONVERT:
+        raise DataError(f"{path}: {path.suffix} is not read: {_CONVERT[path.suffix.lower()]}")
     if reader is None:
         raise DataError(f"{path}: not a recording that can be read; there are {', '.join(READERS)}: convert it to one")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    opened(path, DataError).close()
     try:
         return reader(path)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())[:120]
         raise DataError(f"{path}: cannot be read ({reason})") from None
@@ -49,18 +51,14 @@ def read_file(path: Path) -> np.ndarray:
 
 
 def _npy(path: Path) -> np.ndarray:
-    # Mapped, so that an array larger than its file is refused before memory is taken for it.
-    return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    return read_npy(path, DataError)
 
 
 def _npz(path: Path) -> np.ndarray:
-    with zipfile.ZipFile(path) as archive:
-        if sum(info.file_size for info in archive.infolist()) > _LARGEST:
-            raise DataError(f"unpacks to more than {_LARGEST >> 30} GiB; store events as integers, a recording a file")
-    with np.load(path, allow_pickle=False) as stored:
-        if len(stored.files) == 1:
-            return np.asarray(stored[stored.files[0]])
-        return _beside({name: stored[name] for name in stored.files if name.lower() in _NAMES})
+    stored = read_npz(path, DataError)
+    if len(stored) == 1:
+        return stored.popitem()[1]
+    return _beside({name: values for name, values in stored.items() if name.lower() in _NAMES})
 
 
 def _bin(path: Path) -> np.ndarray:
@@ -137,8 +135,8 @@ def _h5(path: Path) -> np.ndarray:
         items = whole or list(apart[0].values())
         if any(item.external or item.is_virtual for item in items):
             raise DataError("its events are in other files; must be in this one")
-        if sum(item.size * item.dtype.itemsize for item in items) > _LARGEST:
-            raise DataError(f"declares more than {_LARGEST >> 30} GiB of events; must be a recording a file")
+        if sum(item.size * item.dtype.itemsize for item in items) > LARGEST:
+            raise DataError(f"declares more than {LARGEST >> 30} GiB of events; must be a recording a file")
         return np.asarray(whole[0][()]) if whole else _beside({name: item[()] for name, item in apart[0].items()})
 
 
@@ -161,5 +159,11 @@ READERS: dict[str, Callable[[Path], np.ndarray]] = {
     ".csv": _csv,
     ".h5": _h5,
     ".hdf5": _h5,
+    **dict.fromkeys(ENDINGS, read_camera_file),
 }
 """What is read, by the ending of a file's name."""
+
+_CONVERT = {
+    ".aedat": "what it means depends on the camera; convert it to .aedat4 or .npy (jAER reads it)",
+}
+"""What there is no well-kept reader of, and what to do."""

@@ -10,13 +10,15 @@ import socket
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from netx_export.reading import check_members
+from netx_export.text import short
 
 from .cache import cache_folder, digest, warn_unwritable
 from .dataset import DataError, Dataset, as_labels
@@ -31,6 +33,7 @@ _FOLDERS = {"train": "Train", "test": "Test"}
 _MEMBER = re.compile(r"(Train|Test)/[0-9]/[^/]+\.bin")
 _DIGITS = tuple(str(digit) for digit in range(10))
 _EVENT_BYTES = 5
+_LARGEST_MEMBER = 1 << 24  # bytes; recordings have some 20,000
 _TIMEOUT = 30  # seconds without an answer from the server
 
 
@@ -149,13 +152,18 @@ def _unzip(archive: Path, folder: Path) -> None:
 
     try:
         with zipfile.ZipFile(archive) as packed:
-            members = [name for name in packed.namelist() if _MEMBER.fullmatch(name)]
+            infos = {info.filename: info for info in packed.infolist()}
+            members = [name for name in infos if _MEMBER.fullmatch(name)]
+            check_members([infos[name] for name in members], archive.stat().st_size)
+            large = max((infos[name].file_size for name in members), default=0)
+            if large > _LARGEST_MEMBER:
+                raise ValueError(f"a recording of {large:,} bytes; at most {_LARGEST_MEMBER:,}")
             for name in tqdm(members, desc=f"unpacking {archive.name}", delay=3, leave=False, disable=None):
                 packed.extract(name, folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{archive}: damaged zip file ({error}); delete it and get it again") from None
     except OSError as error:
         raise DataError(f"{archive}: cannot be unpacked into {folder} ({error.strerror or error})") from None
+    except Exception as error:  # whatever zipfile says of damaged and foreign files
+        raise DataError(f"{archive}: damaged zip file ({short(str(error), 100)}); delete it and get it again") from None
     if not members:
         raise DataError(f"{archive}: no member like Train/0/00001.bin or Test/0/00001.bin; not an N-MNIST archive")
 
@@ -181,8 +189,8 @@ def _download(root: Path, split: str) -> None:
         if not there and root.is_dir() and not any(root.iterdir()):
             shutil.rmtree(root)
         raise DataError(
-            f"nmnist: found neither {archive.with_name(_FOLDERS[split])}/<digit>/*.bin nor "
-            f"{archive}, and tonic could not download it ({str(error) or type(error).__name__}); get the archives from "
+            f"nmnist: {archive.parent} holds neither {_FOLDERS[split]}/<digit>/*.bin nor {archive.name}, and tonic "
+            f"could not download it ({short(str(error) or type(error).__name__, 40)}); get the archives from "
             "https://www.garrickorchard.com/datasets/n-mnist and pass as root the folder that holds NMNIST"
         ) from None
     finally:

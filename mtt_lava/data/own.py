@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pydantic
-import tomli
+
+from netx_export.reading import read_toml
+from netx_export.text import first_problem
 
 from .dataset import Dataset, from_named
 from .events import Clock, DataError, Start, Unit, as_duration, as_sensor_size, as_whole, check_columns, fields_of
@@ -61,7 +63,7 @@ class Description(pydantic.BaseModel):
     test: str | dict[str, list[str]] | None = None
     classes: list[str] | None = None
     sensor_size: list[int] | None = None
-    duration: int | float | None = None
+    duration: Any = None
     start: Any = 0
     unit: Any = "us"
     unwrap: Any = False
@@ -70,9 +72,14 @@ class Description(pydantic.BaseModel):
     seed: pydantic.NonNegativeInt = 0
 
 
+def is_function(name: str) -> bool:
+    """Whether `name` is ``module:function``, which `open_dataset` imports and calls."""
+    return _FUNCTION.fullmatch(name) is not None
+
+
 def is_own(name: str) -> bool:
     """Whether `name` names data of one's own, there or not."""
-    return bool(_FUNCTION.fullmatch(name)) or name.endswith(".toml") or "/" in name or os.path.isdir(name)
+    return is_function(name) or name.endswith(".toml") or "/" in name or os.path.isdir(name)
 
 
 def open_own(name: str, split: str, root: str | os.PathLike[str] | None, cache: Path | None) -> Dataset:
@@ -114,22 +121,19 @@ def _call(name: str, module: str, function: str, *, split: str, root: object) ->
 
 def _described(path: Path) -> Description:
     try:
-        content = tomli.loads(path.read_text(encoding="utf-8"))
-        return Description.model_validate(content)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+        return Description.model_validate(read_toml(path, DataError))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"][:1]))
-        known = f"; there are {', '.join(Description.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise DataError(f"{path}: {field}: {first['msg']} (got {str(first['input'])[:60]!r}){known}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid TOML: {str(error)[:120]}") from None
+        unknown = error.errors()[0]["type"] == "extra_forbidden"
+        known = f"; there are {', '.join(Description.model_fields)}" if unknown else ""
+        raise DataError(f"{path}: {first_problem(error)}{known}") from None
 
 
 def _open(description: Description, file: Path, root: Path, split: str, cache: Path | None) -> Dataset:
     name = description.name or (file.parent.resolve().name if file.name == DESCRIPTION else file.stem)
-    splits = _splits(description, root / description.path)
+    try:
+        splits = _splits(description, root / description.path)
+    except OSError as error:  # such as names that are too long
+        raise DataError(f"{file}: its paths cannot be read ({error.strerror or error}): {error.filename}") from None
     whole = list(splits) == ["train"]
     if not whole and split not in splits:
         raise DataError(f"{file if file.exists() else root}: says of no {split} recordings: give {split} = a folder")
@@ -257,15 +261,16 @@ def _filled(read: dict[Path, np.ndarray], columns: str | None) -> tuple[int, int
 
 def _longest(read: dict[Path, np.ndarray], clock: Clock, sensor: tuple[int, int, int], columns: str | None) -> int:
     """Return the duration of the longest recording in microseconds; refuse a time that does not start at 0."""
-    ends, starts = {}, {}
+    ends, starts, said = {}, {}, {}
     for path, raw in read.items():
-        times, *_ = clock.convert(fields_of(raw, sensor, str(path), columns)["t"], str(path))
+        times, *said[path] = clock.convert(fields_of(raw, sensor, str(path), columns)["t"], str(path))
         starts[path], ends[path] = int(times.min()), int(times.max())
     duration = 1 + max(ends.values())
     for path, start in starts.items():
         if start * _LATE > duration:
+            first, last, unit = said[path]
             raise DataError(
-                f"{path}: its first event is {start} us after the time 0, its last {ends[path]} us: "
+                f"{path}: its events run from {first} to {last} {unit}, long after the time 0: "
                 'pass start="first-event", or the duration of the window'
             )
     return as_duration(duration, "recordings")

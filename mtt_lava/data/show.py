@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from netx_export.files import replacing
+from netx_export.files import replacing, save_arrays
 from netx_export.text import table
 
 from .binning import frames
@@ -55,6 +55,15 @@ class Summary:
     lengths: tuple[int, int, int]
     on: float
     late: float
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a class, for a table (``pandas.DataFrame(summary.rows())``)."""
+        return [
+            {"class": name, "recordings": count, "events": self.events[name]} for name, count in self.recordings.items()
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Summary of {str(self).splitlines()[0]}>"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -145,7 +154,8 @@ def classes_figure(dataset: Dataset) -> Any:
         else:
             axes.imshow(picture(item, dataset.sensor_size))
         axes.set_title(dataset.classes[label].replace("$", r"\$"), fontsize=9)
-    what = "" if dataset.static else "; ON red, OFF blue"
+    width, height, _ = dataset.sensor_size
+    what = f"; {width} x {height} pixels" + ("" if dataset.static else "; ON red, OFF blue")
     figure.suptitle(f"{dataset.name} {dataset.split}: the first of each class{what}".replace("$", r"\$"), fontsize=9)
     return figure
 
@@ -173,7 +183,7 @@ def write_input(dataset: Dataset, path: str | Path, time_steps: int, largest: in
     DataError
         If `path` is no .npy file, or a recording cannot be read.
     """
-    _check_ending(path, ".npy")
+    check_ending(path, ".npy")
     counts, _ = frames(dataset, time_steps)
     if largest is not None:
         counts = np.minimum(counts, counts.dtype.type(min(largest, np.iinfo(counts.dtype).max)))
@@ -196,7 +206,7 @@ def write_events(dataset: Dataset, path: str | Path) -> int:
     DataError
         If `path` is no .npz file, the data set is one of still images, or a recording cannot be read.
     """
-    _check_ending(path, ".npz")
+    check_ending(path, ".npz")
     if dataset.static:
         raise DataError(f"{dataset.name}: still images have no events; write frames instead")
     recordings = [dataset.events[i] for i in range(len(dataset))]
@@ -204,11 +214,11 @@ def write_events(dataset: Dataset, path: str | Path) -> int:
     columns = {name: events[field] for name, field in zip("tcyx", "tpyx", strict=True)}
     columns["c"] = columns["c"].astype(np.int8)
     sample = np.repeat(np.arange(len(recordings)), [len(recording) for recording in recordings])
-    with replacing(path) as temporary:
-        np.savez_compressed(temporary, sample=sample, samples=len(recordings), **columns)
+    save_arrays(path, {"sample": sample, "samples": len(recordings), **columns})
     return len(events)
 
 
-def _check_ending(path: str | Path, ending: str) -> None:
+def check_ending(path: str | Path, ending: str) -> None:
+    """Raise `DataError` unless a file to write is named so."""
     if Path(path).suffix != ending:
         raise DataError(f"{path}: must end in {ending}")

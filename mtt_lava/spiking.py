@@ -1,0 +1,384 @@
+"""The spiking networks built from models.
+
+A model becomes a network of SLAYER CUBA blocks in stages: every conv or dense layer opens one, a pool belongs to the
+stage before it. A temporal transformation stands before every stage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from mtt_lava.model import Conv, Dense, Model, NeuronSpec, Pool
+from mtt_lava.neuron import WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
+from mtt_lava.temporal import transform
+
+
+class _Weights:
+    """What our synapses do with their weights before they use them."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.centring: Centring | None = None
+
+    def used(self, frames: torch.Tensor) -> torch.Tensor:
+        """Quantised, or centred on the input (N, C, ...)."""
+        weight: torch.Tensor = self.weight if self.pre_hook_fx is None else self.pre_hook_fx(self.weight)  # type: ignore[attr-defined]
+        return weight if self.centring is None else self.centring(weight, frames)
+
+
+class _ConvSynapse(_Weights, slayer.synapse.Conv):
+    """SLAYER's convolution as one two-dimensional convolution over all samples and time steps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        frames = x.movedim(-1, 0)
+        flat = frames.flatten(0, 1)
+        weight = self.used(flat)[..., 0]
+        flat = F.conv2d(flat, weight, None, self.stride[:2], self.padding[:2], self.dilation[:2], self.groups)
+        return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
+
+
+class _DenseSynapse(_Weights, slayer.synapse.Dense):
+    """SLAYER's dense layer as one matrix product over all samples and time steps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        frames = x.movedim(-1, 0)
+        return F.linear(frames, self.used(frames.flatten(0, 1)).flatten(1)).movedim(0, -1)
+
+
+class _Quantiser:
+    """A synapse's `pre_hook_fx`: the weights a chip can hold, in SLAYER's units, or (descaled) in the chip's."""
+
+    def __init__(self, weight_scale: float, weight_bits: int, weight_step: int = 2, reach: float | None = None) -> None:
+        self.weight_scale, self.weight_step, self.reach = weight_scale, weight_step, reach
+        self.low, self.high = -(1 << (weight_bits - 1)), (1 << (weight_bits - 1)) - 1
+
+    def __call__(self, weight: torch.Tensor, descale: bool = False) -> torch.Tensor:
+        step = self.weight_step
+        integers = step * (weight.detach() * (self.weight_scale / step)).round().clamp(self.low, self.high)
+        if descale:
+            return integers
+        wanted = weight * (self.weight_scale / WEIGHT_UNIT)
+        return wanted + (integers / WEIGHT_UNIT - wanted).detach()
+
+
+class SumPool(torch.nn.Module):
+    """Sum pool without neurons, (N, C, H, W, T) to (N, C, H', W', T)."""
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Sum over windows."""
+        frames = x.movedim(-1, 0)
+        flat = F.avg_pool2d(frames.flatten(0, 1), self.kernel, self.stride, divisor_override=1)
+        return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
+
+
+READOUT_GAIN = 0.1
+"""Of the norm of a voltage readout before training."""
+
+
+class SpikingNetwork(torch.nn.Module):
+    """A model as SLAYER CUBA blocks in stages.
+
+    Parameters
+    ----------
+    model : Model
+        What to build.
+    pool_neurons : bool
+        Sum pools have neurons (chips of one-bit messages), or pass sums on.
+    norm : {"centred", "batch", "scale", None}
+        Normalisation of the dendritic current while training: its scale, with weights centred on the mean input
+        (`mtt_lava.neuron.Centring`); batch norm; its scale alone.
+    input_max : int, optional
+        Largest value an input spike can carry on the chip; larger event counts are cut.
+    form, input_form : str
+        Form of the temporal transformations between stages, and of the one before the first; see
+        `mtt_lava.temporal.matrix`.
+    reset : {"zero", "subtract"}
+        Of all neurons, see `mtt_lava.neuron.Neuron`.
+
+    Attributes
+    ----------
+    blocks : torch.nn.ModuleList
+        One SLAYER block (or `SumPool`) a layer of the model.
+    stages : list of int
+        For every block the number of its stage.
+    weight_bits : int or None
+        Width of the weights once quantised.
+    weight_step : int
+        They are multiples of it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        pool_neurons: bool = True,
+        norm: str | None = "batch",
+        input_max: int | None = None,
+        form: str = "group",
+        input_form: str = "group",
+        reset: str = "zero",
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.reset = reset
+        self.form, self.input_form = form, input_form
+        self.input_max = input_max
+        self.weight_bits: int | None = None
+        self.weight_step = 2
+        shapes = model.shapes()
+        blocks: list[torch.nn.Module] = []
+        self.stages: list[int] = []
+        stage = -1
+        for layer, before, shape in zip(model.layers, shapes, shapes[1:], strict=False):
+            if not isinstance(layer, Pool):
+                stage += 1
+            self.stages.append(max(stage, 0))
+            blocks.append(_block(layer, before, shape, model.neuron, pool_neurons, norm, reset))
+        if model.readout == "voltage":
+            # A leaking readout would weigh late time steps more than early ones, and each T differently.
+            blocks[-1].neuron = Neuron(1.0, 1.0, 0.0)
+            blocks[-1].neuron.norm = _norm(norm, shapes[-1][0])
+            if norm is not None:
+                # The loss multiplies the readout; a first answer far from even costs deep networks their first epochs.
+                torch.nn.init.constant_(blocks[-1].neuron.norm.weight, READOUT_GAIN)
+        for block in filter(_trained, blocks) if norm == "centred" else ():
+            weight = block.synapse.weight
+            block.synapse.centring = Centring(weight.shape[1] * block.synapse.groups, len(weight))
+        self.blocks = torch.nn.ModuleList(blocks)
+
+    @property
+    def weighted(self) -> list[torch.nn.Module]:
+        """The blocks that have trained weights, in order."""
+        return [block for block in self.blocks if _trained(block)]
+
+    @property
+    def names(self) -> list[str]:
+        """A name for every block: that of its layer."""
+        return self.model.names
+
+    @property
+    def weighted_names(self) -> list[str]:
+        """Names of the blocks that have trained weights."""
+        return [name for name, block in zip(self.names, self.blocks, strict=True) if _trained(block)]
+
+    @property
+    def spiking_names(self) -> list[str]:
+        """Names of the blocks whose neurons spike."""
+        silent = len(self.blocks) - 1 if self.model.readout == "voltage" else None
+        blocks = enumerate(zip(self.names, self.blocks, strict=True))
+        return [name for i, (name, block) in blocks if i != silent and not isinstance(block, SumPool)]
+
+    @property
+    def weights(self) -> int:
+        """Number of trained synaptic weights."""
+        return sum(block.synapse.weight.numel() for block in self.weighted)
+
+    @property
+    def biases(self) -> list[Bias]:
+        """Biases left by folding a batch norm, if they were kept."""
+        return [block.neuron.norm for block in self.weighted if isinstance(block.neuron.norm, Bias)]
+
+    @property
+    def n_stages(self) -> int:
+        """Number of stages: what a temporal configuration has numbers for."""
+        return self.stages[-1] + 1
+
+    def forward(
+        self, x: torch.Tensor, time_steps: Sequence[int] | None = None, spikes: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """The readout of frames `x`.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            (N, C, H, W, T) or (N, F, T), events a frame.
+        time_steps : sequence of int, optional
+            A number of time steps for every stage; without it every stage runs the T of `x`.
+        spikes : list, optional
+            Takes the spikes of every block with spiking neurons, (N, C, H, W, T) or (N, F, T).
+
+        Returns
+        -------
+        torch.Tensor
+            (N, classes): membrane voltage after the last time step (voltage readout, in SLAYER's units: 1/4096 of
+            the chip's once quantised) or spike count.
+        """
+        # Time slowest in memory: every synapse is then one product over all time steps, without a copy.
+        x = x.movedim(-1, 0).contiguous().movedim(0, -1)
+        stage = -1
+        for number, block in enumerate(self.blocks):
+            if time_steps is not None and self.stages[number] != stage:
+                stage = self.stages[number]
+                x = transform(x, time_steps[stage], self.form if number else self.input_form)
+            if number == 0 and self.input_max is not None:
+                x = x.clamp(max=self.input_max)
+            if isinstance(self.model.layers[number], Dense) and x.dim() == 5:
+                x = x.flatten(1, 3)
+            if number == len(self.blocks) - 1:
+                break
+            x = block(x)
+            if spikes is not None and not isinstance(block, SumPool):
+                spikes.append(x)
+        synaptic = self.blocks[-1].synapse(x)
+        if self.model.readout == "voltage":
+            return self.blocks[-1].neuron.integrate(synaptic)
+        x, answer = self.blocks[-1].neuron.count(synaptic)
+        if spikes is not None:
+            spikes.append(x)
+        return answer
+
+    @property
+    def readout_unit(self) -> float:
+        """What the readout counts in: spikes, or the last layer's threshold."""
+        return 1.0 if self.model.readout == "count" else self.blocks[-1].neuron.threshold
+
+    def fold(self, block: torch.nn.Module, carrier: torch.Tensor | None = None, bias: bool = False) -> None:
+        """Fold a block's norm into its weights.
+
+        Parameters
+        ----------
+        block : torch.nn.Module
+            One of `weighted`.
+        carrier : torch.Tensor, optional
+            Weights, one an input channel or one for all, with which the inputs come to about 1: times what the norm
+            adds to the current they are added to the weights.
+        bias : bool
+            Keep what the norm adds to the current as a bias; else, without `carrier`, it is removed.
+        """
+        norm, weight, centring = block.neuron.norm, block.synapse.weight, block.synapse.centring
+        if not isinstance(norm, Norm):
+            return
+        if centring is not None:
+            weight.data.copy_(centring.eval()(weight, None).detach())
+            block.synapse.centring = None
+        weight.data.mul_(norm.gain.view(-1, *(1,) * (weight.dim() - 1)))
+        if carrier is not None:
+            weight.data.add_((norm.bias.view(-1, 1) * carrier).view(len(weight), -1, *(1,) * (weight.dim() - 2)))
+        block.neuron.norm = Bias(norm.bias) if bias else None
+
+    def fold_norms(self, biases: bool) -> None:
+        """Fold every norm that is left into the weights; what it adds to the current becomes a bias, or is removed.
+
+        Parameters
+        ----------
+        biases : bool
+            Keep the biases. False is the paper's bias removal: means and offsets are set to 0.
+        """
+        for block in self.weighted:
+            self.fold(block, bias=biases)
+
+    def quantise(
+        self,
+        weight_scales: Sequence[float],
+        weight_bits: int,
+        weight_step: int = 2,
+        reaches: Sequence[float | None] | None = None,
+    ) -> None:
+        """Let every forward run in the chip's integers; gradients go straight through.
+
+        Parameters
+        ----------
+        weight_scales : sequence of float
+            For every layer with weights: chip integers a unit of weight (`netx_export.quantise.weight_scale`).
+        weight_bits : int
+            Width of the weights, sign included.
+        weight_step : int
+            Weights are multiples of it: of Loihi's nine bits the lowest is lost where signs are mixed.
+        reaches : sequence of float or None, optional
+            For every layer with weights: largest sum of its integers of one sign that `keep_reaches` lets a neuron
+            have; None: any.
+        """
+        self.weight_bits, self.weight_step = weight_bits, weight_step
+        reaches = reaches or [None] * len(weight_scales)
+        for block, scale, reach in zip(self.weighted, weight_scales, reaches, strict=True):
+            block.synapse.pre_hook_fx = _Quantiser(scale, weight_bits, weight_step, reach)
+            block.neuron.threshold_mantissa = round(scale)
+            block.neuron.exact = True
+            if isinstance(block.neuron.norm, Bias):
+                block.neuron.norm.weight_scale = scale
+        for block in self.blocks:
+            if hasattr(block, "neuron"):
+                block.neuron.exact = True
+
+    @property
+    def _quantisers(self) -> list[_Quantiser]:
+        hooks = [block.synapse.pre_hook_fx for block in self.weighted]
+        return [hook for hook in hooks if isinstance(hook, _Quantiser)]
+
+    @property
+    def weight_scales(self) -> list[float]:
+        """The scales `quantise` was given; empty before."""
+        return [quantiser.weight_scale for quantiser in self._quantisers]
+
+    @property
+    def reaches(self) -> list[float | None]:
+        """The largest sums `quantise` was given; empty before."""
+        return [quantiser.reach for quantiser in self._quantisers]
+
+    @torch.no_grad()
+    def keep_reaches(self) -> None:
+        """Scale down the weights of neurons whose sums an optimiser's step has made larger than `quantise` allows."""
+        for block, quantiser in zip(self.weighted, self._quantisers, strict=False):
+            if quantiser.reach is not None:
+                weight = block.synapse.weight
+                rows = weight.flatten(1)
+                sums = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * quantiser.weight_scale
+                weight.mul_((quantiser.reach / sums).clamp(max=1).view(-1, *(1,) * (weight.dim() - 1)))
+
+
+def _norm(norm: str | None, channels: int) -> Norm | None:
+    return None if norm is None else Norm(channels, centred=norm == "batch")
+
+
+def _trained(block: torch.nn.Module) -> bool:
+    return isinstance(getattr(block, "synapse", None), _ConvSynapse | _DenseSynapse)
+
+
+def _block(
+    layer: Conv | Dense | Pool,
+    before: tuple[int, ...],
+    shape: tuple[int, ...],
+    neuron: NeuronSpec,
+    pool_neurons: bool,
+    norm: str | None,
+    reset: str,
+) -> torch.nn.Module:
+    """The SLAYER block of one layer, with our neuron and synapse in it."""
+    if isinstance(layer, Pool):
+        pool = SumPool(layer.kernel, layer.stride or layer.kernel)
+        if not pool_neurons:
+            return pool
+        # Threshold between no spike and one; the gradient is that of min(sum, 1).
+        params: dict[str, Any] = {"threshold": 0.5, "current_decay": 1.0, "voltage_decay": 0.0}
+        block = slayer.block.cuba.Pool(dict(params), pool.kernel, pool.stride, delay_shift=False)
+        block.synapse = pool
+        block.neuron = Neuron(**params, surrogate="rectangular")
+        return block
+    params = {"threshold": 1.0, "current_decay": neuron.current_decay, "voltage_decay": neuron.voltage_decay}
+    # SLAYER blocks change and share the dictionary they are given: one each.
+    if isinstance(layer, Dense):
+        block = slayer.block.cuba.Dense(dict(params), math.prod(before), layer.features, delay_shift=False)
+        block.synapse = _DenseSynapse(math.prod(before), layer.features)
+    else:
+        shape_args = (
+            before[0],
+            layer.channels,
+            layer.kernel,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+        )
+        block = slayer.block.cuba.Conv(dict(params), *shape_args, delay_shift=False)
+        block.synapse = _ConvSynapse(*shape_args)
+    block.neuron = Neuron(**params, surrogate=neuron.surrogate, width=neuron.width, reset=reset)
+    block.neuron.norm = _norm(norm, shape[0])
+    return block
