@@ -487,8 +487,8 @@ MISSPELT = [
 def test_misspelt_names_wait_for_no_heavy_import(run_folder: Path, tmp_path: Path):
     """Names of runs, data, models, profiles, files and folders are refused before torch, Lava or Numba load.
 
-    These take seconds, and a second is the most that such a message may take. SciPy's matching, a fifth of a second, may
-    load: whether a model fits Speck is asked before its data is opened.
+    These take seconds, and a second is the most that such a message may take. SciPy's matching, a fifth of a second,
+    may load: whether a model fits Speck is asked before its data is opened.
     """
     cases = [[part.format(run=run_folder) for part in case] for case in MISSPELT]
     code = (

@@ -220,7 +220,7 @@ def test_a_layer_that_wrapped_over_the_training_data_is_refused(first: bool, pat
     netx.write(Network(tuple(layers)), path)
     before = path.read_bytes()
     layers[which] = replace(layers[which], u_measured=1 << 23)
-    name = rf"{which} \({layers[which].name}\)"
+    name = rf"{which + 1} \({layers[which].name}\)"
     with pytest.raises(
         NetworkError, match=rf"{name}: over the .* reached 8388608, beyond 8388607 .* itself .* reach_max"
     ):
