@@ -330,7 +330,7 @@ def test_damaged_run_folders_are_refused(learned: Run, tmp_path: Path):
     other["model"]["layers"][0]["channels"] = 8
     tensors = (folder / "weights.safetensors").read_bytes()
     for name, changed, words in [
-        ("a", {"settings": b"{"}, "settings.json: damaged"),
+        ("a", {"settings": b"{"}, "settings.json: is not valid JSON"),
         ("b", {"settings": newer}, "format version 99"),
         ("c", {"settings": None}, "not a run folder"),
         ("d", {"weights": tensors[: len(tensors) // 2]}, "weights.safetensors: damaged"),
