@@ -334,7 +334,7 @@ def test_damaged_run_folders_are_refused(learned: Run, tmp_path: Path):
         ("b", {"settings": newer}, "format version 99"),
         ("c", {"settings": None}, "not a run folder"),
         ("d", {"weights": tensors[: len(tensors) // 2]}, "weights.safetensors: damaged"),
-        ("e", {"weights": None}, "weights.safetensors: no such file"),
+        ("e", {"weights": None}, "weights.safetensors: cannot be read: No such file"),
         ("f", {"settings": json.dumps(other).encode()}, "holds another network than settings.json"),
         ("g", {"settings": b"[]"}, "settings.json: damaged"),
     ]:
