@@ -337,6 +337,25 @@ class Settings(pydantic.BaseModel):
         return SpikingNetwork(self.model, pool_neurons, self.norm, self.input_max, self.form, self.input_form, reset)
 
 
+def open_test_split(settings: Settings, root: str | None = None) -> Dataset:
+    """The test split of the data that a run was trained on.
+
+    Raises
+    ------
+    RunError
+        If its settings name a function: a run folder, which may be anybody's, must not choose what code runs.
+    """
+    from mtt_lava.data import open_dataset
+    from mtt_lava.data.own import is_function
+
+    if is_function(settings.data):
+        raise RunError(
+            f"the run was trained on {settings.data!r:.80}, which is code, and that a run folder does not start: "
+            "name the data yourself, with --data module:function or as dataset in Python"
+        )
+    return open_dataset(settings.data, split="test", root=root or settings.root)
+
+
 class Run:
     """A trained network and how it was trained.
 

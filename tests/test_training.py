@@ -250,14 +250,14 @@ def test_calibration_uses_the_training_t_only():
         ({"profile": "speck2e", "norm": "batch", "biases": "scaled"}, "profile speck2e has no biases"),
         ({"profile": "loihi9"}, "loihi9"),
         ({"spike_penalty": -1.0}, "spike_penalty: Input should be greater than or equal to 0 (got -1.0)"),
-        ({"validate_on": 1.0}, "validate_on: Value error, must be a share from 0 to below 1, or test (got 1.0)"),
+        ({"validate_on": 1.0}, "validate_on: must be a share from 0 to below 1, or test (got 1.0)"),
         (
             {"validate_on": "train"},
-            "validate_on: Value error, must be a share from 0 to below 1, or test (got 'train')",
+            "validate_on: must be a share from 0 to below 1, or test (got 'train')",
         ),
         ({"finer": 0}, "finer: Input should be greater than 0 (got 0)"),
         ({"finer": 2, "input_form": "trim"}, "finer 2 bins recordings into more frames than T"),
-        ({"colour": 3}, "colour: Extra inputs are not permitted"),
+        ({"colour": 3}, "colour: field 'colour' is unknown; there is: model, data, root"),
     ],
 )
 def test_impossible_settings_are_refused_at_once(values: dict[str, Any], words: str):
