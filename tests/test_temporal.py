@@ -144,7 +144,10 @@ def test_seeds_differ():
     ("call", "words"),
     [
         (lambda: transform(frames(3), 0), "at least 1"),
-        (lambda: matrix(3, 2, "fold"), "form of a temporal transformation 'fold' is unknown; there is: group, fraction, trim"),
+        (
+            lambda: matrix(3, 2, "fold"),
+            "form of a temporal transformation 'fold' is unknown; there is: group, fraction, trim",
+        ),
         (lambda: Sampler("bptt", 3), "training method 'bptt' is unknown; there is: sdt, nmt, mtt"),
         (lambda: Sampler("mtt", 3, 5, 4), "5..4"),
         (lambda: Sampler("mtt", 0), "blocks is 0"),
