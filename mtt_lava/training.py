@@ -47,6 +47,7 @@ from netx_export.bounds import largest_sum
 from netx_export.files import replacing
 from netx_export.network import THRESHOLD_MAX
 from netx_export.quantise import weight_scale
+from netx_export.text import short
 
 LOGIT_SCALE = 10.0
 """The loss sees this times the readout averaged over time: sharp enough for a rate between 0 and 1."""
@@ -470,14 +471,17 @@ class _Trainer:
         tensors, info = load_state(path, self.network, self.settings.biases)
         if info.get("fingerprint", self.fingerprint) != self.fingerprint:
             raise RunError(f"{path}: was trained on other recordings: give the same data, or choose another folder")
-        torch.set_num_threads(info.get("threads", torch.get_num_threads()))
-        self.done = info["epochs"]
-        self.optimiser = self._new_optimiser()
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            _, number, key = name.split(".")
-            state.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        try:
+            torch.set_num_threads(info.get("threads", torch.get_num_threads()))
+            self.done = range(self.settings.epochs + 1)[info["epochs"]]
+            self.optimiser = self._new_optimiser()
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for name, value in tensors.items():
+                _, number, key = name.split(".")
+                state.setdefault(int(number), {})[key] = value
+            self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"{path}: damaged: {short(repr(error), 120)}: train anew in another folder") from None
         self.lines = (self.folder / "metrics.jsonl").read_text().splitlines(keepends=True)[: self.done]
 
     def start_from(self, base: Path) -> None:
