@@ -531,7 +531,7 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
         held = os.fstat(file.fileno()).st_size
     needed = 4 * sum(value.numel() for value in network.parameters() if value.dtype == torch.float32)
     if held < needed // 2:
-        raise RunError(f"{path}: damaged, or of another network: {held:,} bytes for the {needed:,} of settings.json")
+        raise RunError(f"{path}: damaged, or holds another network than settings.json: {held:,} bytes, not {needed:,}")
     try:
         content = read_whole(path)
         whole = is_whole(content)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from mtt_lava import Run, Settings, evaluate, load_run, to_network, train, training
 from mtt_lava.data import Dataset, from_events, from_images
 from mtt_lava.evaluation import table
-from mtt_lava.run import LOCK, RunError, locked
+from mtt_lava.run import LOCK, RunError, locked, save_state
 from mtt_lava.spiking import _ConvSynapse
 from mtt_lava.temporal import transform
 
@@ -563,3 +564,19 @@ def test_a_run_knows_the_data_it_was_trained_on(learned: Run):
     larger = replace(bars(9, "test"), sensor_size=(10, 8, 2))
     with pytest.raises(RunError, match=r"gives \[2, 8, 10\]; the run takes \[2, 8, 8\]"):
         evaluate(learned, [4], larger, progress=False)
+
+
+@pytest.mark.parametrize("change", [{"epochs": "two"}, {"epochs": 10**6}, {"threads": "x"}, None])
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, change: dict[str, object] | None):
+    """What the trainer itself keeps in a checkpoint is checked too."""
+    settings = Settings.make(
+        {"name": "t", "input": [4], "layers": [{"type": "dense", "features": 2}]}, data="digits-dvs", epochs=2
+    )
+    info = {"epochs": 1, "threads": 1} | (change or {})
+    tensors = {"optimiser.0.step.more": torch.ones(1)} if change is None else {}
+    save_state(tmp_path / "checkpoint.safetensors", settings.build(), tensors, info)
+    trainer = SimpleNamespace(folder=tmp_path, settings=settings, network=settings.build(), fingerprint="")
+    trainer._new_optimiser = lambda: torch.optim.AdamW(trainer.network.parameters())
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors: damaged") as error:
+        training._Trainer.restore(trainer)  # type: ignore[arg-type]
+    assert len(str(error.value)) < 300
