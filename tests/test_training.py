@@ -575,7 +575,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, change: dict[str, obje
     info = {"epochs": 1, "threads": 1} | (change or {})
     tensors = {"optimiser.0.step.more": torch.ones(1)} if change is None else {}
     save_state(tmp_path / "checkpoint.safetensors", settings.build(), tensors, info)
-    trainer = SimpleNamespace(folder=tmp_path, settings=settings, network=settings.build(), fingerprint="")
+    trainer = SimpleNamespace(folder=tmp_path, settings=settings, network=settings.build(), data="")
     trainer._new_optimiser = lambda: torch.optim.AdamW(trainer.network.parameters())
     with pytest.raises(RunError, match=r"checkpoint\.safetensors: damaged") as error:
         training._Trainer.restore(trainer)  # type: ignore[arg-type]
