@@ -25,7 +25,7 @@ from mtt_lava.lowering import untrained
 from mtt_lava.model import Conv, Model, Pool, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
-from netx_export.files import DIGEST, is_whole, read_whole, replacing, sealed
+from netx_export.files import DIGEST, is_whole, replacing, sealed
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
 from netx_export.reading import check_plain, opened, read_json, read_text
 from netx_export.text import UserError, field_error, first_problem, short
@@ -528,12 +528,8 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
     from safetensors.torch import load
 
     with opened(path, RunError) as file:
-        held = os.fstat(file.fileno()).st_size
-    needed = 4 * sum(value.numel() for value in network.parameters() if value.dtype == torch.float32)
-    if held < needed // 2:
-        raise RunError(f"{path}: damaged, or holds another network than settings.json: {held:,} bytes, not {needed:,}")
+        content = file.read()
     try:
-        content = read_whole(path)
         whole = is_whole(content)
         if whole is False:
             raise RunError(f"{path}: damaged: its digest is not that of its content")
@@ -640,8 +636,14 @@ def load_run(folder: str | Path) -> Run:
     settings = load_settings(folder)
     if not (folder / "weights.safetensors").exists() and (folder / "checkpoint.safetensors").exists():
         raise RunError(f"{folder}: training has not ended: go on with mtt train --resume --out {folder}")
+    path = folder / "weights.safetensors"
+    with opened(path, RunError) as file:
+        held = os.fstat(file.fileno()).st_size
+    needed = 4 * settings.model.weights
+    if held < needed // 2:  # before memory is taken for what settings.json declares
+        raise RunError(f"{path}: damaged, or holds another network than settings.json: {held:,} bytes, not {needed:,}")
     network = settings.build()
-    _, info = load_state(folder / "weights.safetensors", network, settings.biases)
+    _, info = load_state(path, network, settings.biases)
     run = Run(settings, network, folder)
     run.classes = tuple(info["classes"]) if info["classes"] else None
     run.measured = info["measured"]

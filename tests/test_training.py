@@ -566,6 +566,20 @@ def test_a_run_knows_the_data_it_was_trained_on(learned: Run):
         evaluate(learned, [4], larger, progress=False)
 
 
+def test_settings_that_declare_a_huge_network_take_no_memory(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They are compared with the file of weights before a network of that size is made."""
+    assert learned.folder is not None
+    copied = Path(shutil.copytree(learned.folder, tmp_path / "run"))
+    content = json.loads((copied / "settings.json").read_text())
+    content["model"]["layers"][0]["channels"] = 1 << 16
+    (copied / "settings.json").write_text(json.dumps(content))
+    monkeypatch.setattr(Settings, "build", lambda _: pytest.fail("the network was made"))
+    with pytest.raises(RunError, match=r"holds another network than settings.json: [\d,]+ bytes, not [\d,]+"):
+        load_run(copied)
+
+
 @pytest.mark.parametrize("change", [{"epochs": "two"}, {"epochs": 10**6}, {"threads": "x"}, None])
 def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, change: dict[str, object] | None):
     """What the trainer itself keeps in a checkpoint is checked too."""
