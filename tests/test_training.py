@@ -1,6 +1,7 @@
 """Training: Algorithm 1, the way to integers, seeds, and runs that are stopped and resumed."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
