@@ -448,7 +448,7 @@ def test_parent_stays_light() -> None:
     ("inputs", "message"),
     [
         (np.zeros((1, 2, 7, 5)), r"holds float64; give a NumPy array of integers \(N, C=2, H=7, W=5, T\)"),
-        ([[1]], "holds a list; give a NumPy array"),
+        ([[1]], "holds list; give a NumPy array"),
         (np.zeros((2, 7, 5, 4), int), r"has shape \(2, 7, 5, 4\); network takes \(N, C=2, H=7, W=5, T\)"),
         (np.zeros((1, 2, 5, 7, 4), int), r"has shape \(1, 2, 5, 7, 4\)"),
         (np.zeros((0, 2, 7, 5, 4), int), "at least one sample and one time step"),
