@@ -320,11 +320,13 @@ def _open_run(args: argparse.Namespace) -> tuple[Any, Any]:
     What needs no torch comes first: a name that is wrong is said at once.
     """
     from mtt_lava.data import open_dataset
-    from mtt_lava.run import load_run, load_settings
+    from mtt_lava.run import load_run, load_settings, open_test_split
 
     settings = load_settings(args.run)
-    data, root = (args.data, args.root) if args.data else (settings.data, args.root or settings.root)
-    dataset = open_dataset(data, split="test", root=root)
+    if args.data:
+        dataset = open_dataset(args.data, split="test", root=args.root)
+    else:
+        dataset = open_test_split(settings, args.root)
     _load_torch()
     return load_run(args.run), dataset
 

@@ -11,10 +11,9 @@ import torch
 from tqdm import tqdm
 
 import hw_profiles
-from mtt_lava.data import Dataset, frames, open_dataset
-from mtt_lava.data.own import is_function
+from mtt_lava.data import Dataset, frames
 from mtt_lava.deploy import to_network
-from mtt_lava.run import Run, RunError
+from mtt_lava.run import Run, RunError, open_test_split
 from mtt_lava.scoring import Score, score
 from netx_export import text
 from netx_export.activity import event_activity
@@ -122,22 +121,6 @@ def spike_difference(reference: np.ndarray, other: np.ndarray) -> float:
     return float(difference / total)
 
 
-def open_test_split(run: Run, root: str | None = None) -> Dataset:
-    """The test split of the data that the run was trained on.
-
-    Raises
-    ------
-    RunError
-        If its settings name a function: a run folder, which may be anybody's, must not choose what code runs.
-    """
-    if is_function(run.settings.data):
-        raise RunError(
-            f"the run was trained on {run.settings.data!r:.80}, which is code, and that a run folder does not start: "
-            "name the data yourself, with --data module:function or as dataset in Python"
-        )
-    return open_dataset(run.settings.data, split="test", root=root or run.settings.root)
-
-
 def run_network(run: Run, inputs: torch.Tensor, spikes: bool = False) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Readout, and on demand the spikes of every layer, of the trained network at the T of its inputs.
 
@@ -204,7 +187,7 @@ def evaluate_events(
     -------
     Point
     """
-    dataset = dataset or open_test_split(run)
+    dataset = dataset or open_test_split(run.settings)
     run.check_data(dataset)
     network = to_network(run)
     more: dict[str, Any] = {}
@@ -283,7 +266,7 @@ def evaluate(
     >>> for point in evaluate(load_run("runs/nmnist"), [2, 10, 100]):  # doctest: +SKIP
     ...     print(point.time_steps, point.accuracy)
     """
-    dataset = dataset or open_test_split(run)
+    dataset = dataset or open_test_split(run.settings)
     run.check_data(dataset)
     points = []
     total = sum(len(dataset) for _ in time_steps)

@@ -13,9 +13,9 @@ import torch
 
 from mtt_lava.data import Dataset, frames
 from mtt_lava.deploy import export
-from mtt_lava.evaluation import open_test_split, run_network
+from mtt_lava.evaluation import run_network
 from mtt_lava.neuron import STATE_UNIT
-from mtt_lava.run import Run
+from mtt_lava.run import Run, open_test_split
 from mtt_lava.scoring import Score, score
 from netx_export import simulation
 
@@ -117,7 +117,7 @@ def prove(
     -------
     list of Proof
     """
-    dataset = dataset or open_test_split(run)
+    dataset = dataset or open_test_split(run.settings)
     run.check_data(dataset)
     names = run.network.spiking_names
     proofs = []

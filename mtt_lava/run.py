@@ -25,7 +25,7 @@ from mtt_lava.lowering import untrained
 from mtt_lava.model import Conv, Model, Pool, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
-from netx_export.files import DIGEST, is_whole, read_whole, replacing, sealed
+from netx_export.files import DIGEST, is_whole, replacing, sealed
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
 from netx_export.reading import check_plain, opened, read_json, read_text
 from netx_export.text import UserError, field_error, first_problem, short
@@ -337,6 +337,25 @@ class Settings(pydantic.BaseModel):
         return SpikingNetwork(self.model, pool_neurons, self.norm, self.input_max, self.form, self.input_form, reset)
 
 
+def open_test_split(settings: Settings, root: str | None = None) -> Dataset:
+    """The test split of the data that a run was trained on.
+
+    Raises
+    ------
+    RunError
+        If its settings name a function: a run folder, which may be anybody's, must not choose what code runs.
+    """
+    from mtt_lava.data import open_dataset
+    from mtt_lava.data.own import is_function
+
+    if is_function(settings.data):
+        raise RunError(
+            f"the run was trained on {settings.data!r:.80}, which is code, and that a run folder does not start: "
+            "name the data yourself, with --data module:function or as dataset in Python"
+        )
+    return open_dataset(settings.data, split="test", root=root or settings.root)
+
+
 class Run:
     """A trained network and how it was trained.
 
@@ -509,12 +528,8 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
     from safetensors.torch import load
 
     with opened(path, RunError) as file:
-        held = os.fstat(file.fileno()).st_size
-    needed = 4 * sum(value.numel() for value in network.parameters() if value.dtype == torch.float32)
-    if held < needed // 2:
-        raise RunError(f"{path}: damaged, or of another network: {held:,} bytes for the {needed:,} of settings.json")
+        content = file.read()
     try:
-        content = read_whole(path)
         whole = is_whole(content)
         if whole is False:
             raise RunError(f"{path}: damaged: its digest is not that of its content")
@@ -621,8 +636,14 @@ def load_run(folder: str | Path) -> Run:
     settings = load_settings(folder)
     if not (folder / "weights.safetensors").exists() and (folder / "checkpoint.safetensors").exists():
         raise RunError(f"{folder}: training has not ended: go on with mtt train --resume --out {folder}")
+    path = folder / "weights.safetensors"
+    with opened(path, RunError) as file:
+        held = os.fstat(file.fileno()).st_size
+    needed = 4 * settings.model.weights
+    if held < needed // 2:  # before memory is taken for what settings.json declares
+        raise RunError(f"{path}: damaged, or holds another network than settings.json: {held:,} bytes, not {needed:,}")
     network = settings.build()
-    _, info = load_state(folder / "weights.safetensors", network, settings.biases)
+    _, info = load_state(path, network, settings.biases)
     run = Run(settings, network, folder)
     run.classes = tuple(info["classes"]) if info["classes"] else None
     run.measured = info["measured"]

@@ -48,6 +48,7 @@ from netx_export.bounds import largest_sum
 from netx_export.files import replacing
 from netx_export.network import THRESHOLD_MAX
 from netx_export.quantise import weight_scale
+from netx_export.text import short
 
 LOGIT_SCALE = 10.0
 """The loss sees this times the readout averaged over time: sharp enough for a rate between 0 and 1."""
@@ -480,13 +481,13 @@ class _Trainer:
         state: dict[int, dict[str, torch.Tensor]] = {}
         try:
             torch.set_num_threads(info.get("threads", torch.get_num_threads()))
-            self.done = int(info["epochs"])
+            self.done = range(self.settings.epochs + 1)[info["epochs"]]
             for name, value in tensors.items():
                 _, number, key = name.split(".")
                 state.setdefault(int(number), {})[key] = value
             self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
-        except (LookupError, TypeError, ValueError, RuntimeError):
-            raise RunError(f"{path}: damaged, or not written by mtt train") from None
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"{path}: damaged: {short(repr(error), 120)}: train anew in another folder") from None
         self.lines = (self.folder / "metrics.jsonl").read_text().splitlines(keepends=True)[: self.done]
 
     def start_from(self, base: Path) -> None:

@@ -32,7 +32,7 @@ def opened(path: str | os.PathLike[str], error: type[UserError]) -> IO[bytes]:
     """Open a regular file for reading; a FIFO or a device would wait for ever, or never end."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise error(f"{path}: is not a regular file: give the path of a file")
+            raise error(f"{path}: cannot be read: it is not a regular file")
         return Path(path).open("rb")
     except OSError as reason:
         raise error(f"{path}: cannot be read: {reason.strerror or reason}") from None

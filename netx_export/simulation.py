@@ -167,7 +167,7 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, 
     wanted = ", ".join(["N", *(f"{axis}={size}" for axis, size in zip(axes, network.in_shape, strict=True)), "T"])
     plain = isinstance(inputs, np.ndarray) and not isinstance(inputs, np.ma.MaskedArray)
     if not plain or inputs.dtype.kind not in "iub":
-        got = short(str(inputs.dtype)) if plain else f"a {type(inputs).__name__}"
+        got = short(str(inputs.dtype)) if plain else type(inputs).__name__
         raise NetworkError(f"{where}: holds {got}; give a NumPy array of integers ({wanted})")
     if inputs.shape[1:-1] != network.in_shape:
         raise NetworkError(f"{where}: has shape {inputs.shape}; {network.source} takes ({wanted})")

@@ -535,7 +535,9 @@ def test_input_files(tmp_path: Path) -> None:
     (tmp_path / "short.npy").write_bytes((tmp_path / "good.npy").read_bytes()[:-8])
     (tmp_path / "empty.npy").touch()
     (tmp_path / "text.npy").write_text("1 2 3")
-    np.save(tmp_path / "object.npy", np.array([{}]), allow_pickle=True)
+    with (tmp_path / "object.npy").open("wb") as file:  # its header says that a pickle follows
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+        file.write(bytes(8))
     np.savez(tmp_path / "several.npz", array)
     for name, message in {
         "missing.npy": "cannot be read: No such file",
@@ -544,7 +546,7 @@ def test_input_files(tmp_path: Path) -> None:
         "text.npy": "not a whole .npy file",
         "object.npy": "not a whole .npy file",
         "several.npz": "holds several arrays",
-        "": "cannot be read",
+        "": "is not a regular file",
     }.items():
         with pytest.raises(NetworkError, match=message) as caught:
             load_inputs(tmp_path / name)

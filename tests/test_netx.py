@@ -115,8 +115,8 @@ EVEN = 2 * np.ones((2, 2), int)
     ("network", "message"),
     [
         # 1: layers that lava-dl refuses
-        (lambda: Network((Pool(in_shape=(1, 4, 4), shape=(1, 2, 2), name="p"),)), r"0 \(p\): .* no pool .* groups"),
-        (lambda: Network((*small().layers[:2],)), r"1 \(flat\): a flatten at the end is ignored"),
+        (lambda: Network((Pool(in_shape=(1, 4, 4), shape=(1, 2, 2), name="p"),)), r"1 \(p\): .* no pool .* groups"),
+        (lambda: Network((*small().layers[:2],)), r"2 \(flat\): a flatten at the end is ignored"),
         (
             lambda: Network((dense(EVEN), Flatten(in_shape=(2,), shape=(2,)), dense(EVEN))),
             "fails on that; leave it out",
@@ -132,7 +132,7 @@ EVEN = 2 * np.ones((2, 2), int)
         (lambda: Network((dense([[-258, 2]]),)), "weight -258 is not an even"),
         (lambda: Network((dense([[3, 2]]),)), "weight 3 is not an even"),
         (lambda: Network((dense([[2]], recurrent=np.array([[7]])),)), "recurrent weight 7 is not an even"),
-        (lambda: Network((conv(np.full((1, 1, 1, 1), 256), (1, 2, 2), name="c"),)), r"0 \(c\): weight 256 is not"),
+        (lambda: Network((conv(np.full((1, 1, 1, 1), 256), (1, 2, 2), name="c"),)), r"1 \(c\): weight 256 is not"),
         (lambda: Network((conv(np.full((1, 1, 1, 1), -3), (1, 2, 2)),)), "weight -3 is not an even"),
         # Lava keeps a conv layer's numbers in 8 bits
         (lambda: Network((conv(np.full((128, 1, 1, 1), 2), (128, 1, 1), groups=128),)), "groups 128 .* merge groups"),
@@ -180,7 +180,7 @@ def wide(fan_in: int, **fields: Any) -> Network:
 def test_hidden_layer_that_can_wrap_is_refused(path: Path) -> None:
     """Trap 8: 516 inputs of weight 254 stay within 24 bits, 517 do not; leaky currents add up."""
     netx.write(wide(516), path)
-    with pytest.raises(NetworkError, match=r"1 \(second\): .* u can reach 8404352, beyond 8388607"):
+    with pytest.raises(NetworkError, match=r"2 \(second\): .* u can reach 8404352, beyond 8388607"):
         netx.write(wide(517), path)
     netx.write(wide(129, neuron=Neuron(1, 1024)), path)
     for neuron in (Neuron(1, 1000), Neuron(1, 0)):
@@ -220,7 +220,7 @@ def test_a_layer_that_wrapped_over_the_training_data_is_refused(first: bool, pat
     netx.write(Network(tuple(layers)), path)
     before = path.read_bytes()
     layers[which] = replace(layers[which], u_measured=1 << 23)
-    name = rf"{which} \({layers[which].name}\)"
+    name = rf"{which + 1} \({layers[which].name}\)"
     with pytest.raises(
         NetworkError, match=rf"{name}: over the .* reached 8388608, beyond 8388607 .* itself .* reach_max"
     ):
@@ -240,7 +240,7 @@ def test_measurements_change_no_file_that_needs_none(tmp_path: Path) -> None:
 def test_a_first_layer_is_judged_by_the_largest_input_trained_with(path: Path) -> None:
     """With the file's input_max the first layer can pass 24 bits; measured, it is written with its numbers."""
     network = Network((dense([[254, 254]], u_measured=77),), info={"input_max": 259})
-    with pytest.warns(netx.NetxWarning, match=r"0 \(dense\): .* reach 8420608, .* reached 77 \(0 % of the range\)"):
+    with pytest.warns(netx.NetxWarning, match=r"1 \(dense\): .* reach 8420608, .* reached 77 \(0 % of the range\)"):
         netx.write(network, path)
     assert netx.read(path).layers[0].u_measured == 77
     netx.write(Network(network.layers), path)
@@ -254,7 +254,7 @@ def test_a_voltage_readout_that_saturated_is_written_with_a_warning(path: Path) 
     with pytest.warns(netx.NetxWarning) as caught:
         netx.write(Network(layers, readout="voltage"), path)
     (text,) = (str(warning.message) for warning in caught)
-    assert "1 (out): over the training data the voltage read out reached 8388608, and saturates at 8388607" in text
+    assert "2 (out): over the training data the voltage read out reached 8388608, and saturates at 8388607" in text
     assert [layer.v_measured for layer in netx.read(path)] == [None, 1 << 23]
 
 
@@ -288,7 +288,7 @@ def test_input_range_is_checked_through_the_layers() -> None:
     network = Network((dense([[254, -254]]),))
     netx.check_input_range(network, 516, signed=False)
     netx.check_input_range(network, 258)
-    with pytest.raises(NetworkError, match=r"0 \(dense\): inputs up to 259 can drive .* 8420608, beyond 8388607"):
+    with pytest.raises(NetworkError, match=r"1 \(dense\): inputs up to 259 can drive .* 8420608, beyond 8388607"):
         netx.check_input_range(network, 259)
     pooled = Network((Pool(in_shape=(1, 2, 2), shape=(1, 1, 1)), conv(np.full((1, 1, 1, 1), 254), (1, 1, 1))))
     netx.check_input_range(pooled, 129)

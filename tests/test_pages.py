@@ -82,13 +82,15 @@ def test_pictures_take_any_name(tmp_path: Path):
 
 def test_the_page_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Model, data set, layers, tables and the check."""
-    for name in ("confusion.png", "chip.png", "accuracy.png"):
+    for name in ("confusion.png", "chip.png", "accuracy.png", "energy.png"):
         (tmp_path / name).write_bytes(b"png")
     for name in ("MODEL", "DATA"):
         monkeypatch.setattr(demo, name, NAME)
     monkeypatch.setattr(demo, "_recordings", lambda: b"png")
     monkeypatch.setattr(demo, "table", lambda points: NAME)
     monkeypatch.setattr(demo, "machine", lambda: NAME)
-    settings = SimpleNamespace(time_steps=2)
-    comparison = SimpleNamespace(points={NAME: {0: []}}, settings=settings, picture=tmp_path / "accuracy.png")
-    is_plain(demo._page(comparison, NAME, [demo.block(NAME)], NAME, tmp_path, 1.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(demo, "_whose", lambda energy, profile: NAME)
+    comparison = SimpleNamespace(points={NAME: {0: []}}, settings=SimpleNamespace(time_steps=2), verdict=NAME)
+    shared = {"page": tmp_path / "index.html", "comparison": comparison, "report": NAME, "energy": NAME, "seconds": 1.0}
+    for ran in ({"proofs": (NAME,), "event_driven": ()}, {"proofs": (), "event_driven": (NAME,)}):
+        is_plain(demo._page(SimpleNamespace(**shared, **ran), NAME, "loihi1"))  # type: ignore[arg-type]

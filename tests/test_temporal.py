@@ -144,8 +144,11 @@ def test_seeds_differ():
     ("call", "words"),
     [
         (lambda: transform(frames(3), 0), "at least 1"),
-        (lambda: matrix(3, 2, "fold"), "unknown form 'fold'"),
-        (lambda: Sampler("bptt", 3), "unknown training method 'bptt'"),
+        (
+            lambda: matrix(3, 2, "fold"),
+            "form of a temporal transformation 'fold' is unknown; there is: group, fraction, trim",
+        ),
+        (lambda: Sampler("bptt", 3), "training method 'bptt' is unknown; there is: sdt, nmt, mtt"),
         (lambda: Sampler("mtt", 3, 5, 4), "5..4"),
         (lambda: Sampler("mtt", 0), "blocks is 0"),
         (lambda: Sampler("mtt", 3, configurations=2, sandwich=True), "must be at least 3"),

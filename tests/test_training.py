@@ -1,8 +1,10 @@
 """Training: Algorithm 1, the way to integers, seeds, and runs that are stopped and resumed."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 from mtt_lava import Run, Settings, evaluate, load_run, to_network, train, training
 from mtt_lava.data import Dataset, from_events, from_images
 from mtt_lava.evaluation import table
-from mtt_lava.run import LOCK, RunError, locked
+from mtt_lava.run import LOCK, RunError, locked, save_state
 from mtt_lava.spiking import _ConvSynapse
 from mtt_lava.temporal import transform
 
@@ -250,14 +252,14 @@ def test_calibration_uses_the_training_t_only():
         ({"profile": "speck2e", "norm": "batch", "biases": "scaled"}, "profile speck2e has no biases"),
         ({"profile": "loihi9"}, "loihi9"),
         ({"spike_penalty": -1.0}, "spike_penalty: Input should be greater than or equal to 0 (got -1.0)"),
-        ({"validate_on": 1.0}, "validate_on: Value error, must be a share from 0 to below 1, or test (got 1.0)"),
+        ({"validate_on": 1.0}, "validate_on: must be a share from 0 to below 1, or test (got 1.0)"),
         (
             {"validate_on": "train"},
-            "validate_on: Value error, must be a share from 0 to below 1, or test (got 'train')",
+            "validate_on: must be a share from 0 to below 1, or test (got 'train')",
         ),
         ({"finer": 0}, "finer: Input should be greater than 0 (got 0)"),
         ({"finer": 2, "input_form": "trim"}, "finer 2 bins recordings into more frames than T"),
-        ({"colour": 3}, "colour: Extra inputs are not permitted"),
+        ({"colour": 3}, "colour: field 'colour' is unknown; there is: model, data, root"),
     ],
 )
 def test_impossible_settings_are_refused_at_once(values: dict[str, Any], words: str):
@@ -330,11 +332,11 @@ def test_damaged_run_folders_are_refused(learned: Run, tmp_path: Path):
     other["model"]["layers"][0]["channels"] = 8
     tensors = (folder / "weights.safetensors").read_bytes()
     for name, changed, words in [
-        ("a", {"settings": b"{"}, "settings.json: damaged"),
+        ("a", {"settings": b"{"}, "settings.json: is not valid JSON"),
         ("b", {"settings": newer}, "format version 99"),
         ("c", {"settings": None}, "not a run folder"),
         ("d", {"weights": tensors[: len(tensors) // 2]}, "weights.safetensors: damaged"),
-        ("e", {"weights": None}, "weights.safetensors: no such file"),
+        ("e", {"weights": None}, "weights.safetensors: cannot be read: No such file"),
         ("f", {"settings": json.dumps(other).encode()}, "holds another network than settings.json"),
         ("g", {"settings": b"[]"}, "settings.json: damaged"),
     ]:
@@ -563,3 +565,33 @@ def test_a_run_knows_the_data_it_was_trained_on(learned: Run):
     larger = replace(bars(9, "test"), sensor_size=(10, 8, 2))
     with pytest.raises(RunError, match=r"gives \[2, 8, 10\]; the run takes \[2, 8, 8\]"):
         evaluate(learned, [4], larger, progress=False)
+
+
+def test_settings_that_declare_a_huge_network_take_no_memory(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They are compared with the file of weights before a network of that size is made."""
+    assert learned.folder is not None
+    copied = Path(shutil.copytree(learned.folder, tmp_path / "run"))
+    content = json.loads((copied / "settings.json").read_text())
+    content["model"]["layers"][0]["channels"] = 1 << 16
+    (copied / "settings.json").write_text(json.dumps(content))
+    monkeypatch.setattr(Settings, "build", lambda _: pytest.fail("the network was made"))
+    with pytest.raises(RunError, match=r"holds another network than settings.json: [\d,]+ bytes, not [\d,]+"):
+        load_run(copied)
+
+
+@pytest.mark.parametrize("change", [{"epochs": "two"}, {"epochs": 10**6}, {"threads": "x"}, None])
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, change: dict[str, object] | None):
+    """What the trainer itself keeps in a checkpoint is checked too."""
+    settings = Settings.make(
+        {"name": "t", "input": [4], "layers": [{"type": "dense", "features": 2}]}, data="digits-dvs", epochs=2
+    )
+    info = {"epochs": 1, "threads": 1} | (change or {})
+    tensors = {"optimiser.0.step.more": torch.ones(1)} if change is None else {}
+    save_state(tmp_path / "checkpoint.safetensors", settings.build(), tensors, info)
+    trainer = SimpleNamespace(folder=tmp_path, settings=settings, network=settings.build(), data="")
+    trainer._new_optimiser = lambda: torch.optim.AdamW(trainer.network.parameters())
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors: damaged") as error:
+        training._Trainer.restore(trainer)  # type: ignore[arg-type]
+    assert len(str(error.value)) < 300

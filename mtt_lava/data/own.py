@@ -151,7 +151,7 @@ def _open(description: Description, file: Path, root: Path, split: str, cache: P
         read = _read_all([path for files in ([chosen] if told else splits.values()) for _, path in files], name)
         data = _made(description, read, chosen, classes, name, split, cache)
     except DataError as error:
-        raise DataError(f"{error} (in {file})" if "pass " in str(error) else str(error)) from None
+        raise DataError(f"{error} (in {file.name})" if "pass " in str(error) else str(error)) from None
     if whole:
         rest, held = split_off(data, description.test_share, seed=description.seed)
         return rest if split == "train" else held
