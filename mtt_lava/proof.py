@@ -131,12 +131,10 @@ def prove(
                 path, counts, backend=backend, workers=workers, record=("spikes",), progress=progress
             )
             readout, spikes = run_network(run, torch.from_numpy(counts), spikes=True)
-            # Layers are numbered from 1 in our files; the input entry is 0.
-            numbers = [number for number, layer in enumerate(network, start=1) if layer.neuron is not None]
             mismatches, bits, fired = {}, 0, 0
-            for name, number, trained in zip(names, numbers, spikes, strict=False):
+            for name, layer, trained in zip(names, network.spiking, spikes, strict=False):
                 wanted = trained.numpy().astype(bool)
-                got = result.record[f"spikes.{number}"].astype(bool)
+                got = result.record[f"spikes.{layer.name}"].astype(bool)
                 mismatches[name] = int((wanted != got).sum())
                 bits += wanted.size
                 fired += int(wanted.sum())

@@ -415,7 +415,7 @@ def test_a_readout_threshold_that_holds_changes_no_answer(tmp_path: Path) -> Non
     assert not [finding for finding in report.findings if finding.rule == "readout_threshold"]
     result = simulate(tmp_path / "a.net", inputs, "fast", record=("spikes",), progress=False)
     np.testing.assert_array_equal(result.readout, wanted)
-    assert not result.record["spikes.4"].any()
+    assert not result.record["spikes.dense1"].any()
 
 
 def test_a_readout_threshold_that_would_spike_is_refused_and_the_refusal_is_right(tmp_path: Path) -> None:
@@ -425,17 +425,17 @@ def test_a_readout_threshold_that_would_spike_is_refused_and_the_refusal_is_righ
     path = tmp_path / "a.net"
     export(run, path)
     record = simulate(path, inputs, "fast", record=("v", "spikes"), progress=False).record
-    highest = int(record["v.4"].max())
+    highest = int(record["v.dense1"].max())
     run.measured = {"dense1": (1, highest)}
     least = -(-highest // 64)
     with pytest.raises(RunError, match=rf"\|v\| reached {highest}: use {least} or more"):
         export(run, path, readout_threshold=least - 1)
     export(run, path, readout_threshold=least)
-    assert not simulate(path, inputs, "fast", record=("spikes",), progress=False).record["spikes.4"].any()
+    assert not simulate(path, inputs, "fast", record=("spikes",), progress=False).record["spikes.dense1"].any()
     run.measured = {}
     _, report = export(run, path, readout_threshold=least - 1)
     assert [f.severity for f in report.findings if f.rule == "readout_threshold"] == ["not checked"]
-    assert simulate(path, inputs, "fast", record=("spikes",), progress=False).record["spikes.4"].any()
+    assert simulate(path, inputs, "fast", record=("spikes",), progress=False).record["spikes.dense1"].any()
 
 
 @pytest.mark.parametrize(

@@ -311,8 +311,8 @@ def test_speck_has_16_bit_states() -> None:
     saturated = simulate(down, events, profile="speck2e", reset="zero", progress=False)
     assert saturated.readout.item() == -32768
     # 258 times -127 is -32766; the next 42 events find it at the end, or past it.
-    assert saturated.limits == {"1": Limits(None, 32768 + 127, 0, 42)}
-    assert saturated.limits_text() == "v was beyond its bits and saturated: 1 42 times, up to 32,895"
+    assert saturated.limits == {"dense1": Limits(None, 32768 + 127, 0, 42)}
+    assert saturated.limits_text() == "v was beyond its bits and saturated: dense1 42 times, up to 32,895"
     assert simulate(down, events, progress=False).readout.item() == -127 * 300
 
 
@@ -417,7 +417,7 @@ def test_from_file_to_file(tmp_path: Path) -> None:
         assert out["spikes_per_layer"].tolist() == [[2], [0]]
         assert out["synops_per_layer"].tolist() == [[3], [0]]
         assert out["events.t"].tolist() == [5, 5]
-        assert json.loads(out["limits"].item()) == {"1": {"u_max": None, "v_max": None, "wraps": 0, "saturations": 0}}
+        assert json.loads(out["limits"].item()) == {"dense1": {"u_max": None, "v_max": None, "wraps": 0, "saturations": 0}}
 
 
 def test_no_events_at_all() -> None:

@@ -93,7 +93,8 @@ def pooled(draw: st.DrawFn, network: Network) -> Network:
         size = int(np.prod(network.shape))
         outputs = draw(st.sampled_from([n for n in range(1, size + 1) if size % n == 0]))
         layers.append(Average(in_shape=network.shape, shape=(outputs,)))
-    return replace(network, layers=tuple(layers), groups=draw(st.sampled_from(((), tuple(range(2, 2 + len(layers)))))))
+    linked = tuple(replace(layer, inputs=()) for layer in layers)
+    return replace(network, layers=linked, groups=draw(st.sampled_from(((), tuple(range(2, 2 + len(layers)))))))
 
 
 @settings(max_examples=250, deadline=None)

@@ -79,8 +79,9 @@ def assert_equals_reference(network: Network, inputs: np.ndarray, result: Simula
     np.testing.assert_array_equal(result.readout, last.reshape(len(inputs), -1))
     assert result.readout.dtype == np.int64
     for name, recorded in result.record.items():
-        what, number = name.split(".")
-        np.testing.assert_array_equal(recorded, expected[int(number) - 1][what], err_msg=name)
+        what, layer = name.split(".")
+        number = [each.name for each in network].index(layer)
+        np.testing.assert_array_equal(recorded, expected[number][what], err_msg=name)
     if result.limits is not None:
         before = [[np.abs(each[name]) for name in ("u_before", "v_before")] for each in expected if "u" in each]
         counts = [[*(x.max() for x in both), *((x >= 1 << 23).sum() for x in both)] for both in before]
@@ -96,9 +97,9 @@ def test_graded_input_biases_and_voltage_readout_equal_reference(tmp_path: Path,
     netx.write(network, tmp_path / "a.net")
     inputs = rng.integers(-3, 9, (3, 2, 7, 5, 6))
     result = simulate(tmp_path / "a.net", inputs, progress=False, record=("spikes", "u", "v"), stock=stock)
-    assert result.record["spikes.1"].any()
-    assert result.record["spikes.2"].any()
-    assert set(result.record) == {f"{what}.{number}" for what in ("spikes", "u", "v") for number in (1, 2, 4)}
+    assert result.record["spikes.conv1"].any()
+    assert result.record["spikes.conv2"].any()
+    assert set(result.record) == {f"{what}.{name}" for what in ("spikes", "u", "v") for name in ("conv1", "conv2", "dense1")}
     assert_equals_reference(network, inputs, result)
     assert (result.limits is None) is stock
     assert (result.limits_text() == UNCOUNTED) is stock
@@ -119,7 +120,7 @@ def test_wraps_and_saturations_are_counted(steps: int, tmp_path: Path) -> None:
     )
     flat = Flatten(in_shape=(2, 3, 3), shape=(18,))
     wide = Dense(
-        in_shape=(18,), shape=(1000,), weight=random_weight(rng, 1000, 18), neuron=Neuron(0, 4096, 0), name="fc"
+        in_shape=(18,), shape=(1000,), weight=random_weight(rng, 1000, 18), neuron=Neuron(0, 4096, 0), name="hidden"
     )
     weight = np.full((3, 1000), 254) * np.array([1, -1, 1])[:, None]
     out = Dense(in_shape=(1000,), shape=(3,), weight=weight, neuron=Neuron(131071, 4096, 0), name="fc")
@@ -132,10 +133,10 @@ def test_wraps_and_saturations_are_counted(steps: int, tmp_path: Path) -> None:
     result = simulate(tmp_path / "a.net", inputs, progress=False, record=("u", "v"))
     assert_equals_reference(network, inputs, result)
     assert result.limits is not None
-    assert list(result.limits) == ["conv", "3", "4"]
+    assert list(result.limits) == ["conv", "hidden", "fc"]
     assert result.limits["conv"].wraps > 0
     assert result.limits["conv"].u_max >= 1 << 29  # type: ignore[operator]
-    assert result.limits["4"].wraps > 0
+    assert result.limits["fc"].wraps > 0
     assert any(each.saturations for each in result.limits.values())
     assert result.limits_text().startswith("u was beyond its bits and wrapped: conv")
 
@@ -209,7 +210,7 @@ def test_spikes_under_way_do_not_reach_the_next_sample(tmp_path: Path) -> None:
     netx.write(network, tmp_path / "a.net", allow_wrap=True)
     inputs = rng.integers(0, 2, (5, 6, 4))
     result = simulate(tmp_path / "a.net", inputs, progress=False, record=("spikes",))
-    assert all(result.record[f"spikes.{number}"].any() for number in (1, 2, 3))
+    assert all(result.record[f"spikes.dense{number}"].any() for number in (1, 2, 3))
     assert_equals_reference(network, inputs, result)
 
 
@@ -555,11 +556,11 @@ def test_input_files(tmp_path: Path) -> None:
 
 def test_result_is_saved_whole(tmp_path: Path) -> None:
     """The .npz file holds spikes, readout and what was recorded, without pickles, under exactly the given name."""
-    result = Simulation(np.ones((1, 2, 3), np.int8), np.array([[3, 3]]), {"v.1": np.zeros((1, 2, 3), np.int32)})
+    result = Simulation(np.ones((1, 2, 3), np.int8), np.array([[3, 3]]), {"v.conv1": np.zeros((1, 2, 3), np.int32)})
     result = replace(result, limits={"fc": Limits(5, 6, 0, 1)})
     result.save(tmp_path / "out")
     with np.load(tmp_path / "out", allow_pickle=False) as saved:
-        assert set(saved) == {"spikes", "readout", "v.1", "limits"}
+        assert set(saved) == {"spikes", "readout", "v.conv1", "limits"}
         assert json.loads(saved["limits"].item()) == {"fc": {"u_max": 5, "v_max": 6, "wraps": 0, "saturations": 1}}
     Simulation(result.spikes, result.readout).save(tmp_path / "out")
     with np.load(tmp_path / "out", allow_pickle=False) as saved:

@@ -71,8 +71,9 @@ def test_pilotnet_spikes_as_published() -> None:
     assert_alike(spiked, result)
     # What is published of the last layer is of another recording: it does not follow from the layer before.
     names = [*(f"conv-{i}" for i in range(5)), *(f"fc-{i}" for i in range(3))]
-    for late, (number, name) in enumerate(zip((1, 2, 3, 4, 5, 7, 8, 9), names, strict=True), start=1):
-        ours = {what: result.record[f"{what}.{number}"][0] for what in EVERYTHING}
+    layers = [*(f"conv{i}" for i in range(1, 6)), *(f"dense{i}" for i in range(7, 10))]
+    for late, (layer, name) in enumerate(zip(layers, names, strict=True), start=1):
+        ours = {what: result.record[f"{what}.{layer}"][0] for what in EVERYTHING}
         theirs = {}
         for what, ending in (("u", "-u"), ("v", "-v"), ("spikes", "")):
             array = published(f"gts/pilotnet_lif/{name}{ending}.npy")
@@ -92,7 +93,7 @@ def test_ntidigits_spikes_as_published() -> None:
     inputs = published("gts/ntidigits/input.npy")[None, None, None]
     wanted = published("gts/ntidigits/output.npy")
     result = simulate(path, inputs, "fast", record=("spikes",), progress=False)
-    np.testing.assert_array_equal(result.record["spikes.4"][0][:, :-4], wanted[:, 4:])
+    np.testing.assert_array_equal(result.record["spikes.dense4"][0][:, :-4], wanted[:, 4:])
     assert not wanted[:, :4].any()
     sums = wanted[:, 4:].reshape(11, 22, -1).sum(axis=1)
     np.testing.assert_array_equal(result.spikes[0][:, :-4], sums)

@@ -59,9 +59,9 @@ def inputs() -> np.ndarray:
 def alone(folder: Path, inputs: np.ndarray) -> Simulation:
     """What one process computes."""
     result = simulate(folder / "small.net", inputs, "fast", record=EVERYTHING, progress=False)
-    for number in (1, 3):
-        assert len(np.unique(result.record[f"v.{number}"].reshape(SAMPLES, -1), axis=0)) == SAMPLES
-        assert 0.02 < result.record[f"spikes.{number}"].mean() < 0.98
+    for name in ("conv1", "dense1"):
+        assert len(np.unique(result.record[f"v.{name}"].reshape(SAMPLES, -1), axis=0)) == SAMPLES
+        assert 0.02 < result.record[f"spikes.{name}"].mean() < 0.98
     return result
 
 
@@ -332,7 +332,7 @@ def test_the_command_line(folder: Path, inputs: np.ndarray, tmp_path: Path, caps
             list(alone)
             == list(spread_out)
             == [
-                *("spikes", "readout", "spikes.1", "u.1", "spikes.3", "u.3", "limits"),
+                *("spikes", "readout", "spikes.conv1", "u.conv1", "spikes.dense1", "u.dense1", "limits"),
             ]
         )
         for name in alone:
