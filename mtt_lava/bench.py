@@ -528,14 +528,14 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 class PeakMemory:
-    """Measures the most memory that this process takes beyond what it held, and that all its children take (Linux).
+    """Measures the most memory that this process takes and all its children take beyond what they held (Linux).
 
     ``megabytes`` is None where the system does not say.
     """
 
     def __enter__(self) -> PeakMemory:
         self.megabytes: float | None = None
-        self._children = 0
+        self._children, self._children_before = 0, _children_hold()
         self._over = threading.Event()
         try:
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts from now
@@ -555,11 +555,15 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(0.2):
-            self._children = max(self._children, sum(map(_held, _descendants(os.getpid()))))
+            self._children = max(self._children, _children_hold() - self._children_before)
 
 
 def _kilobytes(file: str, field: str) -> int:
     return next(int(line.split()[1]) for line in Path(file).read_text().splitlines() if line.startswith(f"{field}:"))
+
+
+def _children_hold() -> int:
+    return sum(map(_held, _descendants(os.getpid())))
 
 
 def _held(process: int) -> int:
