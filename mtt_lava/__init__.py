@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mtt_lava.run import Run, Settings, load_run
     from mtt_lava.scoring import Score, score
     from mtt_lava.spiking import SpikingNetwork
+    from mtt_lava.studies.sweep import Sweep, sweep
     from mtt_lava.temporal import Sampler, transform
-    from mtt_lava.tradeoff import Sweep, sweep
     from mtt_lava.training import train
 
 _HOME = {
@@ -38,7 +38,7 @@ _HOME = {
     "Score": "scoring",
     "Settings": "run",
     "SpikingNetwork": "spiking",
-    "Sweep": "tradeoff",
+    "Sweep": "studies.sweep",
     "evaluate": "evaluation",
     "export": "deploy",
     "frames": "data",
@@ -48,7 +48,7 @@ _HOME = {
     "open_dataset": "data",
     "prove": "proof",
     "score": "scoring",
-    "sweep": "tradeoff",
+    "sweep": "studies.sweep",
     "to_network": "deploy",
     "train": "training",
     "transform": "temporal",

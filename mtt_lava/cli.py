@@ -480,7 +480,8 @@ def _simulate(args: argparse.Namespace) -> int:
 
 
 def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
-    from netx_export import NetworkError, event_backend, limits, read
+    from netx_export import NetworkError, limits, read
+    from netx_export.event import backend as event_backend
 
     if args.encode:
         raise NetworkError("--encode is not for backend 'event': input neurons are run by time steps, on fast or lava")
@@ -581,7 +582,7 @@ def _cost(args: argparse.Namespace) -> int:
     import hw_profiles
     from netx_export import NetworkError
     from netx_export.activity import measure
-    from netx_export.event_backend import load_events
+    from netx_export.event.backend import load_events
     from netx_export.simulation import load_inputs
 
     for name in ("sanafe", "encode"):
@@ -774,7 +775,7 @@ def _bench_methods(args: argparse.Namespace) -> int:
     settings = [_settings(args, method=method, seed=seed) for method in chosen for seed in args.seeds]
     dataset = _training_data(settings[0])
     _load_torch()
-    from mtt_lava.bench import methods
+    from mtt_lava.studies.bench import methods
 
     result = methods(settings, args.at, Path(args.out), dataset)
     _report(args, result, result.to_dict())
@@ -808,7 +809,7 @@ def _bench_paper(args: argparse.Namespace) -> int:
     settings = _settings(args)
     _training_data(settings)
     _load_torch()
-    from mtt_lava.paper import paper
+    from mtt_lava.studies.paper import paper
 
     result = paper(settings, Path(args.out), args.methods.split(","), count=args.folds)
     _report(args, result, result.to_dict())
@@ -843,7 +844,7 @@ def _bench_depth(args: argparse.Namespace) -> int:
 
     open_dataset(args.data, split="train", root=args.root)
     _load_torch()
-    from mtt_lava.bench_depth import depths
+    from mtt_lava.studies.depth import depths
 
     chosen = args.depths, args.profiles, args.methods.split(",")
     own = ("data", "profile", "method")
@@ -865,7 +866,7 @@ def _add_bench_events(benches: Any) -> None:
 
 
 def _bench_events(args: argparse.Namespace) -> int:
-    from mtt_lava.bench_events import events
+    from mtt_lava.studies.events import events
 
     with _saying("measuring, about a minute", everywhere=True):
         result = events()
@@ -874,7 +875,7 @@ def _bench_events(args: argparse.Namespace) -> int:
 
 
 def _bench_simulate(args: argparse.Namespace) -> int:
-    from mtt_lava.bench import simulators
+    from mtt_lava.studies.bench import simulators
 
     with _saying("measuring, a few minutes", everywhere=True):
         result = simulators()
@@ -899,7 +900,7 @@ def _add_demo(commands: Any) -> None:
 
 def _demo(args: argparse.Namespace) -> int:
     _load_torch()
-    from mtt_lava.demo import demo
+    from mtt_lava.studies.demo import demo
 
     # What is under way is for people: where JSON is asked for on stdout, it goes to stderr.
     with redirect_stdout(sys.stderr if args.json == "-" else sys.stdout):

@@ -17,8 +17,8 @@ from mtt_lava.run import Run, RunError, open_test_split
 from mtt_lava.scoring import Score, score
 from netx_export import text
 from netx_export.activity import event_activity
-from netx_export.event_backend import Events, EventSimulation
-from netx_export.event_backend import simulate as simulate_events
+from netx_export.event.backend import Events, EventSimulation
+from netx_export.event.backend import simulate as simulate_events
 from netx_export.network import Network
 
 BATCH_FRAMES = 2000

@@ -436,7 +436,7 @@ class _Trainer:
     def measure(self, run: Run) -> dict[str, tuple[int, int]]:
         """Largest |u| and |v| of every layer over training recordings, at the ends of the range of time steps."""
         from mtt_lava.deploy import to_network
-        from netx_export import fast_backend
+        from netx_export.fast import backend as fast_backend
         from netx_export.limits import Limits, merged
 
         if self.network.reset != "zero":

@@ -10,8 +10,8 @@ import numpy as np
 
 from hw_profiles.energy import Activity
 from hw_profiles.geometry import as_map
-from netx_export import event_backend
-from netx_export.event_backend import Events, EventSimulation
+from netx_export.event import backend as event_backend
+from netx_export.event.backend import Events, EventSimulation
 from netx_export.network import Network, Shape
 from netx_export.netx import read
 from netx_export.simulation import check_inputs, encoded, read_for, simulate

@@ -240,8 +240,8 @@ def simulate(
     inputs : numpy.ndarray
         Integers, (N, C, H, W, T) or (N, F, T); every sample starts from rest.
     backend : str
-        ``"fast"``: compiled integer code, bit for bit what Lava computes (`netx_export.fast_backend`).
-        ``"lava"``: Lava's fixed-point simulation of Loihi (`netx_export.lava_backend`).
+        ``"fast"``: compiled integer code, bit for bit what Lava computes (`netx_export.fast.backend`).
+        ``"lava"``: Lava's fixed-point simulation of Loihi (`netx_export.lava.backend`).
     workers, scheduler : int or str, optional
         Spread the samples over so many processes, or over the Dask cluster at this address: see
         `netx_export.spread`. The result is the same, bit for bit.
@@ -266,11 +266,11 @@ def simulate(
 
 def _backend(name: str) -> Callable[..., Simulation]:
     if name == "fast":
-        from netx_export import fast_backend
+        from netx_export.fast import backend as fast_backend
 
         return fast_backend.simulate
     if name == "lava":
-        from netx_export import lava_backend
+        from netx_export.lava import backend as lava_backend
 
         return lava_backend.simulate
     raise NetworkError(unknown("backend", name, BACKENDS))

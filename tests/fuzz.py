@@ -311,7 +311,7 @@ def npy_files() -> list[Files]:
 
 
 def read_npy(folder: Path) -> None:
-    from netx_export.fast_backend import simulate
+    from netx_export.fast.backend import simulate
     from netx_export.simulation import check_inputs, load_inputs
 
     inputs = load_inputs(folder / "in.npy")
@@ -328,7 +328,7 @@ def events_files() -> list[Files]:
 
 
 def read_events(folder: Path) -> None:
-    from netx_export.event_backend import load_events, simulate
+    from netx_export.event.backend import load_events, simulate
 
     simulate(network(), load_events(folder / "in.npz"), record=("spikes", "events"), progress=False)
 
@@ -498,8 +498,8 @@ def odd_array(rng: random.Random, array: np.ndarray) -> Any:
 def read_arrays(rng: random.Random) -> None:
     """`from_events`, `from_images` and inputs of a simulation, with one to three arguments that are odd."""
     from mtt_lava.data import frames, from_events, from_images
-    from netx_export.event_backend import Events
-    from netx_export.event_backend import simulate as without_clock
+    from netx_export.event.backend import Events
+    from netx_export.event.backend import simulate as without_clock
     from netx_export.simulation import check_inputs
 
     def chosen(arguments: dict[str, Any]) -> dict[str, Any]:

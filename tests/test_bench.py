@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtt_lava import bench
 from mtt_lava.cli import main
+from mtt_lava.studies import bench
 
 
 def tiny() -> bench.SimulatorComparison:

@@ -15,7 +15,7 @@ import torch
 import netx_export
 from mtt_lava import Run, Settings, SpikingNetwork, load_model, to_network
 from netx_export import netx
-from netx_export.lava_child import kill_group
+from netx_export.lava.child import kill_group
 from netx_export.network import Network
 from netx_export.quantise import weight_scale
 from netx_export.simulation import simulate

@@ -16,10 +16,10 @@ import pytest
 from netx_files import edited
 
 from mtt_lava import Settings
-from mtt_lava.bench import Comparison
 from mtt_lava.cli import _parse, export_main, main, parsers
-from mtt_lava.demo import next_steps
 from mtt_lava.page import heading, page
+from mtt_lava.studies.bench import Comparison
+from mtt_lava.studies.demo import next_steps
 from netx_export.network import Conv, Network, Neuron
 from netx_export.netx import write
 
@@ -101,7 +101,7 @@ def test_help_imports_nothing_heavy():
 def test_training_never_imports_the_lava_runtime():
     """Training and evaluation import lava.lib.dl.slayer, and neither lava.magma nor lava.lib.dl.netx."""
     code = (
-        "import sys, mtt_lava.training, mtt_lava.evaluation, mtt_lava.proof, mtt_lava.bench\n"
+        "import sys, mtt_lava.training, mtt_lava.evaluation, mtt_lava.proof, mtt_lava.studies.bench\n"
         "print([m for m in sys.modules if m.startswith(('lava.magma', 'lava.proc', 'lava.lib.dl.netx'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1031,7 +1031,7 @@ def test_folds_without_a_seed_follow_the_order(labels, count):
 
 def test_bench_paper_has_the_folds_it_always_had(digits_test):
     """Both splits in a row, sorted by class, every fifth recording: the same ones in each fold."""
-    from mtt_lava import paper
+    from mtt_lava.studies import paper
 
     whole = join(*(open_dataset("digits-dvs", split=part) for part in ("train", "test")))
     fold = np.zeros(1797, int)

@@ -21,7 +21,7 @@ from hw_profiles import second_opinion as opinions
 from mtt_lava.cli import main
 from netx_export import netx
 from netx_export.activity import measure
-from netx_export.event_backend import Events
+from netx_export.event.backend import Events
 from netx_export.network import Conv, Dense, Flatten, Network, NetworkError, Neuron, Pool
 
 
@@ -214,7 +214,7 @@ def test_measured_events_agree_with_what_the_simulator_counts(files: tuple[Path,
     rng = np.random.default_rng(1)
     sample = np.sort(rng.integers(0, 3, 200))
     events = Events(sample, np.arange(200), *(rng.integers(0, n, 200) for n in (2, 6, 6)), 3)
-    from netx_export import event_backend
+    from netx_export.event import backend as event_backend
 
     counted = event_backend.simulate(files[0], events, progress=False)
     activity = measure(files[0], events, "event", progress=False)

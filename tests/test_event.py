@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtt_lava.cli import main
-from netx_export import event_backend, netx
-from netx_export.event_backend import COLUMNS, Events, load_events, simulate
+from netx_export import netx
+from netx_export.event import backend as event_backend
+from netx_export.event.backend import COLUMNS, Events, load_events, simulate
 from netx_export.limits import Limits
 from netx_export.network import Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool, conv_shape
 from netx_export.simulation import simulate as clocked
@@ -417,7 +418,8 @@ def test_from_file_to_file(tmp_path: Path) -> None:
         assert out["spikes_per_layer"].tolist() == [[2], [0]]
         assert out["synops_per_layer"].tolist() == [[3], [0]]
         assert out["events.t"].tolist() == [5, 5]
-        assert json.loads(out["limits"].item()) == {"dense1": {"u_max": None, "v_max": None, "wraps": 0, "saturations": 0}}
+        limits = {"u_max": None, "v_max": None, "wraps": 0, "saturations": 0}
+        assert json.loads(out["limits"].item()) == {"dense1": limits}
 
 
 def test_no_events_at_all() -> None:

@@ -15,10 +15,11 @@ from mtt_lava import Run, evaluate, export, prove, to_network, train
 from mtt_lava.cli import main
 from mtt_lava.data import from_images
 from mtt_lava.evaluation import evaluate_events, spike_difference, table, to_events
-from mtt_lava.paper import folds, paper
 from mtt_lava.run import RunError, load_run, load_settings
+from mtt_lava.studies.paper import folds, paper
 from mtt_lava.training import train_base
-from netx_export import event_backend, netx
+from netx_export import netx
+from netx_export.event import backend as event_backend
 
 
 @pytest.fixture(scope="module")
@@ -146,13 +147,13 @@ def test_bench_paper_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The table over all folds; a second call trains nothing and says the same, whatever accuracy it had stored."""
-    import mtt_lava.paper as module
+    import mtt_lava.studies.paper as module
 
     cut = [(bars(30), bars(9, "test"))] * 2
     monkeypatch.setattr(module, "folds", lambda *_: cut)
     settings = make(profile="speck2e", epochs=4)
     first = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1, 8), 2, progress=False)
-    monkeypatch.setattr("mtt_lava.bench.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("mtt_lava.studies.bench.train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
     path = tmp_path / "out" / "0" / "mtt" / "points.npz"
     with np.load(path) as file:
@@ -173,7 +174,7 @@ def test_bench_paper_goes_on_where_it_was(
 
 def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Path, monkeypatch: Any) -> None:
     """SDT stays as it is, once more with the penalty in a row of its own; all start from one base without it."""
-    import mtt_lava.paper as module
+    import mtt_lava.studies.paper as module
 
     monkeypatch.setattr(module, "folds", lambda *_: [(bars(30), bars(9, "test"))] * 2)
     settings = make(profile="speck2e", epochs=4, spike_penalty=0.3)

@@ -17,7 +17,9 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from strategies import denses, networks, neurons, spike_inputs
 
-from netx_export import fast_backend, lava_backend, netx
+from netx_export import netx
+from netx_export.fast import backend as fast_backend
+from netx_export.lava import backend as lava_backend
 from netx_export.limits import Limits, measured, merged
 from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool
 from netx_export.simulation import Simulation, check_inputs, simulate
@@ -33,7 +35,7 @@ def fast(network: Network, inputs: np.ndarray, **options: Any) -> Simulation:
 
 def on_torch(network: Network, inputs: np.ndarray, chunk: int | None = None, **options: Any) -> Simulation:
     """The code for GPUs, run on the CPU."""
-    from netx_export import fast_torch
+    from netx_export.fast import on_torch as fast_torch
 
     results = fast_backend.Results(network, inputs.shape[0], inputs.shape[-1], options.get("record", ()))
     fast_torch.run(network, inputs, results, device="cpu", chunk=chunk, progress=False)
@@ -351,7 +353,7 @@ def test_floating_point_switches_before_it_rounds(bits: int) -> None:
     inputs = np.array([[[(1 << 24) - 1], [2]]])  # 2**24 + 1 has no 32-bit float
     network = Network((layer,))
     assert_equals_reference(network, inputs, on_torch(network, inputs, record=EVERYTHING))
-    from netx_export import fast_torch
+    from netx_export.fast import on_torch as fast_torch
 
     if bits == 24:
         assert fast_torch._float(1 << 24, network, layer) == torch.float32
@@ -366,7 +368,7 @@ def test_torch_is_left_as_it_was() -> None:
     """Switches of PyTorch that make sums inexact are off during a run and as before after it."""
     import torch
 
-    from netx_export import fast_torch
+    from netx_export.fast import on_torch as fast_torch
 
     torch.set_float32_matmul_precision("medium")
     try:

@@ -16,7 +16,8 @@ import pytest
 import reference
 from netx_files import edited
 
-from netx_export import lava_backend, netx
+from netx_export import netx
+from netx_export.lava import backend as lava_backend
 from netx_export.limits import UNCOUNTED, Limits, from_counts
 from netx_export.network import Conv, Dense, Flatten, Network, NetworkError, Neuron
 from netx_export.simulation import Simulation, SimulationError, check_inputs, load_inputs, simulate
@@ -99,7 +100,8 @@ def test_graded_input_biases_and_voltage_readout_equal_reference(tmp_path: Path,
     result = simulate(tmp_path / "a.net", inputs, progress=False, record=("spikes", "u", "v"), stock=stock)
     assert result.record["spikes.conv1"].any()
     assert result.record["spikes.conv2"].any()
-    assert set(result.record) == {f"{what}.{name}" for what in ("spikes", "u", "v") for name in ("conv1", "conv2", "dense1")}
+    names = ("conv1", "conv2", "dense1")
+    assert set(result.record) == {f"{what}.{name}" for what in ("spikes", "u", "v") for name in names}
     assert_equals_reference(network, inputs, result)
     assert (result.limits is None) is stock
     assert (result.limits_text() == UNCOUNTED) is stock
@@ -219,7 +221,7 @@ import json
 import numpy as np
 from lava.proc.conv.models import PyConvModelFixed
 from lava.proc.conv.utils import conv, output_shape
-from netx_export.lava_processes.conv import PySparseConvModel
+from netx_export.lava.processes.conv import PySparseConvModel
 
 class Port:
     def recv(self):
@@ -289,7 +291,7 @@ def test_sparse_conv_model_equals_lavas_own() -> None:
 CHILD = """
 import os, signal, sys, time
 from pathlib import Path
-import netx_export.lava_child as child
+import netx_export.lava.child as child
 
 folder, parent = Path({folder!r}), os.getppid()
 (folder / "leader").write_text(str(os.getpid()))
@@ -438,7 +440,7 @@ def test_killed_parent_leaves_nothing(tmp_path: Path) -> None:
 def test_parent_stays_light() -> None:
     """Asking for a Lava run imports neither Lava nor torch."""
     program = (
-        "import sys, netx_export.simulation, netx_export.lava_backend\n"
+        "import sys, netx_export.simulation, netx_export.lava.backend\n"
         "sys.exit(', '.join(m for m in ('lava', 'torch', 'h5py', 'tqdm', 'matplotlib') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

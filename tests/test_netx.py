@@ -25,7 +25,9 @@ from hypothesis import strategies as st
 from netx_files import edited
 from strategies import assert_same, networks
 
-from netx_export import fast_backend, lava_backend, netx
+from netx_export import netx
+from netx_export.fast import backend as fast_backend
+from netx_export.lava import backend as lava_backend
 from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool, conv_shape
 
 IF = Neuron(100)
@@ -1178,7 +1180,7 @@ def test_values_and_spikes_are_not_mixed_up(path: Path) -> None:
 ATTEMPT = """
 import os, sys, traceback
 import numpy as np
-from netx_export import lava_child
+from netx_export.lava import child as lava_child
 lava_child.load()
 from lava.lib.dl import netx
 from lava.magma.core.run_conditions import RunSteps

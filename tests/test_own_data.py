@@ -577,7 +577,7 @@ def test_mtt_data_shows_what_is_in_a_data_set(tmp_path, capsys):
 def test_mtt_data_draws_and_writes(tmp_path, capsys):
     """The picture is one; the frames and events are those of the test recordings, cut where asked."""
     from mtt_lava.data import frames, subset
-    from netx_export.event_backend import load_events
+    from netx_export.event.backend import load_events
     from netx_export.simulation import load_inputs
 
     root = folder(tmp_path / "mine")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import hw_profiles
-from mtt_lava import demo, sweep
+from mtt_lava import sweep
 from mtt_lava.data import from_events
 from mtt_lava.data.show import classes_figure
 from mtt_lava.pictures import accuracy_figure, paper_figure, placement_figure, save_figure
 from mtt_lava.run import load_run
+from mtt_lava.studies import demo
 from netx_export.network import Network
 
 NAME = "<script>alert('&')</script> $a_{$ $x$"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mtt_lava.cli import main
-from netx_export import lava_backend, netx
+from netx_export import netx
+from netx_export.lava import backend as lava_backend
 from netx_export.network import NetworkError
 from netx_export.simulation import Simulation, encoded, simulate
 

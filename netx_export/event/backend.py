@@ -690,7 +690,7 @@ class _State:
         self.ready.fill(-1)
 
     def run(self, where: np.ndarray, t: np.ndarray, begin: int, count: int) -> tuple[int, int]:
-        from netx_export.event_kernels import pass_on, run_layer
+        from netx_export.event.kernels import pass_on, run_layer
 
         plan = self.plan
         if plan.layer.neuron is None:

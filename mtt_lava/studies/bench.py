@@ -22,8 +22,10 @@ from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import accuracy_figure, save_figure
 from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
 from mtt_lava.training import train
-from netx_export import fast_backend, lava_backend, netx
 from netx_export import network as description
+from netx_export import netx
+from netx_export.fast import backend as fast_backend
+from netx_export.lava import backend as lava_backend
 from netx_export.text import table
 
 

@@ -1,7 +1,7 @@
-"""Compiled loops of the simulator `netx_export.fast_backend`, in 32-bit integers throughout.
+"""Compiled loops of the simulator `netx_export.fast.backend`, in 32-bit integers throughout.
 
 Two's complement of 32 bits is what Lava's fixed-point models compute in, so nothing here can be rounded, and an
-overflow wraps as theirs does. What they take is described in `netx_export.fast_plan`.
+overflow wraps as theirs does. What they take is described in `netx_export.fast.plan`.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mtt_lava.bench import machine
-from netx_export import event_backend
+from mtt_lava.studies.bench import machine
 from netx_export import network as description
+from netx_export.event import backend as event_backend
 from netx_export.text import table
 
 DURATION = 300_000
@@ -156,7 +156,7 @@ def _best(action: Callable[[], Any], repeats: int) -> float:
 
 def _adds_per_second(network: description.Network, dtype: str, repeats: int) -> float:
     """Bare ``v += w`` over slices of the most worked layer's length and arrays of its size."""
-    from mtt_lava.bench_kernels import add_slices
+    from mtt_lava.studies.event_loops import add_slices
 
     layers = [layer for layer in network if isinstance(layer, description.Conv)]
     layer = layers[len(layers) // 2]

@@ -1,7 +1,7 @@
 """Simulation on Lava's CPU models of Loihi, in a supervised child process.
 
 Lava waits for ever when one of its processes fails, and leaves processes and shared memory behind when it is killed.
-So it runs in a session of its own (`netx_export.lava_child`), which this module ends in every case; should this process
+So it runs in a session of its own (`netx_export.lava.child`), which this module ends in every case; should this process
 itself be killed, a guard in that session does it.
 """
 
@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from netx_export.fast_backend import linear
-from netx_export.lava_child import kill_group, remove_shared_memory
+from netx_export.fast.backend import linear
+from netx_export.lava.child import kill_group, remove_shared_memory
 from netx_export.limits import from_counts
 from netx_export.network import Average, Flatten, Network, NetworkError
 from netx_export.passing import passing_folder
@@ -63,8 +63,8 @@ def simulate(
     record : sequence of str
         Any of ``"spikes"``, ``"u"``, ``"v"``: record these for every layer with neurons (see `Simulation`).
     stock : bool
-        Run Lava as it is, without the quicker model of convolutions (`netx_export.lava_processes.conv`), the
-        quicker channels (`netx_export.lava_channels`) and the neurons that count (`netx_export.lava_processes.neuron`):
+        Run Lava as it is, without the quicker model of convolutions (`netx_export.lava.processes.conv`), the
+        quicker channels (`netx_export.lava.channels`) and the neurons that count (`netx_export.lava.processes.neuron`):
         the same integers, several times slower, and no ``limits``.
     encode : bool
         `inputs` are values for the file's input neurons, their biases in every time step, instead of the spikes that
@@ -191,7 +191,7 @@ def _from_lava(rows: np.ndarray, samples: int) -> np.ndarray:
 
 
 def _command(job: Path, inherited: int) -> list[str]:
-    return [sys.executable, "-m", "netx_export.lava_child", str(job), str(inherited)]
+    return [sys.executable, "-m", "netx_export.lava.child", str(job), str(inherited)]
 
 
 def _supervise(job: Path, name: str, steps: int, time_limit: float | None, progress: bool) -> None:
@@ -199,7 +199,7 @@ def _supervise(job: Path, name: str, steps: int, time_limit: float | None, progr
     from tqdm import tqdm
 
     ours, theirs = socket.socketpair()
-    package = str(Path(__file__).parent.parent)
+    package = str(Path(__file__).parents[2])
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),

@@ -1,6 +1,6 @@
-"""The child process in which Lava runs: ``python -m netx_export.lava_child JOB SOCKET``.
+"""The child process in which Lava runs: ``python -m netx_export.lava.child JOB SOCKET``.
 
-Started by `netx_export.lava_backend` as the leader of a session of its own. JOB is a folder with ``job.json``, a list
+Started by `netx_export.lava.backend` as the leader of a session of its own. JOB is a folder with ``job.json``, a list
 of runs, and a folder for the arrays of each. SOCKET is the number of an inherited socket, which every process of the
 job holds: the parent reads its end when the last of them has gone, the guard reads a byte when the parent cleans up,
 and the end when the parent was killed.
@@ -126,7 +126,7 @@ def _build(folder: Path, settings: dict[str, Any]) -> Any:
     from lava.proc.conv.process import Conv
     from lava.proc.dense.process import DelayDense
 
-    from netx_export.lava_processes.arrays import ArraySource, BiasSource, BufferReset, SpikeSink, StateSink
+    from netx_export.lava.processes.arrays import ArraySource, BiasSource, BufferReset, SpikeSink, StateSink
 
     time_steps: int = settings["time_steps"]
     in_shape = tuple(settings["in_shape"])
@@ -194,9 +194,9 @@ def _run(job: Path, network: Any, settings: dict[str, Any]) -> None:
     from lava.proc.conv.process import Conv
     from lava.proc.lif.process import LIFReset
 
-    from netx_export import lava_channels
-    from netx_export.lava_processes.conv import PySparseConvModel
-    from netx_export.lava_processes.neuron import PyCountingLifModel
+    from netx_export.lava import channels as lava_channels
+    from netx_export.lava.processes.conv import PySparseConvModel
+    from netx_export.lava.processes.neuron import PyCountingLifModel
 
     models = {}
     if not settings["stock"]:

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from mtt_lava.bench import machine, trained
 from mtt_lava.data import Dataset, join, open_dataset
 from mtt_lava.data import folds as cut
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
 from mtt_lava.pictures import COLOURS, paper_figure, save_figure
 from mtt_lava.run import Run, RunError, Settings
 from mtt_lava.scoring import score
+from mtt_lava.studies.bench import machine, trained
 from mtt_lava.training import train_base
 from netx_export.files import save_arrays
 from netx_export.text import table, unknown

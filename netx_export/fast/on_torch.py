@@ -1,4 +1,4 @@
-"""Simulation in PyTorch, for GPUs; called by `netx_export.fast_backend`.
+"""Simulation in PyTorch, for GPUs; called by `netx_export.fast.backend`.
 
 Synapses are one convolution or matrix product over all samples and time steps, in floating point that holds every
 partial sum as a whole number: 32 bits below 2**24, 64 bits below 2**53. Neurons are integers.
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from netx_export.bounds import bounds
-from netx_export.fast_backend import Results
+from netx_export.fast.backend import Results
 from netx_export.limits import add_counts
 from netx_export.network import (
     DECAY_UNITY,

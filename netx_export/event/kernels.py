@@ -1,4 +1,4 @@
-"""Compiled loops of the event-driven simulator `netx_export.event_backend`.
+"""Compiled loops of the event-driven simulator `netx_export.event.backend`.
 
 Neurons are ordered (H, W, C), channels fastest, so that what one event adds lies in few contiguous slices. An event is
 the index of a neuron and a time; a layer turns the ordered events of the layer before it into its own.

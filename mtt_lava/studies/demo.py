@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import hw_profiles
-from mtt_lava.bench import Comparison, machine, methods
 from mtt_lava.data import open_dataset, picture
 from mtt_lava.deploy import export
 from mtt_lava.evaluation import Point, evaluate, table
@@ -17,7 +16,8 @@ from mtt_lava.page import block, heading, image, page, paragraph
 from mtt_lava.pictures import confusion_figure, placement_figure, save_figure
 from mtt_lava.proof import Proof, prove
 from mtt_lava.run import Run, Settings, load_run
-from mtt_lava.tradeoff import Sweep, weigh
+from mtt_lava.studies.bench import Comparison, machine, methods
+from mtt_lava.studies.sweep import Sweep, weigh
 from netx_export import layer_table
 from netx_export.files import replacing
 from netx_export.network import NetworkError

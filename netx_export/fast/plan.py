@@ -1,4 +1,4 @@
-"""A network as the compiled loops of `netx_export.fast_kernels` take it."""
+"""A network as the compiled loops of `netx_export.fast.kernels` take it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Recorded(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A layer as `fast_kernels.run_layer` takes it."""
+    """A layer as `netx_export.fast.kernels.run_layer` takes it."""
 
     layer: Layer
     inputs: tuple[tuple[str, Synapses], ...]

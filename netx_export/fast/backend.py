@@ -1,7 +1,7 @@
 """Simulation at the speed of compiled code, bit for bit what Lava's fixed-point models compute.
 
-On a CPU, integers only: `netx_export.fast_kernels` follows the spikes of a sample through one layer after the other,
-each for all time steps, on as many threads as there are cores. On a GPU, `netx_export.fast_torch`.
+On a CPU, integers only: `netx_export.fast.kernels` follows the spikes of a sample through one layer after the other,
+each for all time steps, on as many threads as there are cores. On a GPU, `netx_export.fast.on_torch`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from netx_export.fast_plan import Plan, Recorded, Spikes, last_users, order_of, plans, ranges, travelling
+from netx_export.fast.plan import Plan, Recorded, Spikes, last_users, order_of, plans, ranges, travelling
 from netx_export.limits import add_counts, from_counts
 from netx_export.network import (
     INPUT,
@@ -46,7 +46,7 @@ def simulate(
     """Run a network in compiled integer code.
 
     Every sample starts from rest, and time step t of every result answers input time step t, as in
-    `netx_export.lava_backend`, of which the results are bit for bit. Beside inputs and results, memory holds one chunk
+    `netx_export.lava.backend`, of which the results are bit for bit. Beside inputs and results, memory holds one chunk
     of samples a thread.
 
     Parameters
@@ -93,7 +93,7 @@ def simulate(
     if device is None:
         device = "cuda" if _sees_gpu() else "cpu"
     if device != "cpu":
-        from netx_export.fast_torch import run
+        from netx_export.fast.on_torch import run
 
         run(network, inputs, results, device=device, chunk=chunk, progress=progress)
     else:
@@ -180,7 +180,7 @@ def _run(
 
 def _run_chunk(chain: Sequence[Plan], inputs: np.ndarray, results: Results, part: slice) -> np.ndarray:
     """Simulate some samples into `results`; the counts of `Limits` are returned, as other threads have theirs."""
-    from netx_export import fast_kernels
+    from netx_export.fast import kernels as fast_kernels
 
     run_layer: Any = fast_kernels.run_layer
     samples, steps = inputs.shape[0], inputs.shape[-1]

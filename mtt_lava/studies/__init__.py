@@ -1,0 +1,1 @@
+"""Measurements and comparisons over several runs: benchmarks, sweeps, the paper's tables, the demo."""

@@ -1,0 +1,1 @@
+"""The event-driven simulator: no clock, one event at a time."""

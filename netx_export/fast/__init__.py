@@ -1,0 +1,1 @@
+"""The simulator in compiled integer code, bit for bit what Lava computes."""

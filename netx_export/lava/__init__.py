@@ -1,0 +1,1 @@
+"""Runs on Lava's own simulation of Loihi, in a supervised child process."""
