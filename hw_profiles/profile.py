@@ -24,12 +24,15 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError, model_validator
 
 from netx_export.reading import read_toml
 from netx_export.text import UserError, meant, short, table
+
+if TYPE_CHECKING:
+    from netx_export.event.backend import ChipRules
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -247,6 +250,16 @@ class Profile(BaseModel):
 
     def __repr__(self) -> str:
         return f"<Profile {self.name}: {self.title}>"
+
+    def event_rules(self) -> ChipRules:
+        """What the chip's neurons do, as the event-driven simulator takes it."""
+        from netx_export.event.backend import ChipRules  # reading a profile needs no simulator
+
+        facts = self.facts
+        resets = facts.resets.value or ((facts.reset.value,) if facts.reset.value else ())
+        return ChipRules(
+            self.name, tuple(resets), facts.reset.value, facts.threshold_strict.value, facts.state_bits.value
+        )
 
     @model_validator(mode="after")
     def _sources_named(self) -> Profile:

@@ -479,6 +479,12 @@ def _simulate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _event_rules(profile: str | None) -> Any:
+    import hw_profiles
+
+    return None if profile is None else hw_profiles.load(profile).event_rules()
+
+
 def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
     from netx_export import NetworkError, limits, read
     from netx_export.event import backend as event_backend
@@ -489,7 +495,7 @@ def _simulate_events(args: argparse.Namespace, record: list[str]) -> int:
         if getattr(args, name) is not None:
             raise NetworkError(f"--{name.replace('_', '-')} is not for backend 'event', which uses all cores by itself")
     events = event_backend.load_events(args.input)
-    options = {"reset": args.reset, "clamp": args.clamp, "profile": args.profile, "record": record}
+    options = {"reset": args.reset, "clamp": args.clamp, "chip": _event_rules(args.profile), "record": record}
     result = event_backend.simulate(read(args.network, args.in_shape), events, **options)
     result.save(args.output)
     synops = int(result.synops_per_layer.sum())
@@ -594,7 +600,8 @@ def _cost(args: argparse.Namespace) -> int:
     network, chip = _network_and_chip(args, inputs)
     placement = hw_profiles.place(network, chip)
     event = args.backend == "event"
-    options = {"profile": args.profile or network.info["profile"]} if event else {"encode": bool(args.encode)}
+    rules = {"chip": _event_rules(args.profile or network.info["profile"])} if event else {}
+    options = rules or {"encode": bool(args.encode)}
     activity = measure(args.network, inputs, args.backend, in_shape=args.in_shape, **options)
     result = hw_profiles.cost(network, activity, chip, placement)
     opinion = None

@@ -204,7 +204,7 @@ def evaluate_events(
         ]
         more["thresholds"] = [layer.neuron.threshold / scale for (layer, _), scale in zip(layers, scales, strict=True)]  # type: ignore[union-attr]
     elif run.settings.chip.facts.clocked.value is False:
-        more["profile"] = run.settings.chip
+        more["chip"] = run.settings.chip.event_rules()
     events = to_events(dataset)
     result: EventSimulation = simulate_events(
         network, events, reset=network.reset, record=("spikes",), progress=progress, **more

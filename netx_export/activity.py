@@ -45,7 +45,7 @@ def measure(
         `inputs` are values for the file's input neurons, their biases in every time step, instead of the spikes that
         enter the first layer.
     **options
-        Go to the backend: ``profile`` and ``reset`` (event), ``workers`` (fast, lava), ...
+        Go to the backend: ``chip`` and ``reset`` (event), ``workers`` (fast, lava), ...
 
     Returns
     -------

@@ -15,14 +15,30 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import graphs
 
+import hw_profiles
 from mtt_lava.cli import main
 from netx_export import netx
 from netx_export.event import backend as event_backend
 from netx_export.event.backend import COLUMNS, Events, load_events, simulate
 from netx_export.limits import Limits
-from netx_export.network import Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool, conv_shape
+from netx_export.network import (
+    INPUT,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    NetworkError,
+    Neuron,
+    Pool,
+    conv_shape,
+)
 from netx_export.simulation import simulate as clocked
+
+SPECK = hw_profiles.load("speck2e").event_rules()
 
 # ------------------------------------------------------------------------------------------------ reference
 
@@ -53,6 +69,9 @@ def fan_out(layer: Layer, weight: np.ndarray | None, c: int, y: int, x: int) -> 
 class Slow:
     """Event by event, in plain Python: depth first (what one event causes runs to its end, then the next), or through
     one queue for all layers in order of time, where of events at the same time the first to come is the first served.
+
+    A graph takes the queue, and of events at the same time serves those of the layer that stands before, then those of
+    the input event that came before, then those of the input of a sum that is named before, then the first to come.
     """
 
     def __init__(
@@ -68,8 +87,14 @@ class Slow:
     ) -> None:
         self.clamp = reset == "subtract" if clamp is None else clamp
         self.queue: list[Any] | None = [] if queue else None
-        self.sent = 0
+        self.sent = self.cause = 0
+        self.graph = not network.is_chain
         self.layers = [layer for layer in network if not isinstance(layer, Flatten)]
+        names = {INPUT: -1} | {layer.name: at for at, layer in enumerate(self.layers)}
+        for layer in network:
+            if isinstance(layer, Flatten):
+                names[layer.name] = names[layer.inputs[0]]
+        self.inputs = [[names[name] for name in layer.inputs] for layer in self.layers]
         self.reset, self.refractory, self.latency, self.leak, self.bits = reset, refractory, latency, leak, bits
         self.v: dict[Any, Any] = defaultdict(lambda: np.float32(0) if leak else 0)
         self.last: dict[Any, int] = defaultdict(int)
@@ -79,30 +104,40 @@ class Slow:
         self.out: list[tuple[int, int]] = []
         self.in_shape, self.shape = network.in_shape, network.shape
 
-    def send(self, *event: int) -> None:
-        if self.queue is None:
-            self.event(*event)
-        else:
-            self.sent += 1
-            heapq.heappush(self.queue, (event[1], self.sent, event))
+    def send(self, source: int, t: int, c: int, y: int, x: int) -> None:
+        """What layer `source` (-1: the input) emits goes to all that it feeds, or out."""
+        if source == len(self.layers) - 1:
+            flat = c if len(self.shape) == 1 else int(np.ravel_multi_index((c, y, x), self.shape))
+            self.out.append((t, flat))
+        for at, inputs in enumerate(self.inputs):
+            for number, name in enumerate(inputs):
+                if name != source:
+                    continue
+                if self.queue is None:
+                    self.event(at, number, t, c, y, x)
+                    continue
+                self.sent += 1
+                first = (at, self.cause, number) if self.graph else ()
+                heapq.heappush(self.queue, (t, *first, self.sent, self.cause, (at, number, t, c, y, x)))
 
     def drain(self) -> None:
         while self.queue:
-            self.event(*heapq.heappop(self.queue)[2])
+            *_, self.cause, event = heapq.heappop(self.queue)
+            self.event(*event)
 
-    def event(self, at: int, t: int, c: int, y: int, x: int) -> None:
-        if at == len(self.layers):
-            flat = c if len(self.shape) == 1 else int(np.ravel_multi_index((c, y, x), self.shape))
-            self.out.append((t, flat))
-            return
+    def event(self, at: int, number: int, t: int, c: int, y: int, x: int) -> None:
         layer = self.layers[at]
-        before = self.layers[at - 1].shape if at else self.in_shape
-        if isinstance(layer, Dense) and len(before) == 3:
+        source = self.inputs[at][number]
+        before = self.in_shape if source < 0 else self.layers[source].shape
+        if len(layer.in_shape) == 1 and len(before) == 3:
             c, y, x = int(np.ravel_multi_index((c, y, x), before)), 0, 0
+        if isinstance(layer, Add):
+            self.send(at, t, c, y, x)
+            return
         targets = fan_out(layer, layer.weight, c, y, x)
         if isinstance(layer, Pool):
             for target, _ in targets:
-                self.send(at + 1, t, *target)
+                self.send(at, t, *target)
             return
         self.synops[at] += len(targets)
         for target, weight in targets:
@@ -131,7 +166,7 @@ class Slow:
             self.v[key] = 0 if self.reset == "zero" else self.v[key] - threshold
             self.spikes[at] += 1
             self.ready[key] = t + self.refractory
-            self.send(at + 1, t + self.latency, *target)
+            self.send(at, t + self.latency, *target)
             if self.refractory:
                 break
 
@@ -146,7 +181,8 @@ def slow(network: Network, events: Events, reset: str, **more: Any) -> tuple[Any
         run = Slow(network, reset, **more)
         for sample, t, c, y, x in zip(*(getattr(events, name).tolist() for name in COLUMNS), strict=True):
             if sample == n:
-                run.send(0, t, c, y, x)
+                run.send(-1, t, c, y, x)
+                run.cause += 1
         run.drain()
         for t, flat in run.out:
             counts[n, flat] += 1
@@ -228,6 +264,19 @@ def compare(network: Network, events: Events, reset: str, more: dict[str, Any], 
     assert bool(got.limits_text()) is any(expected[5][1])
 
 
+@st.composite
+def graph_cases(draw: Any) -> tuple[Network, Events]:
+    """Graphs whose merges are of spikes; several recordings, some empty, with ties in time."""
+    network = draw(graphs("spikes"))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    samples, number = draw(st.integers(1, 2)), draw(st.integers(0, 40))
+    sample, t = rng.integers(0, samples, number), rng.integers(0, 50, number)
+    order = np.lexsort((t, sample))
+    shape = network.in_shape if len(network.in_shape) == 3 else (*network.in_shape, 1, 1)
+    c, y, x = (rng.integers(0, size, number) for size in shape)
+    return network, Events(sample[order], t[order], c, y, x, samples)
+
+
 PLAIN: dict[str, Any] = {"refractory": 0, "latency": 0, "leak": 0.0, "bits": 32}
 
 
@@ -244,6 +293,46 @@ def test_refractory_time_and_latency(case: Any, reset: str, refractory: int, lat
     """What comes within the refractory time is lost; what a layer emits leaves it `latency` later, as in a queue."""
     times = {"refractory": refractory, "latency": latency}
     compare(*case, reset, PLAIN | times | {"queue": queue}, **times)
+
+
+@settings(max_examples=100, deadline=None)
+@given(graph_cases(), st.sampled_from(["zero", "subtract"]), st.sampled_from([0, 0, 7]), st.sampled_from([0, 0, 9]))
+def test_graphs_in_order(case: Any, reset: str, latency: int, refractory: int) -> None:
+    """Where spikes merge, order is that of (time, index of the causing input event, number of the input)."""
+    times = {"latency": latency, "refractory": refractory}
+    compare(*case, reset, PLAIN | times | {"queue": True}, **times)
+
+
+def test_a_long_recording_of_a_graph_runs_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of events give what one chunk gives; with a latency nothing is cut, as late events meet early ones."""
+    rng = np.random.default_rng(0)
+    shape = (2, 4, 4)
+
+    def conv(name: str, source: str) -> Conv:
+        weight = rng.integers(-20, 30, (2, 2, 3, 3))
+        return Conv(
+            name=name, inputs=(source,), in_shape=shape, shape=shape, weight=weight, padding=(1, 1), neuron=Neuron(15)
+        )
+
+    layers = (
+        conv("a", "input"),
+        conv("b", "a"),
+        Add(name="sum", inputs=("b", "a"), in_shape=shape, shape=shape),
+        conv("c", "sum"),
+    )
+    network = Network(layers, reset="subtract")
+    c, y, x = (rng.integers(0, size, 300) for size in shape)
+    events = Events(np.zeros(300, int), np.sort(rng.integers(0, 400, 300)), c, y, x)
+    for latency in (0, 30):
+        whole = simulate(network, events, latency=latency, record=("events",), progress=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(event_backend, "CHUNK", 7)
+            parts = simulate(network, events, latency=latency, record=("events",), progress=False)
+        assert whole.events is not None
+        assert parts.events is not None
+        assert len(whole.events.t) > 50
+        for column in COLUMNS:
+            np.testing.assert_array_equal(getattr(whole.events, column), getattr(parts.events, column))
 
 
 @settings(max_examples=25)
@@ -303,13 +392,13 @@ def test_clamp_of_subtract() -> None:
 
 def test_speck_has_16_bit_states() -> None:
     """With the profile, states saturate at 16 bits, a threshold beyond them is refused; its reset counts."""
-    assert one(20, 10, 1, profile="speck2e").counts.item() == 2
+    assert one(20, 10, 1, chip=SPECK).counts.item() == 2
     with pytest.raises(NetworkError, match="does not fit 16-bit states"):
-        one(20, 40_000, 1, profile="speck2e")
+        one(20, 40_000, 1, chip=SPECK)
     down = Network((Dense(in_shape=(1,), shape=(1,), weight=np.array([[-127]]), neuron=Neuron(10)),), readout="voltage")
     zeros = np.zeros(300, int)
     events = Events(zeros, zeros, zeros, zeros, zeros)
-    saturated = simulate(down, events, profile="speck2e", reset="zero", progress=False)
+    saturated = simulate(down, events, chip=SPECK, reset="zero", progress=False)
     assert saturated.readout.item() == -32768
     # 258 times -127 is -32766; the next 42 events find it at the end, or past it.
     assert saturated.limits == {"dense1": Limits(None, 32768 + 127, 0, 42)}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_training import bars, make
 
+import hw_profiles
 from mtt_lava import Run, evaluate, export, prove, to_network, train
 from mtt_lava.cli import main
 from mtt_lava.data import from_images
@@ -83,7 +84,8 @@ def test_the_exported_file_runs_as_the_run(speck: Run, tmp_path: Path) -> None:
     test = bars(12, "test")
     _, report = export(speck, tmp_path / "a.net")
     assert report.fits
-    result = event_backend.simulate(tmp_path / "a.net", to_events(test), profile="speck2e", progress=False)
+    chip = hw_profiles.load("speck2e").event_rules()
+    result = event_backend.simulate(tmp_path / "a.net", to_events(test), chip=chip, progress=False)
     np.testing.assert_array_equal(result.readout, evaluate_events(speck, test, progress=False).readout)
     assert netx.read(tmp_path / "a.net").info["profile"] == "speck2e"
 
@@ -97,7 +99,8 @@ def test_synaptic_operations_are_counted_alike(speck: Run) -> None:
     point = evaluate(speck, [3], bars(12, "test"), progress=False)[0]
     assert point.synops["conv1"] == pytest.approx(result.synops_per_layer[:, 0].mean())
     # Without a clock what the simulator counted is what the spikes of every neuron say.
-    run = event_backend.simulate(to_network(speck), events, profile="speck2e", progress=False)
+    chip = hw_profiles.load("speck2e").event_rules()
+    run = event_backend.simulate(to_network(speck), events, chip=chip, progress=False)
     point = evaluate_events(speck, bars(12, "test"), progress=False)
     np.testing.assert_allclose(list(point.synops.values()), run.synops_per_layer.mean(0))
 

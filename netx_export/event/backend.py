@@ -12,8 +12,10 @@ Rules, the same for every chip without a clock:
 - Refractory time: what reaches a neuron within that time after its spike is lost, and it emits one event at a time.
 - Latency: what a layer emits leaves it that much later (the second mode); a layer's events keep their order, so that
   a time-ordered queue and a run layer by layer are the same for a chain of layers.
+- A sum of spikes (`Add` without neurons) passes on the events of its inputs in the order (time, index of the input
+  event that caused them, number of the input), those of one input as they come.
 
-A layer's neurons depend on nothing but the ordered events of the layer before. So the simulator runs a bounded chunk
+A layer's neurons depend on nothing but the ordered events of what feeds it. So the simulator runs a bounded chunk
 of events through one layer after the other, with that layer's weights and states in the cache.
 """
 
@@ -26,20 +28,17 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from itertools import product
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from netx_export import limits
 from netx_export.files import save_arrays
 from netx_export.limits import Limits
-from netx_export.network import DECAY_UNITY, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
+from netx_export.network import DECAY_UNITY, INPUT, Add, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
 from netx_export.netx import read
 from netx_export.reading import read_npz
 from netx_export.text import short, unknown
-
-if TYPE_CHECKING:
-    from hw_profiles import Profile
 
 COLUMNS = ("sample", "t", "c", "y", "x")
 """What an event is: sample, time in microseconds, channel, row and column."""
@@ -81,6 +80,31 @@ class Events:
     def n(self) -> int:
         """Number of recordings."""
         return (int(np.max(self.sample)) + 1 if len(self.sample) else 0) if self.samples is None else self.samples
+
+
+@dataclass(frozen=True)
+class ChipRules:
+    """What the neurons of a chip without a clock do; `hw_profiles.Profile.event_rules` says it of a profile.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in messages.
+    resets : tuple of str
+        What a spike can do to v: ``"zero"``, ``"subtract"``; empty where that is not known.
+    reset : str, optional
+        What it does unless another is asked for.
+    strict : bool, optional
+        Whether a spike needs v > threshold, not v >= threshold.
+    state_bits : int, optional
+        Width of v.
+    """
+
+    name: str
+    resets: tuple[str, ...] = ()
+    reset: str | None = None
+    strict: bool | None = None
+    state_bits: int | None = None
 
 
 def load_events(path: str | os.PathLike[str]) -> Events:
@@ -162,7 +186,7 @@ def simulate(
     *,
     reset: str | None = None,
     clamp: bool | None = None,
-    profile: str | os.PathLike[str] | Profile | None = None,
+    chip: ChipRules | None = None,
     dtype: str | None = None,
     weights: Sequence[np.ndarray] | None = None,
     thresholds: Sequence[float] | None = None,
@@ -178,18 +202,19 @@ def simulate(
     Parameters
     ----------
     network : Network or path
-        Conv, dense, pool and flatten layers without biases, delays and recurrence; or its NetX HDF5 file.
+        Conv, dense, pool, flatten layers and sums of spikes, without biases, delays and recurrence; or its NetX file.
     events : Events
     reset : {"zero", "subtract"}, optional
-        Default: the profile's; without a profile, the network's.
+        Default: the chip's; without a chip, the network's.
     clamp : bool, optional
         Whether v never falls below the negative threshold (those of a voltage readout always may). Default: with reset
         ``"subtract"`` only.
-    profile : str, path or hw_profiles.Profile, optional
-        Hardware profile: reset, whether v = threshold spikes already, and 16-bit saturating states.
+    chip : ChipRules, optional
+        Reset, whether v = threshold spikes already, and 16-bit saturating states:
+        ``hw_profiles.load("speck2e").event_rules()``.
     dtype : {"int32", "int16", "float32"}, optional
         Of the states. Integers are exact: int16 saturates, as Speck's do, and int32 stays above -2**30. float32 is
-        exact below 2**24. Default: int32, what the profile says, or float32 where there are float weights or a leak.
+        exact below 2**24. Default: int32, what the chip has, or float32 where there are float weights or a leak.
     weights, thresholds : sequence, optional
         Instead of those of the layers with neurons, in order: weights before quantisation.
     time_constant : float or sequence of float
@@ -218,7 +243,7 @@ def simulate(
         network,
         reset=reset,
         clamp=clamp,
-        profile=profile,
+        chip=chip,
         dtype=dtype,
         weights=weights,
         thresholds=thresholds,
@@ -238,7 +263,7 @@ class Simulator:
         *,
         reset: str | None = None,
         clamp: bool | None = None,
-        profile: str | os.PathLike[str] | Profile | None = None,
+        chip: ChipRules | None = None,
         dtype: str | None = None,
         weights: Sequence[np.ndarray] | None = None,
         thresholds: Sequence[float] | None = None,
@@ -247,7 +272,7 @@ class Simulator:
         latency: int | Sequence[int] = 0,
     ) -> None:
         self.network = network if isinstance(network, Network) else read(network)
-        self._rules = _rules(self.network, reset, clamp, profile, dtype, weights is not None or _any(time_constant))
+        self._rules = _rules(self.network, reset, clamp, chip, dtype, weights is not None or _any(time_constant))
         self._plans = list(_plans(self.network, self._rules, weights, thresholds, time_constant, refractory, latency))
 
     def run(
@@ -272,7 +297,9 @@ def _run(
     starts, index, times = _check_events(network, events, record)
     n = len(starts) - 1
     out_shape = network.shape
-    size, order = math.prod(out_shape), _order(out_shape)
+    size, order = math.prod(out_shape), plans[-1].order
+    # What is late could meet, at a sum, what is early of the next chunk.
+    whole = not network.is_chain and any(plan.times[2] for plan in plans)
     result = EventSimulation(
         np.zeros((n, size), np.int64),
         np.zeros((n, size), np.float32 if dtype == "float32" else np.int64),
@@ -298,9 +325,14 @@ def _run(
         except Empty:
             chain = [_State(plan, "spikes" in record) for plan in plans]
         parts = []
-        for at in range(starts[sample], starts[sample + 1], CHUNK):
-            stop = min(at + CHUNK, starts[sample + 1])
-            for where, when in _through(chain, index[at:stop], times[at:stop], stop - at):
+        chunk = max(1, starts[sample + 1] - starts[sample]) if whole else CHUNK
+        for at in range(starts[sample], starts[sample + 1], chunk):
+            stop = min(at + chunk, starts[sample + 1])
+            if network.is_chain:
+                leaving = _through(chain, index[at:stop], times[at:stop], stop - at)
+            else:
+                leaving = iter((_through_graph(chain, index[at:stop], times[at:stop]),))
+            for where, when in leaving:
                 outputs = order[where]
                 result.counts[sample] += np.bincount(outputs, minlength=size)
                 seen = result.first_spike[sample]
@@ -314,9 +346,9 @@ def _run(
             result.spikes_per_layer[sample, layer], result.synops_per_layer[sample, layer] = state.tally[:2]
             peaks[sample, layer], saturations[sample, layer] = state.peak[0], state.tally[2]
         for state, counts in zip(states, result.record.values(), strict=False):
-            counts[sample].reshape(-1)[_order(state.plan.layer.shape)] = state.counts
+            counts[sample].reshape(-1)[state.plan.order] = state.counts
         if network.readout == "voltage":
-            result.readout[sample, _order(states[-1].plan.layer.shape)] = states[-1].v
+            result.readout[sample, states[-1].plan.order] = states[-1].v
         else:
             result.readout[sample] = result.counts[sample]
         if parts:
@@ -387,20 +419,16 @@ def _any(value: float | Sequence[float]) -> bool:
 
 
 def _rules(
-    network: Network, reset: str | None, clamp: bool | None, profile: Any, dtype: str | None, floats: bool
+    network: Network, reset: str | None, clamp: bool | None, chip: ChipRules | None, dtype: str | None, floats: bool
 ) -> _Rules:
     strict: bool | None = None
-    if profile is not None:
-        import hw_profiles  # not at the top: chips are described in terms of networks, not the other way round
-
-        chip = hw_profiles.load(profile)
-        facts = chip.facts
-        resets = facts.resets.value or ((facts.reset.value,) if facts.reset.value else ())
-        if reset is not None and resets and reset not in resets:
-            raise NetworkError(f"reset {reset!r}: profile {chip.name} can reset by {', '.join(resets)} only")
-        reset = reset or facts.reset.value
-        strict = facts.threshold_strict.value
-        if facts.state_bits.value == 16 and not floats:
+    if chip is not None:
+        if not isinstance(chip, ChipRules):
+            raise NetworkError(f"chip {short(chip)}: give ChipRules: hw_profiles.load(name).event_rules()")
+        if reset is not None and chip.resets and reset not in chip.resets:
+            raise NetworkError(f"reset {reset!r}: profile {chip.name} can reset by {', '.join(chip.resets)} only")
+        reset, strict = reset or chip.reset, chip.strict
+        if chip.state_bits == 16 and not floats:
             dtype = dtype or "int16"
     reset = reset or network.reset
     if reset not in ("zero", "subtract"):
@@ -469,9 +497,15 @@ def _order(shape: Shape) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """A layer as the compiled loops take it."""
+    """A layer as the compiled loops take it.
+
+    ``order`` turns the index of one of its events into one in (C, H, W), or (F,). ``inputs`` are the names of what has
+    plans (flatten layers have none), each with what turns its index into that of this layer, where they differ.
+    """
 
     layer: Layer
+    inputs: tuple[tuple[str, np.ndarray | None], ...]
+    order: np.ndarray
     tables: tuple[Any, ...]
     neurons: tuple[Any, ...] = ()
     room: int = 0
@@ -507,24 +541,34 @@ def _plans(
             raise NetworkError(f"{name} is {min(each[name])}; give microseconds from 0 on")
     if refractory < 0:
         raise NetworkError(f"refractory is {refractory}; give microseconds from 0 on")
-    order, number = _order(network.in_shape), 0
+    sources, number = {INPUT: (INPUT, _order(network.in_shape))}, 0
     for layer in network:
+        fed = [sources[name] for name in layer.inputs]
+        names, orders = tuple(name for name, _ in fed), [order for _, order in fed]
         if isinstance(layer, Flatten):
-            continue  # events keep their index, and `order` still says which (C, H, W) it is
+            sources[layer.name] = fed[0]  # events keep their index, and its order says which (C, H, W) it is
+            continue
         if isinstance(layer, Pool):
             reach, target = _windows(layer)
-            yield _Plan(layer, (reach, target), room=int(np.diff(reach).max(initial=0)))
+            room = int(np.diff(reach).max(initial=0))
+            plan = _Plan(layer, ((names[0], None),), _order(layer.shape), (reach, target), room=room)
+        elif isinstance(layer, Add) and layer.neuron is None:
+            alike = all(np.array_equal(order, orders[0]) for order in orders)
+            inputs = [(name, None if alike else order) for name, order in zip(names, orders, strict=True)]
+            plan = _Plan(layer, tuple(inputs), orders[0] if alike else np.arange(math.prod(layer.shape)), ())
         else:
             values = {name: each[name][number] for name in each}
             number += layer.neuron is not None
-            yield _plan(network, layer, rules, order, refractory, **values)
-        order = _order(layer.shape)
+            plan = _plan(network, layer, rules, names[0], orders[0], refractory, **values)
+        sources[layer.name] = (layer.name, plan.order)
+        yield plan
 
 
 def _plan(
     network: Network,
     layer: Layer,
     rules: _Rules,
+    source: str,
     order: np.ndarray,
     refractory: int,
     weights: np.ndarray | None,
@@ -536,6 +580,11 @@ def _plan(
         return NetworkError(f"{network.source}: layer {layer.name}: {what}")
 
     neuron = layer.neuron
+    if isinstance(layer, Add):
+        raise refused(
+            "adds up currents, which chips without a clock do not: train it to add up spikes (neuron = false in the "
+            "add, and neurons in what it adds)"
+        )
     if not isinstance(layer, (Conv, Dense)) or neuron is None or layer.weight is None:
         raise refused(f"a {layer.kind} layer{'' if neuron else ' without neurons'} has no event-driven form")
     if neuron.bias is not None and np.any(neuron.bias != 0):
@@ -592,6 +641,8 @@ def _plan(
     neurons = (full, limit, low.astype(wide), wide.type(high), counting, clamped, uniform, rules.reset == "subtract")
     return _Plan(
         layer,
+        ((source, None),),
+        out_order,
         tables,
         neurons,
         room,
@@ -665,6 +716,7 @@ class _State:
     def __init__(self, plan: _Plan, counting: bool) -> None:
         self.plan, self.counting = plan, counting
         self.tally = np.zeros(3, np.int64)
+        self.cause = np.zeros(0, np.int32)
         if plan.layer.neuron is None:
             places = CHUNK * plan.room
             self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
@@ -689,6 +741,24 @@ class _State:
             state.fill(0)
         self.ready.fill(-1)
 
+    def run_all(
+        self, where: np.ndarray, t: np.ndarray, cause: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run events, each caused by an event of the network's input; the same of what the layer emits."""
+        count, position = len(where), 0
+        if self.plan.layer.neuron is None:
+            _, total = self.run(where, t, 0, count)
+            reach = self.plan.tables[0]
+            return self.where[:total].copy(), self.t[:total].copy(), np.repeat(cause, np.diff(reach)[where])
+        if len(self.cause) == 0:
+            self.cause = np.empty(len(self.where), np.int32)
+        parts = [(where[:0], t[:0], cause[:0])]
+        while position < count:
+            position, total = self.run(where, t, position, count)
+            parts.append((self.where[:total].copy(), self.t[:total].copy(), cause[self.cause[:total]]))
+        where, t, cause = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return where, t, cause
+
     def run(self, where: np.ndarray, t: np.ndarray, begin: int, count: int) -> tuple[int, int]:
         from netx_export.event.kernels import pass_on, run_layer
 
@@ -700,7 +770,7 @@ class _State:
             reach, target = plan.tables
             return count, pass_on(where, t, count, reach, target, self.where, self.t)
         leak, refractory, latency = plan.times
-        out = (self.hit, self.times, self.where, self.t, self.tally, self.peak)
+        out = (self.hit, self.times, self.where, self.t, self.cause, self.tally, self.peak)
         times = (plan.key, self.last, self.ready, leak, refractory, latency)
         arguments = (where, t, begin, count, plan.room, *plan.tables, self.v, *plan.neurons, *times, *out)
         position, total = run_layer(*arguments)
@@ -721,3 +791,23 @@ def _through(
         position, total = state.run(where, t, position, count)
         if total:
             yield from _through(chain[1:], state.where, state.t, total)
+
+
+def _through_graph(states: list[_State], where: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Run events through the layers of a graph; what leaves the last one."""
+    events = {INPUT: (where, t, np.arange(len(where), dtype=np.int32))}
+    last = {name: state for state in states for name, _ in state.plan.inputs}
+    for state in states:
+        name = state.plan.layer.name
+        fed = [(events[source], turn) for source, turn in state.plan.inputs]
+        events = {source: each for source, each in events.items() if last[source] is not state}
+        if isinstance(state.plan.layer, Add):
+            wheres = [where if turn is None else turn[where].astype(np.int32) for (where, _, _), turn in fed]
+            where, t, cause = (np.concatenate(parts) for parts in zip(*(each for each, _ in fed), strict=True))
+            order = np.lexsort((cause, t))  # stable: the first input first, and each as it comes
+            events[name] = np.concatenate(wheres)[order], t[order], cause[order]
+        else:
+            events[name] = state.run_all(*fed[0][0])
+        last.setdefault(name, states[-1])
+    where, t, _ = events[states[-1].plan.layer.name]
+    return where, t

@@ -82,6 +82,7 @@ def run_layer(  # type: ignore[no-untyped-def]
     times,
     out_where,
     out_t,
+    out_from,
     tally,
     peak,
 ):
@@ -90,7 +91,8 @@ def run_layer(  # type: ignore[no-untyped-def]
     An event in channel c of pixel p adds ``weight[kernel[j] + c * weights_a_channel + k]`` to
     ``v[target[j] + first[c] + k]``, k < length[j], for all j in ``reach[p] : reach[p + 1]``. A neuron spikes from
     `limit` on, and loses `threshold` or all. ``tally`` counts spikes and synaptic operations; with `counting` also how
-    often v is beyond its bits, and ``peak`` is the largest |v| before it is cut to them. They end at `high` and, unless
+    often v is beyond its bits. ``out_from``, where it has room, says which event of `where` each was emitted at.
+    ``peak`` is the largest |v| before it is cut to them. They end at `high` and, unless
     a rule of the neurons keeps v above (`clamped`), at `low`.
 
     Returns
@@ -180,6 +182,8 @@ def run_layer(  # type: ignore[no-untyped-def]
         for h in range(hits):
             for _ in range(times[hit[h]]):
                 out_where[total], out_t[total] = hit[h], now + latency
+                if len(out_from):
+                    out_from[total] = position - 1
                 total += 1
     tally[0] += total
     tally[1] += synops
