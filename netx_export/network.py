@@ -108,6 +108,8 @@ class Layer:
     """
 
     kind: ClassVar[str] = ""
+    may_spike: ClassVar[bool] = True
+    """Whether layers of this kind can have neurons."""
 
     in_shape: Shape
     shape: Shape
@@ -133,6 +135,8 @@ class Layer:
         return 0 if self.weight is None else int(self.weight.size)
 
     def __post_init__(self) -> None:
+        if self.neuron is not None and not self.may_spike:
+            raise self._error(f"a {self.kind} layer has no neurons: give them to a conv, dense or add layer behind it")
         for what, most in (("u_measured", self.u_measured), ("v_measured", self.v_measured)):
             if most is not None and (self.neuron is None or most < 0):
                 raise self._error(f"{what} {most} is not the largest absolute state of neurons")
@@ -227,6 +231,7 @@ class Pool(Layer):
     """Sum pool without a neuron: what comes in leaves in the same time step."""
 
     kind: ClassVar[str] = "pool"
+    may_spike: ClassVar[bool] = False
 
     kernel: tuple[int, int] = (2, 2)
     stride: tuple[int, int] = (2, 2)
@@ -245,6 +250,7 @@ class Flatten(Layer):
     """(C, H, W) to (C*H*W,), channels slowest."""
 
     kind: ClassVar[str] = "flatten"
+    may_spike: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -256,6 +262,7 @@ class Average(Layer):
     """Mean over groups of neighbouring inputs, channels slowest, without a neuron; kept in integers as their sum."""
 
     kind: ClassVar[str] = "average"
+    may_spike: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -202,7 +202,8 @@ def graphs(draw: st.DrawFn, form: str = "any") -> Network:
         name = f"{layer.kind}{len(layers) + 1}"
         neuron = layer.neuron
         if form == "spikes" and neuron is not None:
-            neuron = Neuron(draw(st.integers(1, 300)))
+            most = int(layer.weight.max())  # type: ignore[union-attr]
+            neuron = Neuron(draw(st.integers(1, most)))  # or deep layers would hardly ever spike
         layers.append(replace(layer, name=name, neuron=neuron))
         open_[name] = layer.shape
         return name

@@ -269,7 +269,7 @@ def graph_cases(draw: Any) -> tuple[Network, Events]:
     """Graphs whose merges are of spikes; several recordings, some empty, with ties in time."""
     network = draw(graphs("spikes"))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    samples, number = draw(st.integers(1, 2)), draw(st.integers(0, 40))
+    samples, number = draw(st.integers(1, 2)), draw(st.integers(0, 40) | st.just(100))
     sample, t = rng.integers(0, samples, number), rng.integers(0, 50, number)
     order = np.lexsort((t, sample))
     shape = network.in_shape if len(network.in_shape) == 3 else (*network.in_shape, 1, 1)
