@@ -74,12 +74,18 @@ def _positive(text: str) -> int:
 
 
 def _backend(text: str) -> str:
-    names = ("fast", "lava", "event")
-    if text not in names:
-        from netx_export.text import unknown
+    from netx_export import NetworkError, backends
 
-        raise argparse.ArgumentTypeError(unknown("backend", text, names))
-    return text
+    try:
+        return backends.find(text).name
+    except NetworkError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _takes_events(backend: str | None) -> bool:
+    from netx_export.backends import BACKENDS
+
+    return backend is not None and BACKENDS[backend].takes == "events"
 
 
 def _profile(text: str) -> str:
@@ -340,10 +346,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.samples is not None:
         dataset = subset(dataset, range(min(args.samples, len(dataset))))
     steps = args.time_steps or [run.settings.time_steps]
-    if args.backend in (None, "event"):
-        points = evaluate(run, steps, dataset, event_driven=args.backend == "event")
+    event_driven = _takes_events(args.backend)
+    if args.backend is None or event_driven:
+        points = evaluate(run, steps, dataset, event_driven=event_driven)
         lines = [table(points)]
-        if args.backend == "event":
+        if event_driven:
             lines.append(synops_table(points))
         results: list[Any] = list(points)
     else:
@@ -458,7 +465,7 @@ def _simulate(args: argparse.Namespace) -> int:
     from netx_export.simulation import load_inputs, simulate
 
     record = [part for part in args.record.split(",") if part]
-    if args.backend == "event":
+    if _takes_events(args.backend):
         return _simulate_events(args, record)
     for name in ("reset", "clamp", "profile"):
         if getattr(args, name) is not None:
@@ -591,15 +598,15 @@ def _cost(args: argparse.Namespace) -> int:
     from netx_export.event.backend import load_events
     from netx_export.simulation import load_inputs
 
+    event = _takes_events(args.backend)
     for name in ("sanafe", "encode"):
-        if getattr(args, name) and args.backend == "event":
+        if getattr(args, name) and event:
             raise NetworkError(f"--{name} runs time steps: use --backend fast")
     if args.sanafe and args.encode:
         raise NetworkError("--sanafe takes spikes, not values to encode: leave out one of them")
-    inputs: Any = load_events(args.input) if args.backend == "event" else load_inputs(args.input)
+    inputs: Any = load_events(args.input) if event else load_inputs(args.input)
     network, chip = _network_and_chip(args, inputs)
     placement = hw_profiles.place(network, chip)
-    event = args.backend == "event"
     rules = {"chip": _event_rules(args.profile or network.info["profile"])} if event else {}
     options = rules or {"encode": bool(args.encode)}
     activity = measure(args.network, inputs, args.backend, in_shape=args.in_shape, **options)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from netx_export import limits
+from netx_export.backends import find
 from netx_export.bounds import bounds
 from netx_export.files import save_arrays
 from netx_export.limits import Limits
@@ -29,8 +29,6 @@ from netx_export.netx import check_encoder, read
 from netx_export.reading import read_npy
 from netx_export.text import short, unknown
 
-BACKENDS = ("lava", "fast")
-"""Names of the simulators."""
 RECORDABLE = ("spikes", "u", "v")
 """What can be recorded of every layer with neurons."""
 
@@ -253,24 +251,12 @@ def simulate(
     NetworkError
         File, input, backend or an option is not what it must be.
     """
-    run = _backend(backend)
-    for name in options:
-        if name not in signature(run).parameters:
-            raise NetworkError(f"backend {backend!r} has no option {name!r}")
+    simulator = find(backend, "frames")
+    simulator.check_options(options)
     if workers is None and scheduler is None:
-        return run(path, inputs, **options)
+        result: Simulation = simulator.simulate(path, inputs, **options)
+        return result
     from netx_export.spread import spread
 
     return spread(path, inputs, backend, workers=workers, scheduler=scheduler, **options)
 
-
-def _backend(name: str) -> Callable[..., Simulation]:
-    if name == "fast":
-        from netx_export.fast import backend as fast_backend
-
-        return fast_backend.simulate
-    if name == "lava":
-        from netx_export.lava import backend as lava_backend
-
-        return lava_backend.simulate
-    raise NetworkError(unknown("backend", name, BACKENDS))

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from netx_export.backends import BACKENDS
 from netx_export.limits import Limits, merged
 from netx_export.network import Network, NetworkError
 from netx_export.netx import NetxWarning
@@ -34,8 +35,6 @@ from netx_export.text import UserError
 
 CHUNK_BYTES = 16 << 20
 """Inputs and results of a chunk of samples take about this much, unless a single sample needs more."""
-CHUNKS = {"fast": (64, 4), "lava": (256, 1)}
-"""By backend: most samples a chunk, and chunks a worker at least. Lava takes some 5 s to start for every chunk."""
 ATTEMPTS = 3
 """A chunk that ends so many worker processes of ours fails; on Dask, its ``allowed-failures`` counts."""
 CONNECT_SECONDS = 10.0
@@ -156,8 +155,9 @@ class _Chunks:
             4 * int(np.prod(layer.shape)) * len(job.options["record"]) for layer in network.spiking
         )
         sample = int(np.prod(network.in_shape)) * self.dtype.itemsize + values
-        most, self.a_worker = CHUNKS[job.backend]
-        self.most = max(1, min(most, CHUNK_BYTES // (sample * inputs.shape[-1])))
+        backend = BACKENDS[job.backend]
+        self.a_worker = backend.chunks
+        self.most = max(1, min(backend.samples, CHUNK_BYTES // (sample * inputs.shape[-1])))
 
     def slices(self, workers: int) -> list[slice]:
         samples = len(self.inputs)

@@ -234,8 +234,8 @@ def test_the_whole_path_on_lava(net: Path, run_folder: Path, tmp_path: Path, cap
     from mtt_lava.evaluation import run_network
 
     readout, spikes = run_network(load_run(run_folder), torch.from_numpy(inputs), spikes=True)
-    np.testing.assert_array_equal(result["spikes.1"], spikes[0])
-    np.testing.assert_array_equal(result["spikes.5"], spikes[4])
+    np.testing.assert_array_equal(result["spikes.conv1"], spikes[0])
+    np.testing.assert_array_equal(result["spikes.conv3"], spikes[4])
     np.testing.assert_array_equal(result["readout"], (readout.double() * 4096).round())
     assert main(["evaluate", str(run_folder), "--backend", "lava", "--samples", "3", "--time-steps", "2"]) == 0
     assert "T = 2, 3 samples" in capsys.readouterr().out

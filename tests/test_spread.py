@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from mtt_lava.cli import main
 from netx_export import netx, spread
+from netx_export.backends import BACKENDS
 from netx_export.network import Conv, Dense, Flatten, Network, NetworkError, Neuron
 from netx_export.passing import PREFIX, passing_folder
 from netx_export.simulation import Simulation, SimulationError, simulate
@@ -82,7 +84,10 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "CHUNKS", {"fast": (3, 1), "lava": (2, 1)})
+    small = {"fast": 3, "lava": 2}
+    monkeypatch.setattr(
+        spread, "BACKENDS", {name: replace(BACKENDS[name], samples=n, chunks=1) for name, n in small.items()}
+    )
 
 
 def assert_equal(result: Simulation, alone: Simulation) -> None:
