@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,11 @@ def flatten(in_shape: tuple[int, ...]) -> Flatten:
 
 
 def chain(*layers: Layer) -> Network:
-    return Network(layers=layers)
+    """The layers one after the other; a name that stands twice gets a number."""
+    names = [layer.name for layer in layers]
+    numbers = (names[:i].count(name) + 1 for i, name in enumerate(names))
+    named = zip(layers, names, numbers, strict=True)
+    return Network(tuple(replace(layer, name=f"{name}{n}" if n > 1 else name) for layer, name, n in named))
 
 
 def run(profile: str, *layers: Layer, **arguments: Any) -> Report:

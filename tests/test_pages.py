@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,8 +65,8 @@ def test_the_page_of_a_sweep(tmp_path: Path):
 def test_pictures_take_any_name(tmp_path: Path):
     """Methods, titles and layers that look like markup or formulas are drawn as they stand."""
     network = fuzz.network()
-    layers = list(network.layers)
-    layers[0] = type(layers[0])(**{**layers[0].__dict__, "name": NAME})
+    layers = [replace(layer, inputs=()) for layer in network]
+    layers[0] = replace(layers[0], name=NAME)
     profile = tmp_path / f"{FILE}.toml"
     profile.write_text(f'title = "{NAME}"\nextends = "loihi1"\n')
     report = hw_profiles.check(Network(tuple(layers), readout="count"), hw_profiles.load(profile))
