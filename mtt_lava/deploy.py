@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 import hw_profiles
-from mtt_lava.lowering import lower
+from mtt_lava.lowering import WEIGHT_UNIT, lower
+from mtt_lava.model import sends_spikes
 from mtt_lava.neuron import Bias
 from mtt_lava.run import Run, RunError
-from mtt_lava.spiking import SumPool
+from mtt_lava.spiking import Sum, SumPool
 from netx_export import network as description
 from netx_export import netx
 
@@ -51,14 +52,22 @@ def to_network(
 
     def held(i: int, shape: description.Shape | None) -> dict[str, Any]:
         block = blocks[i]
-        if shape is None:
+        if shape is None and not isinstance(block, Sum):
             return {"neuron": _neuron(block, None)}
-        norm, quantiser = block.neuron.norm, block.synapse.pre_hook_fx
+        fields: dict[str, Any] = {}
+        if shape is not None:
+            quantiser = block.synapse.pre_hook_fx
+            weight = quantiser(block.synapse.weight, descale=True).numpy().astype(np.int64)
+            fields = {"weight": weight.reshape(shape), "weight_scale": quantiser.weight_scale}
+            if not sends_spikes(run.network.parts[i].layer):
+                return fields
+        else:
+            members = next(members for owner, members in run.network.groups if owner is block)
+            identity = round(block.identity * WEIGHT_UNIT)
+            fields = {"identity": identity, "weight_scale": members[0].synapse.pre_hook_fx.weight_scale}
+        norm = block.neuron.norm
         u_measured, v_measured = run.measured.get(names[i], (None, None))
-        weight = quantiser(block.synapse.weight, descale=True).numpy().astype(np.int64)
-        return {
-            "weight": weight.reshape(shape),
-            "weight_scale": quantiser.weight_scale,
+        return fields | {
             "u_measured": u_measured,
             "v_measured": v_measured,
             "neuron": _neuron(block, norm.integers.numpy().astype(np.int64) if isinstance(norm, Bias) else None),

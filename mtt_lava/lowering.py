@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mtt_lava.model import Conv, Model, Pool
+from mtt_lava.model import Add, Conv, Model, Pool, sends_spikes
 from netx_export import network as description
-from netx_export.network import DECAY_UNITY, Neuron, Shape
+from netx_export.network import DECAY_UNITY, INPUT, Neuron, Shape
 
 WEIGHT_UNIT = 64
 """Chip integers a unit of SLAYER's weights: SLAYER's default scale, 2**6."""
@@ -29,49 +29,79 @@ def lower(
     pool_neurons : bool
         Whether pools have neurons of their own; NetX loads none without, so they become convolutions.
     held : callable
-        What a layer holds, given its index in the model and the shape of its weights (None: a pool with neurons): the
-        fields ``weight`` (not of pools), ``neuron`` and others of `netx_export.network.Layer`.
+        What a layer holds, given its index in the model and the shape of its weights (None: a pool or an add with
+        neurons): the fields ``weight`` (not of pools), ``neuron`` and others of `netx_export.network.Layer`; of an add
+        ``identity`` too, the integer weight of what comes in as spikes, and ``weight_scale``.
 
     Returns
     -------
     tuple of netx_export.network.Layer
     """
     layers: list[description.Layer] = []
-    shapes = model.shapes()
-    for i, (part, name, before, shape) in enumerate(zip(model.layers, model.names, shapes, shapes[1:], strict=False)):
+    spikes = {INPUT: True}
+    flattened: dict[str, description.Flatten] = {}
+
+    for i, (part, name, inputs, before, shape) in enumerate(model.parts()):
+        spikes[name] = sends_spikes(part)
+        at: dict[str, Any] = {"name": name, "inputs": inputs, "in_shape": before, "shape": shape}
         if isinstance(part, Pool):
-            stride = part.stride or part.kernel
-            pool = description.Pool(name=name, in_shape=before, shape=shape, kernel=part.kernel, stride=stride)
+            pool = description.Pool(**at, kernel=part.kernel, stride=part.stride or part.kernel)
             layers.append(_with_neurons(pool, **held(i, None)) if pool_neurons else pool)
+        elif isinstance(part, Add):
+            fields = held(i, None) if part.neuron else {}
+            weight, scale = fields.pop("identity", 0), fields.pop("weight_scale", None)
+            ways = list(inputs)
+            for k, source in enumerate(inputs):
+                if part.neuron and spikes[source]:
+                    ways[k] = f"{name}.identity{k + 1}"
+                    layers.append(_one_to_one(ways[k], source, shape, weight, scale))
+            layers.append(description.Add(**at | {"inputs": tuple(ways)}, **fields))
         elif isinstance(part, Conv):
             geometry = {key: getattr(part, key) for key in ("stride", "padding", "dilation", "groups")}
             fields = held(i, (part.channels, before[0] // part.groups, *part.kernel)) | geometry
-            layers.append(description.Conv(name=name, in_shape=before, shape=shape, **fields))
+            layers.append(description.Conv(**at, **fields))
         else:
             if len(before) == 3:
-                flat = (int(np.prod(before)),)
-                # Only the last layers are dense: nothing is flattened twice.
-                layers.append(description.Flatten(name="flatten1", in_shape=before, shape=flat))
-                before = flat
-            layers.append(description.Dense(name=name, in_shape=before, shape=shape, **held(i, (*shape, *before))))
+                (source,) = inputs
+                if source not in flattened:
+                    flat = (int(np.prod(before)),)
+                    number = len(flattened) + 1
+                    flattened[source] = description.Flatten(
+                        name=f"flatten{number}", inputs=inputs, in_shape=before, shape=flat
+                    )
+                    layers.append(flattened[source])
+                at |= {"inputs": (flattened[source].name,), "in_shape": flattened[source].shape}
+            layers.append(description.Dense(**at, **held(i, (*shape, *at["in_shape"]))))
     return tuple(layers)
+
+
+def _one_to_one(name: str, source: str, shape: Shape, weight: int, scale: float | None) -> description.Layer:
+    """An identity shortcut as the chip holds it: a convolution of one pixel a channel, or a diagonal matrix."""
+    at: dict[str, Any] = {"name": name, "inputs": (source,), "in_shape": shape, "shape": shape, "weight_scale": scale}
+    if len(shape) == 1:
+        return description.Dense(**at, weight=weight * np.eye(shape[0], dtype=np.int64))
+    return description.Conv(**at, **_each_channel(shape[0], (1, 1), weight))
+
+
+def _each_channel(channels: int, kernel: tuple[int, int], weight: int) -> dict[str, Any]:
+    """Weights of a convolution that keeps channels apart, and their groups."""
+    # Lava keeps the number of groups in 8 bits with sign: where there are more channels, groups of several.
+    groups = next(g for g in range(min(channels, GROUPS_MAX), 0, -1) if channels % g == 0)
+    size = channels // groups
+    weights = np.zeros((channels, size, *kernel), dtype=np.int64)
+    weights[np.arange(channels), np.arange(channels) % size] = weight
+    return {"weight": weights, "groups": groups}
 
 
 def _with_neurons(pool: description.Pool, neuron: Neuron) -> description.Layer:
     """A sum pool with neurons is a convolution with a group for every channel."""
-    channels = pool.shape[0]
-    # Lava keeps the number of groups in 8 bits with sign: where there are more channels, groups of several.
-    groups = next(g for g in range(min(channels, GROUPS_MAX), 0, -1) if channels % g == 0)
-    size = channels // groups
-    weight = np.zeros((channels, size, *pool.kernel), dtype=np.int64)
-    weight[np.arange(channels), np.arange(channels) % size] = WEIGHT_UNIT
     return description.Conv(
         name=pool.name,
+        inputs=pool.inputs,
         in_shape=pool.in_shape,
         shape=pool.shape,
-        weight=weight,
         stride=pool.stride,
-        groups=groups,
+        **_each_channel(pool.shape[0], pool.kernel, WEIGHT_UNIT),
         neuron=neuron,
         weight_scale=float(WEIGHT_UNIT),
     )
@@ -97,12 +127,20 @@ def untrained(model: Model, pool_neurons: bool, reset: str, bias: bool) -> descr
     """
     current, voltage = (round(d * DECAY_UNITY) for d in (model.neuron.current_decay, model.neuron.voltage_decay))
 
-    def held(_: int, shape: Shape | None) -> dict[str, Any]:
-        if shape is None:
+    parts = model.parts()
+
+    def held(i: int, shape: Shape | None) -> dict[str, Any]:
+        part = parts[i]
+        if isinstance(part.layer, Pool):
             return {"neuron": Neuron(0)}
-        neuron = Neuron(0, current, voltage, np.ones(shape[0], int) if bias else None)
+        neuron = Neuron(0, current, voltage, np.ones(part.shape[0], int) if bias else None)
+        if shape is None:
+            return {"neuron": neuron, "identity": 0}
         # A view of one number: weights of any size take no memory.
-        return {"weight": np.broadcast_to(np.int8(0), shape), "neuron": neuron}
+        return {
+            "weight": np.broadcast_to(np.int8(0), shape),
+            "neuron": neuron if sends_spikes(part.layer) else None,
+        }
 
     *layers, last = lower(model, pool_neurons, held)
     if model.readout == "voltage":  # which never leaks

@@ -17,6 +17,40 @@ A model is a list of layers, written in Python or in a TOML file::
     type = "dense"
     features = 10
 
+Layers follow one another unless they say where their input comes from. A residual block adds a shortcut to the current
+of its last neurons::
+
+    [[layers]]
+    name = "res1.a"
+    type = "conv"
+    channels = 32
+    kernel = 3
+    stride = 2
+    padding = 1
+    block = "res1"                       # layers of one block share their number of time steps
+    [[layers]]
+    name = "res1.b"
+    type = "conv"
+    channels = 32
+    kernel = 3
+    padding = 1
+    neuron = false                       # passes its current on
+    block = "res1"
+    [[layers]]
+    name = "res1.short"
+    type = "conv"
+    input = "stem"
+    channels = 32
+    kernel = 1
+    stride = 2
+    neuron = false
+    block = "res1"
+    [[layers]]
+    name = "res1"
+    type = "add"
+    inputs = ["res1.b", "res1.short"]    # a layer with neurons here would be an identity shortcut
+    block = "res1"
+
 What SLAYER makes of it is in `mtt_lava.spiking`; nothing here needs torch.
 """
 
@@ -26,13 +60,13 @@ import math
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
-from netx_export.network import conv_shape
+from netx_export.network import INPUT, conv_shape
 from netx_export.reading import check_plain, read_toml
-from netx_export.text import UserError, field_error, meant, table
+from netx_export.text import UserError, field_error, meant, short, table
 
 
 class ModelError(UserError):
@@ -50,8 +84,30 @@ class _Part(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Conv(_Part):
-    """A convolution and its neurons; pairs are (height, width), a single number stands for both."""
+class _Layer(_Part):
+    """What every layer can say.
+
+    Parameters
+    ----------
+    name : str
+        Default: the type and its number among the layers of that type.
+    input : str, optional
+        Name of the layer whose output comes in, or ``"input"``; default: the layer written before.
+    block : str, optional
+        Layers of one block share their number of time steps. Default: every conv and dense layer is a block, a pool is
+        in that of its input, what an add sums without neurons is in that of the add.
+    """
+
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)] | None = None
+    input: str | None = None
+    block: Annotated[str, pydantic.Field(min_length=1, max_length=40)] | None = None
+
+
+class Conv(_Layer):
+    """A convolution and its neurons; pairs are (height, width), a single number stands for both.
+
+    Without neurons it passes its current on to an `Add`.
+    """
 
     type: Literal["conv"] = "conv"
     channels: pydantic.PositiveInt
@@ -60,16 +116,34 @@ class Conv(_Part):
     padding: Padding = (0, 0)
     dilation: Pair = (1, 1)
     groups: pydantic.PositiveInt = 1
+    neuron: bool = True
 
 
-class Dense(_Part):
-    """All inputs to all outputs, and neurons; what comes as (C, H, W) is flattened, channels slowest."""
+class Dense(_Layer):
+    """All inputs to all outputs, and neurons; what comes as (C, H, W) is flattened, channels slowest.
+
+    Without neurons it passes its current on to an `Add`.
+    """
 
     type: Literal["dense"] = "dense"
     features: pydantic.PositiveInt
+    neuron: bool = True
 
 
-class Pool(_Part):
+class Add(_Layer):
+    """The sum of several layers of one shape.
+
+    With neurons it sums currents: what comes in has no neurons, or its spikes come in with weight 1 (an identity
+    shortcut). Without neurons it sums spikes, which the next layer weights: what chips that sum events can do.
+    """
+
+    type: Literal["add"] = "add"
+    inputs: Annotated[tuple[str, ...], pydantic.Field(min_length=2, max_length=16)]
+    input: None = None
+    neuron: bool = True
+
+
+class Pool(_Layer):
     """Sum pool; its stride is its kernel unless given.
 
     On a chip whose pools need neurons it is a SLAYER pool block: one spike where any came in.
@@ -102,7 +176,7 @@ class Model(_Part):
     input : tuple of int
         (C, H, W) or (F,).
     layers : list
-        `Conv`, `Dense` and `Pool` (or dictionaries with their fields and ``type``); the last is dense.
+        `Conv`, `Dense`, `Pool` and `Add` (or dictionaries with their fields and ``type``); the last is dense.
     readout : {"voltage", "count"}
         The last layer's neurons integrate without spiking, or spike and are counted.
     neuron : NeuronSpec
@@ -111,7 +185,7 @@ class Model(_Part):
 
     name: str
     input: tuple[pydantic.PositiveInt, ...]
-    layers: tuple[Annotated[Conv | Dense | Pool, pydantic.Field(discriminator="type")], ...]
+    layers: tuple[Annotated[Conv | Dense | Pool | Add, pydantic.Field(discriminator="type")], ...]
     readout: Literal["voltage", "count"] = "voltage"
     neuron: NeuronSpec = NeuronSpec()
 
@@ -122,14 +196,15 @@ class Model(_Part):
 
     @property
     def names(self) -> list[str]:
-        """A name for every layer: its type and its number among the layers of that type."""
+        """A name for every layer: its own, or its type and its number among the layers of that type."""
         types = [layer.type for layer in self.layers]
-        return [f"{kind}{types[: i + 1].count(kind)}" for i, kind in enumerate(types)]
+        numbered = (f"{kind}{types[: i + 1].count(kind)}" for i, kind in enumerate(types))
+        return [layer.name or name for layer, name in zip(self.layers, numbered, strict=True)]
 
     def layer_weights(self) -> list[int]:
-        """Number of trained synaptic weights of every layer; pools have none."""
+        """Number of trained synaptic weights of every layer; pools and adds have none."""
         counts = []
-        for layer, before in zip(self.layers, self.shapes(), strict=False):
+        for layer, _, _, before, _ in self.parts():
             if isinstance(layer, Dense):
                 counts.append(layer.features * math.prod(before))
             elif isinstance(layer, Conv):
@@ -138,47 +213,159 @@ class Model(_Part):
                 counts.append(0)
         return counts
 
+    def stages(self) -> list[int]:
+        """Number of every layer's stage: layers of one block share it, and their number of time steps."""
+        names, parts = self.names, self.parts()
+        adds = {name: part for part in parts if isinstance(part.layer, Add) for name in part.inputs}
+
+        def key(at: int) -> str | None:
+            layer, name, inputs, *_ = parts[at]
+            if layer.block is not None:
+                return f"block {layer.block}"
+            if not isinstance(layer, Pool) and not layer.neuron and name in adds:
+                add = adds[name]
+                return key(names.index(add.name)) if add.layer.block is not None else f"layer {add.name}"
+            if isinstance(layer, Add) and any(not sends_spikes(parts[names.index(each)].layer) for each in inputs):
+                return f"layer {name}"
+            if isinstance(layer, Pool | Add):
+                return None if inputs[0] == INPUT else key(names.index(inputs[0]))
+            return f"layer {name}"
+
+        numbers: dict[str, int] = {}
+        # A pool of the input itself is in the first stage.
+        return [0 if one is None else numbers.setdefault(one, len(numbers)) for one in map(key, range(len(parts)))]
+
     def shapes(self) -> list[tuple[int, ...]]:
-        """Shape of the input and of every layer's output.
+        """Shape of the input and of every layer's output; see `parts`."""
+        return [self.input, *(part.shape for part in self.parts())]
+
+    def parts(self) -> list[Part]:
+        """The layers, each with its name, its inputs' names, and the shapes of an input and of the output.
 
         Raises
         ------
         ModelError
-            A layer that does not fit what comes before it.
+            A layer that does not fit what comes into it.
         """
         if len(self.input) not in (1, 3):
             raise ModelError(f"model {self.name}: input is {list(self.input)}; it must be [C, H, W] or [F]")
-        if not self.layers or self.layers[-1].type != "dense":
-            raise ModelError(f"model {self.name}: the last layer must be dense: its neurons are the classes")
-        shapes: list[tuple[int, ...]] = [self.input]
+        if not self.layers or not isinstance(self.layers[-1], Dense) or not self.layers[-1].neuron:
+            raise ModelError(
+                f"model {self.name}: the last layer must be dense, with neurons: its neurons are the classes"
+            )
         _bounded(f"model {self.name}: input", math.prod(self.input), "values")
-        for number, layer in enumerate(self.layers, 1):
-            shape = shapes[-1]
-            where = f"model {self.name}: layer {number} ({layer.type})"
-            if isinstance(layer, Dense):
-                _bounded(where, layer.features * math.prod(shape), "weights")
-                shapes.append((layer.features,))
-                continue
-            if len(shape) != 3:
-                raise ModelError(f"{where} needs an input of channels, height and width, but gets {list(shape)}")
-            if isinstance(layer, Pool):
-                out = conv_shape(shape, shape[0], layer.kernel, layer.stride or layer.kernel)
-            else:
-                for what, channels in (("input", shape[0]), ("output", layer.channels)):
-                    if channels % layer.groups:
-                        raise ModelError(
-                            f"{where}: {channels} {what} channels cannot be cut into {layer.groups} groups"
-                        )
-                out = conv_shape(shape, layer.channels, layer.kernel, layer.stride, layer.padding, layer.dilation)
-            if min(out) < 1:
-                raise ModelError(f"{where}: its kernel is larger than its input {list(shape)}")
+        parts: list[Part] = []
+        known: dict[str, Part | None] = {INPUT: None}
+        before = INPUT
+        for number, (layer, name) in enumerate(zip(self.layers, self.names, strict=True), 1):
+            title = layer.type if layer.name is None else f"{layer.type} {layer.name}"
+            where = f"model {self.name}: layer {number} ({title})"
+            if name in known:
+                raise ModelError(f"{where}: another layer is called {name}: give each a name of its own")
+            inputs = layer.inputs if isinstance(layer, Add) else (layer.input or before,)
+            for each in inputs:
+                if each not in known:
+                    hint = meant(each, list(known))
+                    raise ModelError(f"{where}: its input {short(each)} is no layer before it{hint}")
+            shapes = [self.input if known[each] is None else known[each].shape for each in inputs]  # type: ignore[union-attr]
+            for part in () if isinstance(layer, Add) else map(known.get, inputs):
+                if part is not None and not sends_spikes(part.layer):
+                    raise ModelError(f"{where}: its input {part.name} has no neurons: only an add takes its current")
+            if isinstance(layer, Add):
+                self._check_add(where, layer, [known[each] for each in inputs], shapes)
+            shape = self._shape(where, layer, shapes[0])
+            parts.append(Part(layer, name, tuple(inputs), shapes[0], shape))
+            known[name] = parts[-1]
+            before = name
+        used = {name for part in parts for name in part.inputs}
+        for number, part in enumerate(parts[:-1], 1):
+            if part.name not in used:
+                raise ModelError(f"model {self.name}: layer {number} ({part.name}) feeds no other: leave it out")
+        return parts
+
+    def _check_add(
+        self, where: str, layer: Add, inputs: list[Part | None], shapes: list[tuple[int, ...]]
+    ) -> None:
+        if len(set(layer.inputs)) < len(layer.inputs):
+            raise ModelError(f"{where}: names an input twice")
+        if len(set(shapes)) > 1:
+            texts = ", ".join(f"{name} {list(s)}" for name, s in zip(layer.inputs, shapes, strict=True))
+            raise ModelError(f"{where}: its inputs differ in shape: {texts}")
+        silent = [part.name for part in inputs if part is not None and not sends_spikes(part.layer)]
+        if not layer.neuron and silent:
+            raise ModelError(f"{where}: without neurons it sums spikes, but {silent[0]} has none: give either neurons")
+        if layer.neuron and not silent:
+            raise ModelError(
+                f"{where}: all its inputs are spikes: put a conv or dense layer without neurons on one, or leave the "
+                f"add's own out (neuron = false)"
+            )
+        if layer.neuron and self.neuron.current_decay != 1:
+            raise ModelError(f"{where}: adds up currents that do not outlast a time step: set current_decay = 1")
+
+    @staticmethod
+    def _shape(where: str, layer: Conv | Dense | Pool | Add, before: tuple[int, ...]) -> tuple[int, ...]:
+        if isinstance(layer, Dense):
+            _bounded(where, layer.features * math.prod(before), "weights")
+            return (layer.features,)
+        if isinstance(layer, Add):
+            return before
+        if len(before) != 3:
+            raise ModelError(f"{where} needs an input of channels, height and width, but gets {list(before)}")
+        if isinstance(layer, Pool):
+            out = conv_shape(before, before[0], layer.kernel, layer.stride or layer.kernel)
+        else:
+            for what, channels in (("input", before[0]), ("output", layer.channels)):
+                if channels % layer.groups:
+                    raise ModelError(f"{where}: {channels} {what} channels cannot be cut into {layer.groups} groups")
+            out = conv_shape(before, layer.channels, layer.kernel, layer.stride, layer.padding, layer.dilation)
+        if min(out) < 1:
+            raise ModelError(f"{where}: its kernel is larger than its input {list(before)}")
+        if isinstance(layer, Conv):
+            _bounded(where, layer.channels * before[0] // layer.groups * math.prod(layer.kernel), "weights")
+            padded = (size + 2 * padding for size, padding in zip(before[1:], layer.padding, strict=True))
+            _bounded(where, before[0] * math.prod(padded), "padded inputs")
+        _bounded(where, math.prod(out), "neurons")
+        return out
+
+    def scaled(self, width: float) -> Model:
+        """The model with so many times the channels and features, at least one; the classes stay.
+
+        Raises
+        ------
+        ModelError
+            A width that is not above 0, or with which groups or shapes no longer fit.
+        """
+        if not 0 < width < math.inf:
+            raise ModelError(f"width is {width}: must be above 0")
+
+        def wide(number: int, groups: int = 1) -> int:
+            return groups * max(1, round(number * width / groups))
+
+        layers: list[Conv | Dense | Pool | Add] = []
+        for layer in self.layers[:-1]:
             if isinstance(layer, Conv):
-                _bounded(where, layer.channels * shape[0] // layer.groups * math.prod(layer.kernel), "weights")
-                padded = (size + 2 * padding for size, padding in zip(shape[1:], layer.padding, strict=True))
-                _bounded(where, shape[0] * math.prod(padded), "padded inputs")
-            _bounded(where, math.prod(out), "neurons")
-            shapes.append(out)
-        return shapes
+                layer = layer.model_copy(update={"channels": wide(layer.channels, layer.groups)})
+            elif isinstance(layer, Dense):
+                layer = layer.model_copy(update={"features": wide(layer.features)})
+            layers.append(layer)
+        model = self.model_copy(update={"layers": (*layers, self.layers[-1])})
+        model.parts()
+        return model
+
+
+def sends_spikes(layer: Conv | Dense | Pool | Add) -> bool:
+    """Whether a layer sends spikes, or sums of them; else it passes a current on."""
+    return isinstance(layer, Pool | Add) or layer.neuron
+
+
+class Part(NamedTuple):
+    """A layer in its model."""
+
+    layer: Conv | Dense | Pool | Add
+    name: str
+    inputs: tuple[str, ...]
+    before: tuple[int, ...]
+    shape: tuple[int, ...]
 
 
 def _bounded(where: str, number: int, what: str) -> None:
@@ -188,18 +375,18 @@ def _bounded(where: str, number: int, what: str) -> None:
 
 def describe(model: Model) -> str:
     """Its layers as a table for people: shapes and trained weights."""
-    rows = [["layer", "type", "gives", "weights"]]
-    shapes, counts = model.shapes(), model.layer_weights()
-    for number, (layer, shape, count) in enumerate(zip(model.layers, shapes[1:], counts, strict=True), 1):
-        rows.append([str(number), layer.type, "x".join(map(str, shape)), f"{count:,}" if count else ""])
+    rows = [["layer", "type", "input", "gives", "weights"]]
+    for part, count in zip(model.parts(), model.layer_weights(), strict=True):
+        gives, inputs = "x".join(map(str, part.shape)), ", ".join(part.inputs)
+        rows.append([part.name, part.layer.type, inputs, gives, f"{count:,}" if count else ""])
     neuron = ", ".join(f"{name} {value}" for name, value in model.neuron.model_dump().items())
     head = f"{model.name}: input {'x'.join(map(str, model.input))}, {model.weights:,} weights, readout {model.readout}"
-    return "\n".join([head, *table(rows, left=2), f"neurons: {neuron}"])
+    return "\n".join([head, *table(rows, left=3), f"neurons: {neuron}"])
 
 
 def _one_line(error: pydantic.ValidationError, source: str) -> ModelError:
     first = error.errors()[0]
-    parts: dict[Any, type[_Part]] = {part.model_fields["type"].default: part for part in (Conv, Dense, Pool)}
+    parts: dict[Any, type[_Part]] = {part.model_fields["type"].default: part for part in (Conv, Dense, Pool, Add)}
     parts["neuron"] = NeuronSpec
     owner = next((parts[name] for name in first["loc"][:-1] if name in parts), Model)
     return ModelError(f"{source}: {field_error(first, owner.model_fields)}")

@@ -222,6 +222,10 @@ class Neuron(slayer.neuron.cuba.Neuron):
             return _FireSubtract.apply(current, *constants, width)
         return _Fire.apply(current, *constants, self.surrogate, width)
 
+    def current(self, synaptic: torch.Tensor) -> torch.Tensor:
+        """Dendritic current (N, ..., T) of synaptic input (N, ..., T): what a layer without neurons passes on."""
+        return self._current(synaptic).movedim(0, -1)
+
     def forward(self, synaptic: torch.Tensor) -> torch.Tensor:
         """Spikes (0 or 1; soft reset: how many) of synaptic input (N, C, H, W, T) or (N, C, T)."""
         return self._fire(self._current(synaptic)).movedim(0, -1)

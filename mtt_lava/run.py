@@ -22,7 +22,7 @@ import pydantic
 import hw_profiles
 from hw_profiles import Profile
 from mtt_lava.lowering import untrained
-from mtt_lava.model import Conv, Model, Pool, load_model
+from mtt_lava.model import Conv, Dense, Model, load_model
 from mtt_lava.temporal import Sampler
 from netx_export.bounds import largest_sum
 from netx_export.files import DIGEST, is_whole, replacing, sealed
@@ -265,8 +265,8 @@ class Settings(pydantic.BaseModel):
         """Layers with so many inputs that a current of 24 bits cannot be sure to hold them all."""
         if self.chip.facts.reset.value != "zero":
             return
-        weighted = [(layer, shape) for layer, shape in zip(self.model.layers, self.model.shapes(), strict=False)]
-        weighted = [(layer, shape) for layer, shape in weighted if not isinstance(layer, Pool)]
+        parts = self.model.parts()
+        weighted = [(part.layer, part.before) for part in parts if isinstance(part.layer, Conv | Dense)]
         for number, (layer, shape) in enumerate(weighted[1:], 2):
             fan_in = math.prod(shape)
             if isinstance(layer, Conv):

@@ -1,7 +1,7 @@
 """The spiking networks built from models.
 
-A model becomes a network of SLAYER CUBA blocks in stages: every conv or dense layer opens one, a pool belongs to the
-stage before it. A temporal transformation stands before every stage.
+A model becomes a network of SLAYER CUBA blocks in stages (`mtt_lava.model.Model.stages`): layers of one stage share
+their number of time steps. A temporal transformation stands on every edge from one stage to another.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from mtt_lava.model import Conv, Dense, Model, NeuronSpec, Pool
+from mtt_lava.model import Add, Conv, Dense, Model, NeuronSpec, Pool, sends_spikes
 from mtt_lava.neuron import WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
 from mtt_lava.temporal import transform
+from netx_export.network import INPUT
 
 
 class _Weights:
@@ -80,6 +81,35 @@ class SumPool(torch.nn.Module):
         return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
 
 
+class Sum(torch.nn.Module):
+    """Sum of several inputs (N, C, H, W, T): of spikes, without neurons; or of currents, into neurons.
+
+    Attributes
+    ----------
+    neuron : Neuron or absent
+    identity : float
+        Weight of the inputs that are spikes: 1, or what quantised weights hold of it.
+    spiking : tuple of bool
+        For every input whether it is spikes.
+    """
+
+    def __init__(self, spiking: Sequence[bool], neuron: Neuron | None) -> None:
+        super().__init__()
+        self.spiking, self.identity = tuple(spiking), 1.0
+        if neuron is not None:
+            self.neuron = neuron
+
+    def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Spikes."""
+        if not hasattr(self, "neuron"):
+            return torch.stack(list(inputs)).sum(0)
+        total = inputs[0] * self.identity if self.spiking[0] else inputs[0]
+        for x, spiking in zip(inputs[1:], self.spiking[1:], strict=True):
+            total = torch.add(total, x, alpha=self.identity if spiking else 1)
+        spikes: torch.Tensor = self.neuron(total)
+        return spikes
+
+
 READOUT_GAIN = 0.1
 """Of the norm of a voltage readout before training."""
 
@@ -107,7 +137,7 @@ class SpikingNetwork(torch.nn.Module):
     Attributes
     ----------
     blocks : torch.nn.ModuleList
-        One SLAYER block (or `SumPool`) a layer of the model.
+        One SLAYER block (or `SumPool`, or `Sum`) a layer of the model.
     stages : list of int
         For every block the number of its stage.
     weight_bits : int or None
@@ -133,19 +163,20 @@ class SpikingNetwork(torch.nn.Module):
         self.input_max = input_max
         self.weight_bits: int | None = None
         self.weight_step = 2
-        shapes = model.shapes()
+        self.parts = model.parts()
+        self.stages = model.stages()
         blocks: list[torch.nn.Module] = []
-        self.stages: list[int] = []
-        stage = -1
-        for layer, before, shape in zip(model.layers, shapes, shapes[1:], strict=False):
-            if not isinstance(layer, Pool):
-                stage += 1
-            self.stages.append(max(stage, 0))
-            blocks.append(_block(layer, before, shape, model.neuron, pool_neurons, norm, reset))
+        spikes = {INPUT: True} | {part.name: sends_spikes(part.layer) for part in self.parts}
+        for part in self.parts:
+            if isinstance(part.layer, Add):
+                spiking = [spikes[name] for name in part.inputs]
+                blocks.append(Sum(spiking, _neuron(model.neuron, reset) if part.layer.neuron else None))
+            else:
+                blocks.append(_block(part.layer, part.before, part.shape, model.neuron, pool_neurons, norm, reset))
         if model.readout == "voltage":
             # A leaking readout would weigh late time steps more than early ones, and each T differently.
             blocks[-1].neuron = Neuron(1.0, 1.0, 0.0)
-            blocks[-1].neuron.norm = _norm(norm, shapes[-1][0])
+            blocks[-1].neuron.norm = _norm(norm, self.parts[-1].shape[0])
             if norm is not None:
                 # The loss multiplies the readout; a first answer far from even costs deep networks their first epochs.
                 torch.nn.init.constant_(blocks[-1].neuron.norm.weight, READOUT_GAIN)
@@ -153,6 +184,20 @@ class SpikingNetwork(torch.nn.Module):
             weight = block.synapse.weight
             block.synapse.centring = Centring(weight.shape[1] * block.synapse.groups, len(weight))
         self.blocks = torch.nn.ModuleList(blocks)
+        self._last_use = {name: at for at, part in enumerate(self.parts) for name in part.inputs}
+
+    @property
+    def groups(self) -> list[tuple[torch.nn.Module, list[torch.nn.Module]]]:
+        """What has neurons and trained weights, each with the blocks whose weights come in: one scale for all."""
+        found = {part.name: block for part, block in zip(self.parts, self.blocks, strict=True)}
+        groups: list[tuple[torch.nn.Module, list[torch.nn.Module]]] = []
+        for part, block in zip(self.parts, self.blocks, strict=True):
+            if isinstance(block, Sum) and hasattr(block, "neuron"):
+                pairs = zip(part.inputs, block.spiking, strict=True)
+                groups.append((block, [found[name] for name, spiking in pairs if not spiking]))
+            elif _trained(block) and sends_spikes(part.layer):
+                groups.append((block, [block]))
+        return groups
 
     @property
     def weighted(self) -> list[torch.nn.Module]:
@@ -173,8 +218,11 @@ class SpikingNetwork(torch.nn.Module):
     def spiking_names(self) -> list[str]:
         """Names of the blocks whose neurons spike."""
         silent = len(self.blocks) - 1 if self.model.readout == "voltage" else None
-        blocks = enumerate(zip(self.names, self.blocks, strict=True))
-        return [name for i, (name, block) in blocks if i != silent and not isinstance(block, SumPool)]
+        return [name for i, name in enumerate(self.names) if i != silent and self._spikes(i)]
+
+    def _spikes(self, at: int) -> bool:
+        """Whether block number `at` has neurons that spike."""
+        return sends_spikes(self.parts[at].layer) and hasattr(self.blocks[at], "neuron")
 
     @property
     def weights(self) -> int:
@@ -184,12 +232,24 @@ class SpikingNetwork(torch.nn.Module):
     @property
     def biases(self) -> list[Bias]:
         """Biases left by folding a batch norm, if they were kept."""
-        return [block.neuron.norm for block in self.weighted if isinstance(block.neuron.norm, Bias)]
+        return [block.neuron.norm for block, _ in self.groups if isinstance(block.neuron.norm, Bias)]
 
     @property
     def n_stages(self) -> int:
         """Number of stages: what a temporal configuration has numbers for."""
-        return self.stages[-1] + 1
+        return max(self.stages) + 1
+
+    def copies(self, time_steps: Sequence[int], first: float) -> list[float]:
+        """How many times the charge of a recording comes into each block, where it comes `first` times into the input.
+
+        Summing frames keeps it, copying them multiplies it. Where ways of different counts meet, their mean.
+        """
+        found, at = {INPUT: first}, {INPUT: 0} | dict(zip(self.names, self.stages, strict=True))
+        for part in self.parts:
+            stage = at[part.name]
+            ways = [found[name] * max(1.0, time_steps[stage] / time_steps[at[name]]) for name in part.inputs]
+            found[part.name] = sum(ways) / len(ways)
+        return [found[name] for name in self.names]
 
     def forward(
         self, x: torch.Tensor, time_steps: Sequence[int] | None = None, spikes: list[torch.Tensor] | None = None
@@ -212,20 +272,30 @@ class SpikingNetwork(torch.nn.Module):
             the chip's once quantised) or spike count.
         """
         # Time slowest in memory: every synapse is then one product over all time steps, without a copy.
-        x = x.movedim(-1, 0).contiguous().movedim(0, -1)
-        stage = -1
-        for number, block in enumerate(self.blocks):
-            if time_steps is not None and self.stages[number] != stage:
-                stage = self.stages[number]
-                x = transform(x, time_steps[stage], self.form if number else self.input_form)
-            if number == 0 and self.input_max is not None:
-                x = x.clamp(max=self.input_max)
-            if isinstance(self.model.layers[number], Dense) and x.dim() == 5:
+        outputs = {INPUT: x.movedim(-1, 0).contiguous().movedim(0, -1)}
+        stages = {INPUT: -1} | dict(zip(self.names, self.stages, strict=True))
+        for number, (part, block) in enumerate(zip(self.parts, self.blocks, strict=True)):
+            inputs = [outputs[name] for name in part.inputs]
+            for i, name in enumerate(part.inputs):
+                if time_steps is not None and stages[name] != self.stages[number]:
+                    form = self.input_form if name == INPUT else self.form
+                    inputs[i] = transform(inputs[i], time_steps[self.stages[number]], form)
+                if name == INPUT and self.input_max is not None:
+                    inputs[i] = inputs[i].clamp(max=self.input_max)
+            outputs = {name: x for name, x in outputs.items() if self._last_use[name] > number}
+            x = inputs[0]
+            if isinstance(part.layer, Dense) and x.dim() == 5:
                 x = x.flatten(1, 3)
             if number == len(self.blocks) - 1:
                 break
-            x = block(x)
-            if spikes is not None and not isinstance(block, SumPool):
+            if isinstance(block, Sum):
+                x = block(inputs)
+            elif sends_spikes(part.layer):
+                x = block(x)
+            else:
+                x = block.neuron.current(block.synapse(x))
+            outputs[part.name] = x
+            if spikes is not None and self._spikes(number):
                 spikes.append(x)
         synaptic = self.blocks[-1].synapse(x)
         if self.model.readout == "voltage":
@@ -262,7 +332,12 @@ class SpikingNetwork(torch.nn.Module):
         weight.data.mul_(norm.gain.view(-1, *(1,) * (weight.dim() - 1)))
         if carrier is not None:
             weight.data.add_((norm.bias.view(-1, 1) * carrier).view(len(weight), -1, *(1,) * (weight.dim() - 2)))
-        block.neuron.norm = Bias(norm.bias) if bias else None
+        block.neuron.norm = None
+        if bias:
+            # What currents without neurons add to is that of the neurons they come to.
+            owner = next(owner for owner, members in self.groups if block in members)
+            before = owner.neuron.norm.value.detach() if isinstance(owner.neuron.norm, Bias) else 0
+            owner.neuron.norm = Bias(norm.bias + before)
 
     def fold_norms(self, biases: bool) -> None:
         """Fold every norm that is left into the weights; what it adds to the current becomes a bias, or is removed.
@@ -300,10 +375,15 @@ class SpikingNetwork(torch.nn.Module):
         reaches = reaches or [None] * len(weight_scales)
         for block, scale, reach in zip(self.weighted, weight_scales, reaches, strict=True):
             block.synapse.pre_hook_fx = _Quantiser(scale, weight_bits, weight_step, reach)
-            block.neuron.threshold_mantissa = round(scale)
-            block.neuron.exact = True
-            if isinstance(block.neuron.norm, Bias):
-                block.neuron.norm.weight_scale = scale
+        for owner, members in self.groups:
+            quantiser = members[0].synapse.pre_hook_fx
+            if any(block.synapse.pre_hook_fx.weight_scale != quantiser.weight_scale for block in members):
+                raise ValueError("weights into one group of neurons must have one scale")
+            owner.neuron.threshold_mantissa = round(quantiser.weight_scale)
+            if isinstance(owner, Sum):
+                owner.identity = quantiser(torch.ones(()), descale=True).item() / WEIGHT_UNIT
+            if isinstance(owner.neuron.norm, Bias):
+                owner.neuron.norm.weight_scale = quantiser.weight_scale
         for block in self.blocks:
             if hasattr(block, "neuron"):
                 block.neuron.exact = True
@@ -326,12 +406,15 @@ class SpikingNetwork(torch.nn.Module):
     @torch.no_grad()
     def keep_reaches(self) -> None:
         """Scale down the weights of neurons whose sums an optimiser's step has made larger than `quantise` allows."""
-        for block, quantiser in zip(self.weighted, self._quantisers, strict=False):
-            if quantiser.reach is not None:
-                weight = block.synapse.weight
-                rows = weight.flatten(1)
-                sums = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * quantiser.weight_scale
-                weight.mul_((quantiser.reach / sums).clamp(max=1).view(-1, *(1,) * (weight.dim() - 1)))
+        for owner, members in self.groups if self._quantisers else ():
+            quantiser = members[0].synapse.pre_hook_fx
+            if quantiser.reach is None:
+                continue
+            rows = torch.cat([block.synapse.weight.flatten(1) for block in members], 1)
+            sums = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * quantiser.weight_scale
+            fixed = sum(owner.spiking) * quantiser.weight_scale if isinstance(owner, Sum) else 0
+            for weight in (block.synapse.weight for block in members):
+                weight.mul_(((quantiser.reach - fixed) / sums).clamp(max=1).view(-1, *(1,) * (weight.dim() - 1)))
 
 
 def _norm(norm: str | None, channels: int) -> Norm | None:
@@ -340,6 +423,11 @@ def _norm(norm: str | None, channels: int) -> Norm | None:
 
 def _trained(block: torch.nn.Module) -> bool:
     return isinstance(getattr(block, "synapse", None), _ConvSynapse | _DenseSynapse)
+
+
+def _neuron(neuron: NeuronSpec, reset: str) -> Neuron:
+    decays = {"current_decay": neuron.current_decay, "voltage_decay": neuron.voltage_decay}
+    return Neuron(1.0, **decays, surrogate=neuron.surrogate, width=neuron.width, reset=reset)
 
 
 def _block(
@@ -379,6 +467,6 @@ def _block(
         )
         block = slayer.block.cuba.Conv(dict(params), *shape_args, delay_shift=False)
         block.synapse = _ConvSynapse(*shape_args)
-    block.neuron = Neuron(**params, surrogate=neuron.surrogate, width=neuron.width, reset=reset)
+    block.neuron = _neuron(neuron, reset)
     block.neuron.norm = _norm(norm, shape[0])
     return block

@@ -10,10 +10,8 @@ on exactly as it would have.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import operator
 import shutil
 import sys
 import time
@@ -42,7 +40,7 @@ from mtt_lava.run import (
     save_state,
 )
 from mtt_lava.scoring import Score, score
-from mtt_lava.spiking import SumPool
+from mtt_lava.spiking import Sum
 from mtt_lava.temporal import transform
 from netx_export.bounds import largest_sum
 from netx_export.files import replacing
@@ -250,20 +248,19 @@ class _Trainer:
         it, copying them multiplies it: so a configuration's readout is averaged over T times what its copies add.
         """
         if self.network.reset == "zero":
-            return time_steps[-1]
+            return time_steps[self.network.stages[-1]]
         return self._copies(time_steps)[-1] * (1 if self.static else self.settings.time_steps)
 
     def _copies(self, time_steps: Sequence[int]) -> list[float]:
-        """How many times the charge of a recording, or of one frame of a still image, comes into each stage."""
-        ups = (max(1.0, after / before) for before, after in itertools.pairwise(time_steps))
-        return list(itertools.accumulate(ups, operator.mul, initial=float(time_steps[0] if self.static else 1)))
+        """How many times the charge of a recording, or of one frame of a still image, comes into each block."""
+        return self.network.copies(time_steps, float(time_steps[0] if self.static else 1))
 
     def _spikes(self, spikes: Sequence[torch.Tensor], time_steps: Sequence[int]) -> torch.Tensor:
         """Spikes of a hidden neuron for a recording: mean over a layer's neurons, then over layers."""
-        copies, blocks = self._copies(time_steps), zip(self.network.blocks, self.network.stages, strict=True)
+        copies = dict(zip(self.network.names, self._copies(time_steps), strict=True))
         # The last block is the readout, whose spikes are the answer; a voltage readout has none.
-        stages = [stage for block, stage in blocks if not isinstance(block, SumPool)][:-1]
-        layers = [layer.sum(-1).mean() / copies[at] for layer, at in zip(spikes, stages, strict=False)]
+        hidden = [name for name in self.network.spiking_names if name != self.network.names[-1]]
+        layers = [layer.sum(-1).mean() / copies[name] for layer, name in zip(spikes, hidden, strict=False)]
         return torch.stack(layers).mean() if layers else torch.zeros((), device=self.device)
 
     def epoch(self, bar: Any) -> dict[str, Any]:
@@ -402,7 +399,10 @@ class _Trainer:
         if self.settings.norm == "batch" and self.settings.biases == "absorbed":
             self.absorb()
         self.network.fold_norms(self.settings.biases in ("scaled", "kept"))
-        scales, reaches = zip(*map(self._weight_scale, self.network.weighted), strict=True)
+        chosen = {
+            block: self._weight_scale(owner, members) for owner, members in self.network.groups for block in members
+        }
+        scales, reaches = zip(*(chosen[block] for block in self.network.weighted), strict=True)
         self.network.quantise(scales, self.settings.weight_bits, self.settings.weight_step, reaches)
         self.optimiser = self._new_optimiser()
         after = self.answer(self.frames[:, some], self.labels[some])
@@ -414,23 +414,28 @@ class _Trainer:
             )
         return {"lowered": {"before": before.accuracy, "after": after.accuracy, "samples": before.samples}}
 
-    def _weight_scale(self, block: torch.nn.Module) -> tuple[float, float | None]:
-        """Chip integers a unit of weight, and the largest sum of integers of one sign that is kept to, or None.
+    def _weight_scale(
+        self, owner: torch.nn.Module, members: Sequence[torch.nn.Module]
+    ) -> tuple[float, float | None]:
+        """Chip integers a unit of weight into a group of neurons, and the largest sum of integers of one sign that is kept to, or None.
 
         All bits of the weights; or fewer, with sums that cannot take the current out of its 24 bits, where that costs
         a bit at most. A voltage readout, whose threshold is never passed, can have any scale.
         """
         settings, names = self.settings, dict(zip(self.network.blocks, self.network.names, strict=True))
-        weight = block.synapse.weight.detach().cpu().numpy()
+        rows = [block.synapse.weight.detach().cpu().flatten(1).numpy() for block in members]
+        if isinstance(owner, Sum):  # the weight of an identity shortcut must fit too
+            rows.append(np.ones((len(rows[0]), sum(owner.spiking))))
+        weight = np.concatenate(rows, axis=1)
         most = settings.chip.facts.threshold_max.value or THRESHOLD_MAX
-        given = (weight, 1.0, settings.weight_bits, names[block])
+        given = (weight, 1.0, settings.weight_bits, names[owner])
         full = weight_scale(*given, weight_step=settings.weight_step, threshold_max=most)
-        decay = round(block.neuron.current_decay.item())
-        if block is self.network.weighted[0] or self.network.reset != "zero" or decay == 0:
+        decay = round(owner.neuron.current_decay.item())
+        if self.network.weighted[0] in members or self.network.reset != "zero" or decay == 0:
             return full, None  # the input's range is the data's; without a clock there is no current
         reach = SLACK * largest_sum(decay)
         safe = weight_scale(*given, weight_step=settings.weight_step, threshold_max=most, reach_max=reach)
-        readout = block is self.network.blocks[-1] and settings.model.readout == "voltage"
+        readout = owner is self.network.blocks[-1] and settings.model.readout == "voltage"
         return (safe, reach) if readout or safe >= full / 2 else (full, None)
 
     def measure(self, run: Run) -> dict[str, tuple[int, int]]:
