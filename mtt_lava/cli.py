@@ -234,7 +234,7 @@ def _settings(args: argparse.Namespace, **more: Any) -> Any:
     from mtt_lava import Settings
 
     values = {name: getattr(args, name, None) for name in _TRAINING} | more
-    return Settings.make(args.model, **values)
+    return Settings.make(args.model, width=getattr(args, "width", None), **values)
 
 
 def _training_data(settings: Any) -> Any:
@@ -253,6 +253,7 @@ def _add_train(commands: Any) -> None:
         "mtt train nmnist-3c1fc --data digits-dvs --method mtt --epochs 12 --out runs/digits",
     )
     parser.add_argument("model", metavar="MODEL", help="name of a model, or a TOML file")
+    parser.add_argument("--width", type=float, metavar="W", help="so many times the model's channels (default 1)")
     parser.add_argument("--method", choices=METHODS, help="training method (default mtt)")
     parser.add_argument("--seed", type=int, metavar="S", help="fixes the result (default 0)")
     parser.add_argument("--out", required=True, type=_folder, metavar="RUN", help="run folder to write")

@@ -348,7 +348,9 @@ class Model(_Part):
             elif isinstance(layer, Dense):
                 layer = layer.model_copy(update={"features": wide(layer.features)})
             layers.append(layer)
-        model = self.model_copy(update={"layers": (*layers, self.layers[-1])})
+        model = self.model_copy(
+            update={"name": f"{self.name} x {width:g}", "layers": (*layers, self.layers[-1])}
+        )
         model.parts()
         return model
 

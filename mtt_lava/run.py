@@ -155,15 +155,20 @@ class Settings(pydantic.BaseModel):
         return chip.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
-    def make(cls, model: str | Path | dict[str, Any] | Model, **values: Any) -> Settings:
+    def make(
+        cls, model: str | Path | dict[str, Any] | Model, *, width: float | None = None, **values: Any
+    ) -> Settings:
         """Settings from a model and fields, with one clear line for what is wrong.
+
+        With a `width` the model has so many times the channels and features (`mtt_lava.model.Model.scaled`).
 
         Raises
         ------
         RunError, mtt_lava.model.ModelError, mtt_lava.temporal.TemporalError, hw_profiles.ProfileError
             A model, profile or field that cannot be; a model that does not fit the profile, whatever its weights.
         """
-        settings = cls._made(model, values)
+        model = model if isinstance(model, Model) else load_model(model)
+        settings = cls._made(model if width is None else model.scaled(width), values)
         settings.check_fit()
         return settings
 

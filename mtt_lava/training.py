@@ -417,7 +417,7 @@ class _Trainer:
     def _weight_scale(
         self, owner: torch.nn.Module, members: Sequence[torch.nn.Module]
     ) -> tuple[float, float | None]:
-        """Chip integers a unit of weight into a group of neurons, and the largest sum of integers of one sign that is kept to, or None.
+        """Chip integers a unit of weight into a group of neurons, and the largest sum of one sign kept to, or None.
 
         All bits of the weights; or fewer, with sums that cannot take the current out of its 24 bits, where that costs
         a bit at most. A voltage readout, whose threshold is never passed, can have any scale.
