@@ -242,7 +242,7 @@ def test_measurements_change_no_file_that_needs_none(tmp_path: Path) -> None:
 def test_a_first_layer_is_judged_by_the_largest_input_trained_with(path: Path) -> None:
     """With the file's input_max the first layer can pass 24 bits; measured, it is written with its numbers."""
     network = Network((dense([[254, 254]], u_measured=77),), info={"input_max": 259})
-    with pytest.warns(netx.NetxWarning, match=r"1 \(dense\): .* reach 8420608, .* reached 77 \(0 % of the range\)"):
+    with pytest.warns(netx.NetxWarning, match=r"1 \(dense1\): .* reach 8420608, .* reached 77 \(0 % of the range\)"):
         netx.write(network, path)
     assert netx.read(path).layers[0].u_measured == 77
     netx.write(Network(network.layers), path)
@@ -290,7 +290,7 @@ def test_input_range_is_checked_through_the_layers() -> None:
     network = Network((dense([[254, -254]]),))
     netx.check_input_range(network, 516, signed=False)
     netx.check_input_range(network, 258)
-    with pytest.raises(NetworkError, match=r"1 \(dense\): inputs up to 259 can drive .* 8420608, beyond 8388607"):
+    with pytest.raises(NetworkError, match=r"1 \(dense1\): inputs up to 259 can drive .* 8420608, beyond 8388607"):
         netx.check_input_range(network, 259)
     pooled = Network((Pool(in_shape=(1, 2, 2), shape=(1, 1, 1)), conv(np.full((1, 1, 1, 1), 254), (1, 1, 1))))
     netx.check_input_range(pooled, 129)
@@ -1288,7 +1288,7 @@ def test_every_field_is_documented(path: Path) -> None:
         with h5py.File(path) as file:
             found.update(f"@{attribute}" for attribute in file.attrs)
             file.visititems(visit)
-    text = (Path(netx.__file__).parent / "FORMAT.md").read_text()
+    text = (Path(netx.__file__).parents[1] / "FORMAT.md").read_text()
     assert set(re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)) == found
 
 
