@@ -12,7 +12,8 @@ from netx_export.text import table
 def layer_table(network: Network) -> str:
     """A plain text table: layer, kind, output shape, weights, bits used (with sign), threshold, range of weights.
 
-    Where it was measured over the training data, also the largest current and its share of the range.
+    Where it was measured over the training data, also the largest current and its share of the range; of a graph, also
+    what each layer takes.
     """
     rows = [["layer", "kind", "shape", "weights", "bits", "threshold", "range of weights"]]
     measured = any(layer.u_measured is not None for layer in network)
@@ -31,13 +32,16 @@ def layer_table(network: Network) -> str:
             ]
             row += [f"{weight.min()} .. {weight.max()}"]
         rows.append(row)
+        if not network.is_chain:
+            row.append(", ".join(layer.inputs))
         if measured:
             row.append("" if layer.u_measured is None else share(layer.u_measured))
     total = sum(int(row[3].replace(",", "")) for row in rows[1:])
     rows.append(["total", "", "", f"{total:,}", "", "", ""])
-    if measured:
-        rows[0].append("largest u measured")
-        rows[-1].append("")
+    for shown, title in ((not network.is_chain, "takes"), (measured, "largest u measured")):
+        if shown:
+            rows[0].append(title)
+            rows[-1].append("")
     return "\n".join(table(rows, left=3))
 
 

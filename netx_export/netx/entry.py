@@ -29,17 +29,29 @@ def attribute(item: Group, name: str) -> Any:
 
 
 class Entry:
-    """One layer's group in a file; what it raises, and notes of changes, names file, layer and field."""
+    """One layer's group in a file; what it raises, and notes of changes, names file, layer and field.
 
-    def __init__(self, group: Group, source: str, number: int, changes: list[str], foreign: bool = True) -> None:
+    `form` is the group it stands in, ``"layer"`` (a chain) or ``"graph"``; `foreign`, whether others wrote the file.
+    """
+
+    def __init__(
+        self, group: Group, source: str, number: int, changes: list[str], *, form: str = "layer", foreign: bool = True
+    ) -> None:
         self.group, self.source, self.number, self.changes = group, source, number, changes
-        self.foreign = foreign
+        self.form, self.foreign = form, foreign
+
+    @property
+    def in_graph(self) -> bool:
+        return self.form == "graph"
 
     def error(self, field: str, text: str) -> NetworkError:
-        return NetworkError(f"{self.source}: layer/{self.number}/{field}: {text}")
+        return NetworkError(f"{self.source}: {self.form}/{self.number}/{field}: {text}")
 
     def warn(self, field: str, text: str) -> None:
-        self.changes.append(f"{self.source}: layer/{self.number}/{field}: {text}")
+        """Note what lava-dl makes of a field of a chain; a graph, which it does not run, may hold nothing like it."""
+        if self.in_graph:
+            raise self.error(field, f"holds what no graph may: {text.partition(';')[0]}")
+        self.changes.append(f"{self.source}: {self.form}/{self.number}/{field}: {text}")
 
     def __contains__(self, field: str) -> bool:
         return self.group.get(field) is not None

@@ -9,11 +9,27 @@ import math
 
 import numpy as np
 
-from netx_export.network import STATE_BITS, STATE_SHIFT, WEIGHT_MAX, WEIGHT_MIN, NetworkError
+from netx_export.network import (
+    STATE_BITS,
+    STATE_SHIFT,
+    WEIGHT_MAX,
+    WEIGHT_MIN,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    NetworkError,
+    Pool,
+)
 
 FORMAT = "mtt-lava netx"
 FORMAT_VERSION = 2
-"""Since 2, files have a digest."""
+"""That of chains; since 2, files have a digest."""
+GRAPH_VERSION = 3
+"""That of graphs, the newest."""
+LAYERS_MAX = 4096
+"""Most layers of a graph."""
 
 CONV_NUMBER_MAX = 127
 """Lava's conv process keeps kernel size, stride, padding, dilation and groups in 8 bits with sign."""
@@ -21,8 +37,25 @@ THRESHOLD_NEVER = 1 << (STATE_BITS - 1 - STATE_SHIFT)
 """The smallest threshold that a saturated v cannot pass; lava-dl gives it to a dense layer without a neuron."""
 READABLE = ("conv", "dense", "dense_rec", "flatten", "pool", "average")
 """Types of layers that can be read; lava-dl's loader refuses pool and average."""
+GRAPH_READABLE = (*READABLE, "add")
+"""Those of graphs."""
+NAME_MAX = 100
+"""Most characters of a layer's name."""
 NEURONS_MAX = 1 << 24
 """Most outputs that the layers of a file can have together; 16 chips of a million neurons."""
+
+
+def is_graph(network: Network) -> bool:
+    """Whether a network is written in the form of graphs: lava-dl knows chains of layers with neurons, and flatten.
+
+    The chain of an event-driven network (reset ``"subtract"``) holds pools, too.
+    """
+    passing = (Flatten,) if network.reset == "zero" else (Flatten, Pool)
+
+    def in_chain(layer: Layer) -> bool:
+        return isinstance(layer, passing) if layer.neuron is None else isinstance(layer, (Conv, Dense))
+
+    return not (network.is_chain and all(in_chain(layer) for layer in network))
 
 
 class NetxWarning(UserWarning):

@@ -1,4 +1,4 @@
-"""NetX HDF5 files, read as lava-dl's own loader runs them."""
+"""NetX HDF5 files: chains, read as lava-dl's own loader runs them, and graphs, as they stand there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,9 @@ import numpy as np
 from netx_export.network import (
     DECAY_UNITY,
     DELAY_MAX,
+    INPUT,
     STATE_SHIFT,
+    Add,
     Average,
     Conv,
     Dense,
@@ -31,7 +35,10 @@ from netx_export.netx.entry import TOO_MANY, Entry, attribute, brief
 from netx_export.netx.fields import (
     CONV_NUMBER_MAX,
     FORMAT,
-    FORMAT_VERSION,
+    GRAPH_READABLE,
+    GRAPH_VERSION,
+    LAYERS_MAX,
+    NAME_MAX,
     NEURONS_MAX,
     READABLE,
     THRESHOLD_NEVER,
@@ -136,16 +143,28 @@ def _read(
     changes: list[str],
 ) -> Network:
     readout, reset, info = _read_attributes(file, has_digest, source)
-    groups = file.get("layer")
+    form = "graph" if "graph" in file.members else "layer"
+    if form == "graph" and (readout is None or "layer" in file.members):
+        what = "in a file without the attribute format of this package" if readout is None else "beside a group 'layer'"
+        raise NetworkError(f"{source}: group 'graph' {what}, so which network is meant is unknown; write the file anew")
+    groups = file.get(form)
     if not isinstance(groups, Group) or not groups.members:
-        raise NetworkError(f"{source}: no group 'layer' with the layers in it, so not a NetX file")
+        raise NetworkError(f"{source}: no group {form!r} with the layers in it, so not a NetX file")
     count = len(groups.members)
+    if form == "graph" and count > LAYERS_MAX:
+        raise NetworkError(f"{source}: group graph: holds {count:,} layers; more than {LAYERS_MAX:,} are not read")
     missing = [str(i) for i in range(count) if not isinstance(groups.get(str(i)), Group)]
     if missing:
-        raise NetworkError(f"{source}: group layer/{missing[0]} is missing; layers are numbered 0..{count - 1}")
+        raise NetworkError(f"{source}: group {form}/{missing[0]} is missing; layers are numbered 0..{count - 1}")
     loaded = reset == "zero"  # else no weight passes through lava-dl's loader
-    entries = [Entry(groups.members[str(i)], source, i, changes, foreign=readout is None) for i in range(count)]
+    entries = [
+        Entry(groups.members[str(i)], source, i, changes, form=form, foreign=readout is None) for i in range(count)
+    ]
     _refuse_sigma_delta(entries)
+    if form == "graph":
+        assert readout is not None
+        asked = None if in_shape is None else tuple(int(n) for n in in_shape)
+        return Network(tuple(_read_graph(entries, asked)), readout, reset, info, source)
 
     shape = asked = None if in_shape is None else tuple(int(n) for n in in_shape)
     layers: list[Layer] = []
@@ -214,6 +233,48 @@ def _read(
     return Network(tuple(layers), readout, reset, info, source, () if usual else tuple(numbers), encoder)
 
 
+def _read_graph(entries: list[Entry], asked: Shape | None) -> Iterator[Layer]:
+    """The layers of a graph, which stand there as the network description has them."""
+    first, *rest = entries
+    if first.text("type") != "input" or "neuron" in first:
+        raise first.error("type", "the first entry of a graph is its input, without neurons")
+    names, shapes = [INPUT], [_read_input(first, asked) if "shape" in first else first.shape()]
+    if not rest:
+        raise NetworkError(f"{first.source}: holds no layer but the input")
+    outputs = 0
+    for entry in rest:
+        kind = entry.text("type")
+        if kind not in GRAPH_READABLE:
+            raise entry.error("type", f"{brief(kind)} is no layer of a graph; {', '.join(GRAPH_READABLE)} are")
+        outputs += math.prod(entry.shape())
+        if outputs > NEURONS_MAX:
+            raise entry.error("shape", f"is {brief(entry.shape())}: {TOO_MANY}")
+        inputs = _read_inputs(entry, kind)
+        try:
+            layer = _read_layer(entry, kind, shapes[inputs[0]], first=False, loaded=False)
+        except NetworkError as error:
+            text = str(error)
+            raise NetworkError(
+                text if text.startswith(entry.source) else f"{entry.source}: graph/{entry.number}: {text}"
+            ) from None
+        yield replace(layer, inputs=tuple(names[n] for n in inputs))
+        names.append(layer.name)
+        shapes.append(layer.shape)
+
+
+def _read_inputs(entry: Entry, kind: str) -> list[int]:
+    """Numbers of the groups whose output comes in, all before this one: so there is no circle."""
+    inputs = entry.array("inputs").ravel().tolist()
+    for n in inputs:
+        if not 0 <= n < entry.number:
+            raise entry.error("inputs", f"holds {n}; inputs are groups before this one, 0..{entry.number - 1}")
+    if len(set(inputs)) != len(inputs) or (len(inputs) > 1) != (kind == "add"):
+        raise entry.error(
+            "inputs", f"is {brief(inputs)}; an add takes two or more different ones, a layer of another kind one"
+        )
+    return inputs
+
+
 def _read_attributes(file: Group, has_digest: bool, source: str) -> tuple[str | None, str, dict[str, Any]]:
     stated = attribute(file, "format")
     if not isinstance(stated, str) or stated != FORMAT:
@@ -221,12 +282,18 @@ def _read_attributes(file: Group, has_digest: bool, source: str) -> tuple[str | 
     version = attribute(file, "format_version")
     if not isinstance(version, np.integer) or version < 1:
         raise NetworkError(f"{source}: attribute format_version is {brief(version)}, not a positive integer")
-    if version > FORMAT_VERSION:
+    if version > GRAPH_VERSION:
         raise NetworkError(
-            f"{source}: format version {version} is newer than {FORMAT_VERSION}, the newest known here; update mtt-lava"
+            f"{source}: format version {version} is newer than {GRAPH_VERSION}, the newest known here; update mtt-lava"
+        )
+    if version < GRAPH_VERSION and "graph" in file.members:
+        raise NetworkError(
+            f"{source}: group 'graph' in a file of format version {version}; graphs have {GRAPH_VERSION}"
         )
     if version >= 2 and not has_digest:
-        raise NetworkError(f"{source}: is damaged: it has no digest, as files of format version 2 have; write it anew")
+        raise NetworkError(
+            f"{source}: is damaged: it has no digest, as files of format version {version} have; write it anew"
+        )
     readout, text = attribute(file, "readout"), attribute(file, "info")
     try:
         info = json.loads(text) if isinstance(text, str) else None
@@ -278,8 +345,8 @@ def _read_encoder(entry: Entry) -> Encoder:
 
 def _common(entry: Entry, kind: str) -> dict[str, Any]:
     name = attribute(entry.group, "name")
-    if name is not None and not (isinstance(name, str) and name.isprintable() and len(name) <= 100):
-        raise NetworkError(f"attribute name is {brief(name)}, not a printable text of at most 100 characters")
+    if name is not None and not (isinstance(name, str) and name.isprintable() and len(name) <= NAME_MAX):
+        raise NetworkError(f"attribute name is {brief(name)}, not a printable text of at most {NAME_MAX} characters")
     scale = attribute(entry.group, "weight_scale")
     if scale is not None and not isinstance(scale, (int, float, np.integer, np.floating)):
         raise NetworkError(f"attribute weight_scale is {brief(scale)}, not a number")
@@ -290,7 +357,7 @@ def _common(entry: Entry, kind: str) -> dict[str, Any]:
             raise NetworkError(f"attribute {what} is {brief(most)}, not an integer from 0 on")
         measured[what] = None if most is None else int(most)
     return {
-        "name": f"{kind}{entry.number}" if name is None else name,
+        "name": f"{kind}{entry.number}" if name is None or (entry.in_graph and not name) else name,
         "weight_scale": None if scale is None else float(scale),
         **measured,
     }
@@ -302,6 +369,12 @@ def _read_layer(entry: Entry, kind: str, before: Shape | None, first: bool, load
         return _read_dense(entry, kind, before, first, loaded, common)
     if kind == "conv":
         return _read_conv(entry, before, common)
+    if entry.in_graph:
+        assert before is not None
+        shape = (math.prod(before),) if kind == "flatten" else entry.shape()
+        common["neuron"] = _read_neurons(entry, shape)
+        if kind == "add":
+            return Add(in_shape=before, shape=shape, **common)
     if kind == "pool":
         return _read_pool(entry, before, common) if loaded else _read_bare_pool(entry, before, common)
     if kind == "average":
@@ -328,7 +401,7 @@ def _read_conv(entry: Entry, before: Shape | None, common: dict[str, Any]) -> Co
         padding=entry.pair("padding", 0),
         dilation=entry.pair("dilation", 1),
         groups=entry.number_in("groups", 1, CONV_NUMBER_MAX),
-        neuron=_read_neuron(entry, shape, _read_bias(entry, shape)),
+        neuron=_read_neurons(entry, shape),
         **common,
     )
 
@@ -400,9 +473,12 @@ def _read_dense(
     if recurrent is not None and entry.foreign:
         entry.warn("weight_rec", _KEEPS)
     recurrent_delay = None if recurrent is None else delay
-    if recurrent_delay is not None and inputs != outputs:
+    if entry.in_graph:
+        has = recurrent is not None and "delay_rec" in entry
+        recurrent_delay = _read_delay(entry, recurrent, "delay_rec") if has and recurrent is not None else None
+    elif recurrent_delay is not None and inputs != outputs:
         raise entry.error("delay", f"lava-dl gives them to {outputs} x {outputs} recurrent synapses too, and fails")
-    bias = _read_bias(entry, (outputs,))
+    bias = None if entry.in_graph else _read_bias(entry, (outputs,))
     if loaded:
         wanted = weight, recurrent
         try:
@@ -411,7 +487,9 @@ def _read_dense(
             raise entry.error("weight", str(error)) from None
         if changed(wanted, (weight, recurrent)):
             entry.warn("weight", "lava-dl's loader changes these weights; read as it runs them")
-    if "neuron" in entry:
+    if entry.in_graph:
+        neuron = _read_neurons(entry, (outputs,))
+    elif "neuron" in entry:
         neuron = _read_neuron(entry, (outputs,), bias)
     else:  # what NetX puts there: u integrates without a leak, v follows u, and nothing ever spikes
         neuron = Neuron(THRESHOLD_NEVER, current_decay=0, voltage_decay=DECAY_UNITY, bias=bias, added=True)
@@ -442,19 +520,19 @@ def _matrix(entry: Entry, field: str, rows: int, flat: bool = True) -> np.ndarra
     return weight
 
 
-def _read_delay(entry: Entry, weight: np.ndarray) -> np.ndarray:
+def _read_delay(entry: Entry, weight: np.ndarray, field: str = "delay") -> np.ndarray:
     """Delays, one for all, one an output, one an input, or one a synapse; as one a synapse."""
-    delay = entry.array("delay", cut=True)
+    delay = entry.array(field, cut=True)
     outputs, inputs = weight.shape
     if delay.max() > DELAY_MAX:
-        entry.warn("delay", f"lava-dl clamps delays to 0..{DELAY_MAX} steps; read as it runs them")
+        entry.warn(field, f"lava-dl clamps delays to 0..{DELAY_MAX} steps; read as it runs them")
         delay = np.clip(delay, 0, DELAY_MAX)
     if delay.min() < 0:
-        raise entry.error("delay", f"holds {delay.min()}, a negative delay")
+        raise entry.error(field, f"holds {delay.min()}, a negative delay")
     if delay.shape == (outputs,):
         delay = delay[:, None]
     elif delay.shape not in ((), (inputs,), (outputs, inputs)):
-        raise entry.error("delay", f"has shape {delay.shape}, which does not fit weights of shape {weight.shape}")
+        raise entry.error(field, f"has shape {delay.shape}, which does not fit weights of shape {weight.shape}")
     return np.broadcast_to(delay, weight.shape).copy()
 
 
@@ -475,6 +553,15 @@ def _kept(entry: Entry, field: str, stored: np.ndarray, kept: np.ndarray) -> np.
         one, other = (array[kept != stored].flat[0] for array in (stored, kept))
         entry.warn(field, f"lava-dl makes {one} {other}, in too few bits; read as it runs this")
     return kept
+
+
+def _read_neurons(entry: Entry, shape: Shape) -> Neuron | None:
+    """The neurons of a layer, which only in a graph may have none."""
+    if not entry.in_graph or "neuron" in entry:
+        return _read_neuron(entry, shape, _read_bias(entry, shape))
+    if "bias" in entry:
+        raise entry.error("bias", "there are no neurons that could have one")
+    return None
 
 
 def _read_neuron(entry: Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:

@@ -1,6 +1,7 @@
-"""NetX HDF5 files, written so that lava-dl's own loader runs exactly the network.
+"""NetX HDF5 files: chains, written so that lava-dl's own loader runs exactly the network, and graphs.
 
-What lava-dl 0.6.0 would drop, clamp, clip or crash on is refused, with the reason and what to do.
+What lava-dl 0.6.0 would drop, clamp, clip or crash on is refused, with the reason and what to do; so is what a graph
+cannot hold. A graph stands in a group of another name, so that lava-dl's loader fails at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from netx_export.network import (
     BIAS_MIN,
     DECAY_UNITY,
     DELAY_MAX,
+    INPUT,
     STATE_MAX,
     STATE_SHIFT,
     THRESHOLD_MAX,
@@ -31,14 +33,19 @@ from netx_export.network import (
     Layer,
     Network,
     NetworkError,
+    Neuron,
     Pool,
 )
 from netx_export.netx.fields import (
     CONV_NUMBER_MAX,
     FORMAT,
     FORMAT_VERSION,
+    GRAPH_READABLE,
+    GRAPH_VERSION,
+    NAME_MAX,
     NetxWarning,
     changed,
+    is_graph,
     loaded_dense_weight,
 )
 from netx_export.netx.hdf5 import creating
@@ -82,13 +89,17 @@ def check_input_range(
 
 
 def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = False) -> None:
-    """Write a network as NetX HDF5 that ``lava.lib.dl.netx.hdf5.Network(path)`` loads and runs as it is.
+    """Write a network as NetX HDF5.
+
+    A chain of conv, dense and flatten layers, where every conv and dense layer has neurons, is what
+    ``lava.lib.dl.netx.hdf5.Network(path)`` loads and runs as it is. All other networks are written as graphs, which
+    only this package reads: ``netx_export.simulate(path, inputs, backend="lava")`` runs them in Lava.
 
     Parameters
     ----------
     network : Network
-        Conv, dense and flatten layers; every conv and dense layer with neurons. A network that resets by subtraction
-        is for event-driven chips: Lava cannot run it, its pools are written as they are, and its weights may be odd.
+        One that resets by subtraction is for event-driven chips: Lava cannot run it, its pools are written as they are,
+        and its weights may be odd.
     path : path-like
         Written whole or not at all.
     allow_wrap : bool
@@ -98,7 +109,8 @@ def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = 
     Raises
     ------
     NetworkError
-        If lava-dl's loader would not run exactly this network: the layer, the value, what is allowed, what to do.
+        If lava-dl's loader would not run exactly this chain, or a graph has what no file holds: the layer, the value,
+        what is allowed, what to do.
         If the current of a hidden layer could wrap on some input, and nobody has measured that it does not on that of
         training (`Layer.u_measured`), or has measured that it does.
 
@@ -113,21 +125,28 @@ def write(network: Network, path: str | os.PathLike[str], *, allow_wrap: bool = 
             f"{network.source}: input neurons are not written: spikes enter the first layer; leave them out "
             f"(dataclasses.replace(network, encoder=None))"
         )
-    measured = _check_writable(network, allow_wrap)
+    graph = is_graph(network)
+    measured = _check_writable(network, allow_wrap, graph)
+    form = "graph" if graph else "layer"
+    numbers = {INPUT: 0} | {layer.name: number for number, layer in enumerate(network, start=1)}
     info = _json(network)
     with creating(path) as file:
         file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["format_version"] = GRAPH_VERSION if graph else FORMAT_VERSION
         file.attrs["readout"] = network.readout
         if network.reset != "zero":
             file.attrs["reset"] = network.reset
         file.attrs["info"] = info
-        entry = file.create_group("layer/0")
+        entry = file.create_group(f"{form}/0")
         _write_type(entry, "input")
         entry.create_dataset("shape", data=np.array(network.in_shape, dtype=np.int64))
         for number, layer in enumerate(network, start=1):
-            entry = file.create_group(f"layer/{number}")
+            entry = file.create_group(f"{form}/{number}")
             _write_layer(entry, layer)
+            if graph:
+                entry.create_dataset("inputs", data=np.array([numbers[name] for name in layer.inputs], dtype=np.int64))
+                if isinstance(layer, Dense) and layer.recurrent_delay is not None:
+                    entry.create_dataset("delay_rec", data=layer.recurrent_delay.astype(np.int16))
             for name, value in measured.get(number, {}).items():
                 entry.attrs[name] = value
     for text in _margins(network, measured):
@@ -144,18 +163,13 @@ def _write_layer(entry: h5py.Group, layer: Layer) -> None:
         entry.attrs["weight_scale"] = float(layer.weight_scale)
     recurrent = layer.recurrent if isinstance(layer, Dense) else None
     _write_type(entry, layer.kind if recurrent is None else "dense_rec")
+    shape = (*layer.shape, 1, 1) if isinstance(layer, Flatten) else layer.shape
+    entry.create_dataset("shape", data=np.array(shape, dtype=np.int64))
     if isinstance(layer, Pool):
-        entry.create_dataset("shape", data=np.array(layer.shape, dtype=np.int64))
         for field, pair in (("kernelSize", layer.kernel), ("stride", layer.stride), ("padding", layer.padding)):
             entry.create_dataset(field, data=np.array(pair, dtype=np.int64))
-        return
-    if isinstance(layer, Flatten):
-        entry.create_dataset("shape", data=np.array([*layer.shape, 1, 1], dtype=np.int64))
-        return
-    entry.create_dataset("shape", data=np.array(layer.shape, dtype=np.int64))
-    assert layer.weight is not None
-    assert layer.neuron is not None
-    if isinstance(layer, Conv):
+    elif isinstance(layer, Conv):
+        assert layer.weight is not None
         entry.create_dataset("inChannels", data=layer.in_shape[0])
         entry.create_dataset("outChannels", data=layer.shape[0])
         entry.create_dataset("kernelSize", data=np.array(layer.weight.shape[2:], dtype=np.int64))
@@ -169,8 +183,13 @@ def _write_layer(entry: h5py.Group, layer: Layer) -> None:
             entry.create_dataset("weight_rec", data=recurrent.astype(np.int16))
         if layer.delay is not None:
             entry.create_dataset("delay", data=layer.delay.astype(np.int16))
-    entry.create_dataset("weight", data=layer.weight.astype(np.int16))
-    neuron = layer.neuron
+    if layer.weight is not None:
+        entry.create_dataset("weight", data=layer.weight.astype(np.int16))
+    if layer.neuron is not None:
+        _write_neuron(entry, layer.neuron)
+
+
+def _write_neuron(entry: h5py.Group, neuron: Neuron) -> None:
     if neuron.bias is not None:
         # What there is for each neuron, NetX takes in the order of its processes, (W, H, C).
         entry.create_dataset("bias", data=neuron.bias.astype(np.int16).transpose())
@@ -200,38 +219,34 @@ def _label(network: Network, layer: Layer) -> str:
     return f"{number} ({layer.name or layer.kind})"
 
 
-def _check_writable(network: Network, allow_wrap: bool) -> dict[int, dict[str, int | float]]:
-    """Refuse what lava-dl would run otherwise; the attributes of measurements, by number of the layer's group.
+def _check_writable(network: Network, allow_wrap: bool, graph: bool) -> dict[int, dict[str, int | float]]:
+    """Refuse what lava-dl would run otherwise, or no graph holds; the attributes of measurements, by number of group.
 
     They are written where the bound of the current says too little, so that all other files stay what they were.
     """
-    behind_neurons = False
     measured: dict[int, dict[str, int | float]] = {}
     largest = network.info.get("input_max")
     for number, bound in enumerate(bounds(network, 0, largest if isinstance(largest, int) else 1), start=1):
         layer = bound.layer
         try:
+            if graph:
+                _check_in_graph(layer)
             if network.reset == "subtract":
                 _check_event_driven(layer)
-                behind_neurons |= layer.neuron is not None
-            elif isinstance(layer, Flatten):
-                _check_flatten(layer, last=layer is network.layers[-1])
-            elif isinstance(layer, (Conv, Dense)):
-                _check_synapses(layer)
-                _check_neuron(layer)
+                continue
+            if isinstance(layer, (Conv, Dense)):
+                check_synapses(layer)
+            if not graph:
+                _check_loading(layer, last=layer is network.layers[-1])
+            if layer.neuron is not None:
+                _check_neuron(layer.neuron)
                 if not allow_wrap:
-                    _check_wrap(bound, hidden=behind_neurons)
-                behind_neurons = True
+                    _check_wrap(bound)
                 measured[number] = _measured(network, bound)
-            else:
-                raise NetworkError(
-                    f"lava-dl's loader runs no {layer.kind} layer; write a sum pool as a conv with groups = channels "
-                    f"and neurons of its own (mtt-export does so for clocked chips)"
-                )
         except NetworkError as error:
             raise NetworkError(f"{network.source}: layer {_label(network, layer)}: {error}") from None
-    if not behind_neurons:
-        raise NetworkError(f"{network.source}: no layer has neurons, so nothing would run; add a conv or dense layer")
+    if not network.spiking:
+        raise NetworkError(f"{network.source}: no layer has neurons, so nothing would run; add some (Layer.neuron)")
     return measured
 
 
@@ -265,43 +280,75 @@ def _margins(network: Network, measured: dict[int, dict[str, int | float]]) -> I
 
 def _check_event_driven(layer: Layer) -> None:
     """What the format can hold of a network for chips without a clock; what a chip can, its profile says."""
-    if isinstance(layer, (Flatten, Pool)):
-        return
-    if not isinstance(layer, (Conv, Dense)) or (isinstance(layer, Dense) and layer.recurrent is not None):
-        raise NetworkError("reset 'subtract' knows conv, dense, pool and flatten layers without recurrence")
-    _check_neuron(layer)
-    assert layer.weight is not None
-    if layer.weight.min() < WEIGHT_MIN or layer.weight.max() > -WEIGHT_MIN - 1:
+    if isinstance(layer, Dense) and layer.recurrent is not None:
+        raise NetworkError("reset 'subtract' knows no recurrence")
+    if layer.neuron is not None:
+        _check_neuron(layer.neuron)
+    if isinstance(layer, Dense) and layer.delay is not None:
+        _check_delays("delay", layer.delay)
+    if layer.weight is not None and (layer.weight.min() < WEIGHT_MIN or layer.weight.max() > -WEIGHT_MIN - 1):
         raise NetworkError(f"weights {layer.weight.min()}..{layer.weight.max()} are not in {WEIGHT_MIN}..255 (9 bits)")
 
 
-def _check_flatten(layer: Flatten, last: bool) -> None:
-    if last:
-        raise NetworkError("a flatten at the end is ignored by lava-dl's loader; leave it out")
-    if len(layer.in_shape) == 1:
-        raise NetworkError("what it should flatten is flat, and lava-dl's loader fails on that; leave it out")
+def _check_in_graph(layer: Layer) -> None:
+    """What is not read again: long names, other kinds, and numbers of maps beyond 8 bits."""
+    if not layer.name.isprintable() or len(layer.name) > NAME_MAX:
+        raise NetworkError(f"its name is not a printable text of at most {NAME_MAX} characters")
+    if layer.kind not in GRAPH_READABLE:
+        raise NetworkError(f"no file holds a layer of kind {layer.kind!r}; {', '.join(GRAPH_READABLE)} can be written")
+    if isinstance(layer, (Conv, Pool)):
+        check_numbers(layer)
 
 
-def _check_synapses(layer: Conv | Dense) -> None:
+def check_synapses(layer: Conv | Dense) -> None:
+    """Raise unless weights and delays fit the bits of Loihi's synapses, and a convolution's numbers Lava's process."""
     assert layer.weight is not None
     _check_weights("weight", layer.weight)
     if isinstance(layer, Conv):
-        numbers = {"kernel size": layer.weight.shape[2:], "groups": (layer.groups,)}
-        numbers |= {field: getattr(layer, field) for field in ("stride", "padding", "dilation")}
-        for field, values in numbers.items():
-            if max(values) > CONV_NUMBER_MAX:
-                raise NetworkError(
-                    f"{field} {max(values)} is more than {CONV_NUMBER_MAX}: Lava keeps it in 8 bits with sign, and the "
-                    f"layer would silently give zeros; "
-                    + ("merge groups, with zeros between them" if field == "groups" else "split the layer")
-                )
+        check_numbers(layer)
         return
-    if layer.delay is not None and layer.delay.max() > DELAY_MAX:
-        raise NetworkError(f"delay {layer.delay.max()} is more than {DELAY_MAX} steps, and lava-dl would clamp it")
+    if layer.delay is not None:
+        _check_delays("delay", layer.delay)
     if layer.recurrent is not None:
         _check_weights("recurrent weight", layer.recurrent)
-        if not np.array_equal(layer.delay, layer.recurrent_delay):  # type: ignore[arg-type]
-            raise NetworkError("recurrent delays are not the delays, and lava-dl gives both the same; leave them out")
+    if layer.recurrent_delay is not None:
+        _check_delays("recurrent delay", layer.recurrent_delay)
+
+
+def check_numbers(layer: Conv | Pool) -> None:
+    """Raise unless Lava's conv process can keep kernel size, stride, padding, dilation and groups."""
+    numbers: dict[str, tuple[int, ...]] = {"stride": layer.stride, "padding": layer.padding}
+    if isinstance(layer, Conv):
+        assert layer.weight is not None
+        kernel = {"kernel size": layer.weight.shape[2:], "groups": (layer.groups,)}
+        numbers = kernel | numbers | {"dilation": layer.dilation}
+    else:
+        numbers = {"kernel size": layer.kernel} | numbers
+    for field, values in numbers.items():
+        if max(values) > CONV_NUMBER_MAX:
+            raise NetworkError(
+                f"{field} {max(values)} is more than {CONV_NUMBER_MAX}: Lava keeps it in 8 bits with sign, and the "
+                f"layer would silently give zeros; "
+                + ("merge groups, with zeros between them" if field == "groups" else "split the layer")
+            )
+
+
+def _check_delays(what: str, delay: np.ndarray) -> None:
+    if delay.max() > DELAY_MAX:
+        raise NetworkError(f"{what} {delay.max()} is more than {DELAY_MAX} steps, and lava-dl would clamp it")
+
+
+def _check_loading(layer: Layer, last: bool) -> None:
+    """What lava-dl's loader would change, or fail on, in a layer of a chain."""
+    if isinstance(layer, Flatten) and last:
+        raise NetworkError("a flatten at the end is ignored by lava-dl's loader; leave it out")
+    if isinstance(layer, Flatten) and len(layer.in_shape) == 1:
+        raise NetworkError("what it should flatten is flat, and lava-dl's loader fails on that; leave it out")
+    if not isinstance(layer, Dense):
+        return
+    assert layer.weight is not None
+    if layer.recurrent is not None and not np.array_equal(layer.delay, layer.recurrent_delay):  # type: ignore[arg-type]
+        raise NetworkError("recurrent delays are not the delays, and lava-dl gives both the same; leave them out")
     delayed = layer.delay is not None
     loaded = loaded_dense_weight(layer.weight, layer.recurrent, delayed=delayed)
     for wanted, got in changed((layer.weight, layer.recurrent), loaded):
@@ -327,10 +374,7 @@ def _check_weights(what: str, weight: np.ndarray) -> None:
         )
 
 
-def _check_neuron(layer: Layer) -> None:
-    neuron = layer.neuron
-    if neuron is None:
-        raise NetworkError("has no neurons, and lava-dl would add some of its own; give it a Neuron")
+def _check_neuron(neuron: Neuron) -> None:
     _check_number("threshold", neuron.threshold, 0, THRESHOLD_MAX, "train with a smaller weight scale")
     _check_number("current decay", neuron.current_decay, 0, DECAY_UNITY, "4096 forgets everything in one step")
     _check_number("voltage decay", neuron.voltage_decay, 0, DECAY_UNITY, "4096 forgets everything in one step")
@@ -347,7 +391,7 @@ def _check_number(what: str, value: Any, low: int, high: int, remedy: str) -> No
             raise NetworkError(f"{what} {extreme!r} is not an integer in {low}..{high}; {remedy}")
 
 
-def _check_wrap(bound: Bound, hidden: bool) -> None:
+def _check_wrap(bound: Bound) -> None:
     measured = bound.layer.u_measured
     if measured is not None and measured > STATE_MAX:
         raise NetworkError(
@@ -355,7 +399,7 @@ def _check_wrap(bound: Bound, hidden: bool) -> None:
             f"data itself makes it wrap; train with a smaller weight scale (weight_scale with reach_max), smaller or "
             f"fewer inputs or a larger current decay"
         )
-    if hidden and measured is None and bound.current() > STATE_MAX:
+    if not bound.raw and measured is None and bound.current() > STATE_MAX:
         raise NetworkError(
             f"with all inputs spiking the current u can reach {bound.current()}, beyond {STATE_MAX} where its 24 bits "
             f"wrap, which training does not see; say in u_measured how large it gets over the training data (limits of "
@@ -371,6 +415,8 @@ def in_lava(network: Network, path: str | os.PathLike[str]) -> str:
     """
     if network.reset != "zero":
         return ""
+    if is_graph(network):
+        return f"in Lava: mtt simulate {os.fspath(path)} INPUT --backend lava (lava-dl's loader runs no graphs)"
     steps, late = network.info.get("time_steps", "T"), len(network.spiking)
     shape = (math.prod(network.in_shape),) if isinstance(network.layers[0], Flatten) else network.in_shape[::-1]
     return (
