@@ -233,6 +233,11 @@ def _read(
     return Network(tuple(layers), readout, reset, info, source, () if usual else tuple(numbers), encoder)
 
 
+def holds_graph(path: str | os.PathLike[str]) -> bool:
+    """Whether a file that can be read holds a graph."""
+    return "graph" in load(path)[0].members
+
+
 def _read_graph(entries: list[Entry], asked: Shape | None) -> Iterator[Layer]:
     """The layers of a graph, which stand there as the network description has them."""
     first, *rest = entries
