@@ -297,3 +297,25 @@ def test_refusals_come_before_lava_is_started(tmp_path: Path, monkeypatch: pytes
     netx.write(Network((*residual().layers[:3],)), tmp_path / "b.net")
     with pytest.raises(NetworkError, match=r"b\.net: layer b \(conv\): without neurons, behind the last ones"):
         simulate(tmp_path / "b.net", SPIKES, "lava")
+
+
+def test_long_and_branching_ways_without_neurons_are_planned() -> None:
+    """Neither the depth nor the number of ways through layers without neurons, which double with each sum, matters."""
+    shape = (1, 2, 2)
+
+    def pool(name: str, source: str) -> Pool:
+        return Pool(name=name, inputs=(source,), in_shape=shape, shape=shape, kernel=(1, 1), stride=(1, 1))
+
+    first, inputs = conv("c", "input", shape, 1, RNG), np.ones((1, *shape, 2), int)
+    layers: list[Layer] = [first]
+    for n in range(240):
+        layers.append(pool(f"p{n}", layers[-1].name))
+    plan = Plan(Network((*layers, conv("last", "p239", shape, 1, RNG))), inputs)
+    assert plan.late == 242
+    layers = [first]
+    for n in range(12):
+        before = layers[-1].name
+        layers += [pool(f"{side}{n}", before) for side in "ab"]
+        layers.append(Add(name=f"s{n}", inputs=(f"a{n}", f"b{n}"), in_shape=shape, shape=shape))
+    plan = Plan(Network((*layers, conv("last", "s11", shape, 1, RNG))), inputs)
+    assert plan.late == 14

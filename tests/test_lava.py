@@ -425,7 +425,7 @@ def test_killed_parent_leaves_nothing(tmp_path: Path) -> None:
     command = misbehaving(tmp_path, "os.kill(parent, 9); time.sleep(1e4)")
     program = (
         "import numpy as np\n"
-        "from netx_export import lava_backend\n"
+        "from netx_export.lava import backend as lava_backend\n"
         f"lava_backend._command = lambda job, inherited: [*{command!r}, str(job), str(inherited)]\n"
         f"lava_backend.simulate({str(tmp_path / 'a.net')!r}, np.ones((1, 1, 1000), int), progress=False)\n"
     )

@@ -38,8 +38,8 @@ from netx_export.network import (
 from netx_export.netx.fields import CONV_NUMBER_MAX
 from netx_export.netx.write import check_numbers, check_synapses
 
-PROCESSES_MAX = 400
-"""Most processes of a graph; each is one of the operating system, with some 40 MB of memory."""
+PROCESSES_MAX = 250
+"""Most processes, and layers, of a graph; each is a process of the operating system, with some 40 MB of memory."""
 SUM_MAX = (1 << 31) - 1
 """Largest sum in units of u; Lava computes with 32 bits."""
 
@@ -92,7 +92,6 @@ class Plan:
     def __init__(self, network: Network, inputs: np.ndarray) -> None:
         self.network = network
         self.low, self.high = min(int(inputs.min()), 0), max(int(inputs.max()), 1)
-        self.time_steps = inputs.shape[-1]
         self.processes: list[Process] = []
         self.connections: list[tuple[int, int, bool]] = []
         """Numbers of two processes, and whether what goes from one to the other is flattened."""
@@ -101,11 +100,15 @@ class Plan:
         self._check()
         self._graded = bool(((inputs != 0) & (inputs != 1)).any())
         self._times = {INPUT: 0}
+        self._earliest = {(INPUT, False): 0, (INPUT, True): 1}
+        """First time at which what a layer gives can be sent, and at which synapses can send it."""
         self._number_of: dict[str, int] = {}
         self._sent: dict[tuple[str, int, bool], tuple[Port, ...]] = {}
         for layer in network:
             if layer.neuron is not None:
                 self._put_neurons(layer)
+            for weighted in (False, True):
+                self._earliest[layer.name, weighted] = self._first(layer, weighted)
 
     @property
     def late(self) -> int:
@@ -159,14 +162,11 @@ class Plan:
     def _connect(self, ports: tuple[Port, ...], target: int) -> None:
         self.connections += [(source, target, flat) for source, flat in ports]
 
-    def _earliest(self, name: str, weighted: bool) -> int:
-        """First time at which what a layer gives can be sent; `weighted`: by synapses."""
-        if name in self._times:
-            return self._times[name] + weighted
-        layer = self.network[name]
+    def _first(self, layer: Layer, weighted: bool) -> int:
+        if layer.name in self._times:
+            return self._times[layer.name] + weighted
         passes = isinstance(layer, (Add, Flatten))
-        times = [self._earliest(source, weighted and passes) for source in layer.inputs]
-        return max(times) + (not passes)
+        return max(self._earliest[name, weighted and passes] for name in layer.inputs) + (not passes)
 
     def _ports(self, name: str, time: int, weighted: bool) -> tuple[Port, ...]:
         """The processes that together send, at a time, what a layer gives; `weighted`: all of them synapses."""
@@ -241,13 +241,7 @@ class Plan:
             made = _dense(groups, positive=True)
         return self._put_weights(made, ports, time, layer)
 
-    def _put_weights(
-        self,
-        made: Made,
-        ports: tuple[Port, ...],
-        time: int,
-        layer: Layer | None = None,
-    ) -> int:
+    def _put_weights(self, made: Made, ports: tuple[Port, ...], time: int, layer: Layer | None = None) -> int:
         kind, numbers, arrays = made
         senders = [self.processes[number].kind for number, _ in ports]
         binary = len(ports) == 1 and senders[0] in ("neurons", "relay", *(() if self._graded else ("source",)))
@@ -257,10 +251,10 @@ class Plan:
         """The neurons of a layer, and what feeds them."""
         assert layer.neuron is not None
         if isinstance(layer, Add):
-            time = max(self._earliest(name, True) for name in layer.inputs)
+            time = max(self._earliest[name, True] for name in layer.inputs)
             ports = self._summed(layer, time, True)
         else:
-            time = self._earliest(layer.inputs[0], False) + 1
+            time = self._earliest[layer.inputs[0], False] + 1
             ports = ((self._put_synapses(layer, time), False),)
         # Convolutions of this layer alone leave it to the neurons to cut their sums to 24 bits, and to count that.
         numbers = {**_lava_shape(layer.shape), "layer": len(self.neurons), "cut": isinstance(layer, Conv)}
