@@ -254,6 +254,8 @@ class Flatten(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.neuron is not None:
+            raise self._error("takes no neurons: give them to the layer before or behind it")
         self._expect_shape((int(np.prod(self.in_shape)),))
 
 
@@ -377,7 +379,7 @@ class Network:
         shapes: dict[str, Shape] = {}
         for layer in self.layers:
             where = f"{self.source}: layer {layer.name}"
-            if len(set(layer.inputs)) != len(layer.inputs) or len(layer.inputs) > 1 != isinstance(layer, Add):
+            if len(set(layer.inputs)) != len(layer.inputs) or (len(layer.inputs) > 1) != isinstance(layer, Add):
                 raise NetworkError(
                     f"{where}: has the inputs {', '.join(layer.inputs)}; an add takes two or more different ones, a "
                     f"layer of another kind one"

@@ -304,6 +304,24 @@ def network() -> Any:
     return Network((conv, flat, dense), readout="count")
 
 
+@cache
+def graph() -> Any:
+    """A small network with a shortcut, a pool, and recurrent synapses with delays."""
+    from dataclasses import replace
+
+    from netx_export.network import Add, Dense, Flatten, Network, Neuron, Pool
+
+    first, *_ = network()
+    pool = Pool(name="pool", in_shape=(3, 6, 6), shape=(3, 3, 3))
+    flat = Flatten(in_shape=(3, 3, 3), shape=(27,))
+    add = Add(name="add", inputs=("conv1", "again"), in_shape=(3, 6, 6), shape=(3, 6, 6), neuron=Neuron(2))
+    again = replace(first, name="again", inputs=("input",), neuron=None)
+    synapses = {"weight": np.full((27, 27), 2), "recurrent": np.full((27, 27), 4)}
+    delays = {"delay": np.full((27, 27), 3), "recurrent_delay": np.full((27, 27), 5)}
+    last = Dense(in_shape=(27,), shape=(27,), neuron=Neuron(9, bias=np.arange(27)), **synapses, **delays)
+    return Network((first, again, add, pool, flat, last))
+
+
 def npy_files() -> list[Files]:
     shape = (2, 2, 8, 8, 3)
     types = np.int8, np.uint64, np.float32
@@ -336,9 +354,11 @@ def read_events(folder: Path) -> None:
 def net_files() -> list[Files]:
     from netx_export import netx
 
-    with tempfile.TemporaryDirectory() as folder:
-        netx.write(network(), Path(folder) / "in.net")
-        found = [{"in.net": (Path(folder) / "in.net").read_bytes()}]
+    found = []
+    for each in (network(), graph()):
+        with tempfile.TemporaryDirectory() as folder:
+            netx.write(each, Path(folder) / "in.net")
+            found.append({"in.net": (Path(folder) / "in.net").read_bytes()})
     shared = Path(__file__).parents[2] / "shared" / "cases"
     return found + [{"in.net": path.read_bytes()} for path in sorted(shared.glob("slay_*.net"))]
 

@@ -307,7 +307,7 @@ def spike_inputs(draw: st.DrawFn, network: Network, samples: int = 2, steps: int
 
 def assert_same(a: Network, b: Network) -> None:
     """Fail unless two networks agree in everything but `source`."""
-    assert (a.readout, a.info, a.numbers) == (b.readout, b.info, b.numbers)
+    assert (a.readout, a.reset, a.info, a.numbers) == (b.readout, b.reset, b.info, b.numbers)
     for one, other in zip(a, b, strict=True):
         assert type(one) is type(other)
         _assert_fields(one, other)

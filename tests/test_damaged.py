@@ -22,9 +22,10 @@ from netx_files import edited
 from safetensors.torch import load, save
 
 from mtt_lava.run import Run, RunError, Settings, load_run, save_state
-from netx_export import hdf5, netx
+from netx_export import netx
 from netx_export.files import DIGEST, is_whole, read_whole, replacing, save_arrays, seal, sealed
 from netx_export.network import Dense, Network, NetworkError, Neuron
+from netx_export.netx import hdf5
 
 CASES = Path(__file__).parents[2] / "shared/cases"
 SECRET = np.arange(6, dtype=np.int16).reshape(2, 3)
@@ -102,7 +103,7 @@ def test_ctrl_c_ends_reading(path: Path) -> None:
     endless(path)
     code = (
         "import os, signal, sys, threading\n"
-        "from netx_export import hdf5, read\n"
+        "from netx_export import read; from netx_export.netx import hdf5\n"
         "def stop():\n"
         "    while hdf5._reader.child is None: pass\n"
         "    print(hdf5._reader.child.pid, flush=True)\n"
@@ -144,7 +145,7 @@ def test_the_child_ends_with_its_parent(path: Path) -> None:
     """Also where the parent is killed."""
     code = (
         "import os, signal, sys\n"
-        "from netx_export import hdf5, read\n"
+        "from netx_export import read; from netx_export.netx import hdf5\n"
         "read(sys.argv[1]); print(hdf5._reader.child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)

@@ -25,8 +25,11 @@ import numpy as np
 
 from netx_export.fast.backend import linear
 from netx_export.lava.child import kill_group, remove_shared_memory
+from netx_export.lava.graph import Plan
 from netx_export.limits import from_counts
 from netx_export.network import Average, Flatten, Network, NetworkError
+from netx_export.netx.fields import is_graph
+from netx_export.netx.read import holds_graph
 from netx_export.passing import passing_folder
 from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record, read_for
 
@@ -52,7 +55,8 @@ def simulate(
     Parameters
     ----------
     path : path
-        NetX HDF5 file; lava-dl's own loader reads it.
+        NetX HDF5 file. Of a chain lava-dl's own loader makes the network; a graph is built from Lava's own processes
+        (`netx_export.lava.graph`).
     inputs : numpy.ndarray
         Integers, (N, C, H, W, T) or (N, F, T). Values other than 0 and 1 are fed as graded spikes.
     time_limit : float, optional
@@ -73,7 +77,8 @@ def simulate(
     Raises
     ------
     NetworkError
-        The file or the input is not what it must be, or has a layer that lava-dl's loader does not run.
+        The file or the input is not what it must be, or has a layer that lava-dl's loader, or of a graph Lava's own
+        processes, do not run.
     SimulationError
         Lava failed, was killed or took too long. No process and no shared memory is left, here as in every other case.
     """
@@ -114,6 +119,11 @@ def simulate_each(
         ]
 
 
+def _is_graph_file(network: Network) -> bool:
+    """Whether the file of a network holds a graph; a chain with an average at its end looks like one."""
+    return is_graph(network) and (not network.is_chain or holds_graph(network.source))
+
+
 def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequence[str], encode: bool) -> dict[str, Any]:
     """Make the folder through which the child gets the input of a run and gives its results; the run's settings."""
     check_inputs(network, inputs, encode=encode)
@@ -121,13 +131,14 @@ def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequenc
     layers = network.spiking
     if not layers:
         raise NetworkError(f"{network.source}: no layer has neurons, so there is nothing to run")
+    plan = Plan(network, inputs) if _is_graph_file(network) else None
     wanted = [[what for what in RECORDABLE if what in record] for _ in layers]
     if "spikes" not in wanted[-1]:
         wanted[-1].append("spikes")
     if network.readout == "voltage":
         wanted[-1].append("readout")
     folder.mkdir()
-    rows = _to_lava(inputs, flat=isinstance(network.layers[0], Flatten) and not encode)
+    rows = _to_lava(inputs, flat=plan is None and isinstance(network.layers[0], Flatten) and not encode)
     np.save(folder / "input.npy", rows)
     for index, layer in enumerate(layers):
         for what in wanted[index]:
@@ -137,20 +148,31 @@ def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequenc
         np.save(folder / f"counts.{index}.npy", np.zeros(4, np.int64))
     if encode:
         np.save(folder / "counts.encoder.npy", np.zeros(4, np.int64))
+    settings = {
+        "in_shape": rows.shape[1:],
+        "time_steps": time_steps,
+        "rows": samples * time_steps,
+        "record": wanted,
+    }
+    if plan is not None:
+        arrays = {f"{i}.{name}": array for i, each in enumerate(plan.processes) for name, array in each.arrays.items()}
+        np.savez(folder / "graph.npz", **arrays)
+        return settings | {
+            "graph": [(each.kind, each.time, each.numbers, list(each.arrays)) for each in plan.processes],
+            "connections": plan.connections,
+            "steps": samples * time_steps + plan.late,
+        }
     encoder, last = network.encoder, network.layers[-1]
     graded = bool(((inputs != 0) & (inputs != 1)).any())
-    return {
+    return settings | {
         "network": os.path.abspath(network.source),
-        "in_shape": rows.shape[1:],
         "message_bits": 32 if graded else 0,
         "encode": encode,
         # Of an input entry with neurons lava-dl makes a layer to which nothing can be connected.
         "skip_layers": 0 if encode or encoder is None else encoder.number + 1,
         # An average, which its loader refuses, is taken of what is before it.
         "num_layers": network.numbers[-1] if isinstance(last, Average) else None,
-        "time_steps": time_steps,
         "steps": samples * time_steps + len(layers) + encode,
-        "record": wanted,
     }
 
 
@@ -167,10 +189,11 @@ def _results(folder: Path, network: Network, samples: int, record: Sequence[str]
     recorded = {f"{what}.{layer.name}": result(what, index) for index, layer in enumerate(layers) for what in record}
     counts = None if stock else [np.load(folder / f"counts.{index}.npy") for index in range(len(layers))]
     limits = None if counts is None else from_counts(network, counts)
-    if isinstance(network.layers[-1], Average):
-        tail = network.layers[-1:]
+    tail = network.tail
+    if tail:
         each = linear(tail, np.moveaxis(spikes, -1, 1).reshape(-1, *spikes.shape[1:-1]))
-        spikes = np.ascontiguousarray(np.moveaxis(each.reshape(samples, -1, *network.shape), 1, -1), np.int32)
+        dtype = np.int8 if all(isinstance(layer, Flatten) for layer in tail) else np.int32
+        spikes = np.ascontiguousarray(np.moveaxis(each.reshape(samples, -1, *network.shape), 1, -1), dtype)
         voltage = None if voltage is None else linear(tail, voltage)
     readout = spikes.sum(axis=-1, dtype=np.int64) if voltage is None else voltage
     return Simulation(spikes, readout.reshape(samples, -1).astype(np.int64), recorded, limits)

@@ -120,13 +120,18 @@ def _stand_in(name: str, **attributes: object) -> None:
 
 
 def _build(folder: Path, settings: dict[str, Any]) -> Any:
-    """Connect the network of a run with processes that feed and record it."""
+    """Connect the network of a run with processes that feed and record it; any of its processes, to run it by."""
     load()
+    return _build_graph(folder, settings) if "graph" in settings else _build_chain(folder, settings)
+
+
+def _build_chain(folder: Path, settings: dict[str, Any]) -> Any:
+    """Have lava-dl's own loader make the network of its file."""
     from lava.lib.dl import netx
     from lava.proc.conv.process import Conv
     from lava.proc.dense.process import DelayDense
 
-    from netx_export.lava.processes.arrays import ArraySource, BiasSource, BufferReset, SpikeSink, StateSink
+    from netx_export.lava.processes.arrays import ArraySource, BiasSource, BufferReset
 
     time_steps: int = settings["time_steps"]
     in_shape = tuple(settings["in_shape"])
@@ -140,11 +145,7 @@ def _build(folder: Path, settings: dict[str, Any]) -> Any:
         reset_offset=1,
     )
     network.net_config.f.close()
-    feeding = {
-        "path": str(folder / "input.npy"),
-        "progress": str(folder.parent / "progress.npy"),
-        "steps_before": settings["steps_before"],
-    }
+    feeding = _feeding(folder, settings)
     layers = network.layers
     if settings["encode"]:
         encoder, *layers = layers
@@ -157,35 +158,100 @@ def _build(folder: Path, settings: dict[str, Any]) -> Any:
     for index, layer in enumerate(layers):
         # Every layer takes a time step: the neurons of layer `index` get input step t in step t + index + 1.
         first = index + 2 + settings["encode"]
-        if not settings["stock"]:
-            conv = isinstance(layer.synapse, Conv)
-            steps = settings["steps"] - len(network.layers)
-            counting = {
-                "counts": str(folder / f"counts.{index}.npy"),
-                "first": first,
-                "steps": steps,
-                "cut": conv,
-                "varies": False,
-            }
-            for name, value in counting.items():
-                layer.neuron.proc_params[name] = value
-            if conv:
-                layer.synapse.proc_params["uncut"] = True
-        for what in settings["record"][index]:
-            path = str(folder / f"{what}.{index}.npy")
-            if what == "spikes":
-                sink = SpikeSink(path=path, shape=layer.out.shape, first=first)
-                (network if layer is network.out_layer else layer).out.connect(sink.a_in)
-            elif what == "readout":
-                StateSink(path=path, var=layer.neuron.v, first=first - 1 + time_steps, every=time_steps)
-            else:
-                StateSink(path=path, var=getattr(layer.neuron, what), first=first)
+        conv = isinstance(layer.synapse, Conv)
+        if conv and not settings["stock"]:
+            layer.synapse.proc_params["uncut"] = True
+        out = (network if layer is network.out_layer else layer).out
+        _record(folder, settings, index, layer.neuron, out, first, cut=conv)
         # The synapse has read the last input of a sample one step before the neurons get it.
         if isinstance(layer.synapse, DelayDense):
             BufferReset(var=layer.synapse.a_buff, keep=1, first=first - 2, interval=time_steps)
         if hasattr(layer, "synapse_rec"):
             BufferReset(var=layer.synapse_rec.a_buff, keep=0, first=first - 1, interval=time_steps)
     return network
+
+
+def _build_graph(folder: Path, settings: dict[str, Any]) -> Any:
+    """Make the processes of a plan (`netx_export.lava.graph`), and connect them."""
+    import numpy as np
+    from lava.proc.conv.process import Conv
+    from lava.proc.dense.process import DelayDense, Dense
+    from lava.proc.lif.process import LIF, LIFReset
+    from lava.utils.weightutils import SignMode
+
+    from netx_export.lava.processes.arrays import ArraySource, BufferReset
+
+    time_steps: int = settings["time_steps"]
+    made: list[Any] = []
+    inputs: list[Any] = []
+    outputs: list[Any] = []
+    with np.load(folder / "graph.npz", allow_pickle=False) as arrays:
+        for number, (kind, time, numbers, names) in enumerate(settings["graph"]):
+            given = {name: arrays[f"{number}.{name}"] for name in names}
+            process: Any
+            if kind == "source":
+                process = ArraySource(**_feeding(folder, settings), shape=tuple(settings["in_shape"]), wait=time)
+                ports = None, process.s_out
+            elif kind == "conv":
+                pairs = {name: tuple(numbers[name]) for name in ("input_shape", "stride", "padding", "dilation")}
+                bits = numbers["message_bits"]
+                process = Conv(weight=given["weight"], groups=numbers["groups"], num_message_bits=bits, **pairs)
+                process.proc_params["uncut"] = numbers["uncut"]
+                ports = process.s_in, process.a_out
+            elif kind == "dense":
+                bits, sign_mode = numbers["message_bits"], SignMode[numbers["sign_mode"]]
+                synapses = {"weights": given["weight"], "num_message_bits": bits, "sign_mode": sign_mode}
+                process = DelayDense(delays=given["delay"], **synapses) if "delay" in given else Dense(**synapses)
+                if numbers.get("forget"):
+                    keep, first = numbers["forget"]
+                    BufferReset(var=process.a_buff, keep=keep, first=first, interval=time_steps)
+                ports = process.s_in, process.a_out
+            elif kind == "relay":
+                process = LIF(shape=tuple(numbers["shape"]), du=4095, dv=4096, vth=1)
+                ports = process.a_in, process.s_out
+            else:
+                plain = {name: value if value.ndim else int(value) for name, value in given.items()}
+                process = LIFReset(
+                    shape=tuple(numbers["shape"]), **plain, bias_exp=6, reset_interval=time_steps, reset_offset=time + 1
+                )
+                _record(folder, settings, numbers["layer"], process, process.s_out, time + 1, cut=numbers["cut"])
+                ports = process.a_in, process.s_out
+            made.append(process)
+            inputs.append(ports[0])
+            outputs.append(ports[1])
+    for source, target, flat in settings["connections"]:
+        out = outputs[source]
+        (out.transpose([2, 1, 0]).flatten() if flat else out).connect(inputs[target])
+    return made[0]
+
+
+def _feeding(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "path": str(folder / "input.npy"),
+        "progress": str(folder.parent / "progress.npy"),
+        "steps_before": settings["steps_before"],
+    }
+
+
+def _record(
+    folder: Path, settings: dict[str, Any], index: int, neuron: Any, out: Any, first: int, *, cut: bool
+) -> None:
+    """Have a layer's neurons counted, and recorded from time step `first` on; `cut` as in their model that counts."""
+    from netx_export.lava.processes.arrays import SpikeSink, StateSink
+
+    if not settings["stock"]:
+        counting = {"first": first, "steps": settings["rows"], "cut": cut, "varies": False}
+        for name, value in (counting | {"counts": str(folder / f"counts.{index}.npy")}).items():
+            neuron.proc_params[name] = value
+    for what in settings["record"][index]:
+        path = str(folder / f"{what}.{index}.npy")
+        if what == "spikes":
+            out.connect(SpikeSink(path=path, shape=out.shape, first=first).a_in)
+        elif what == "readout":
+            time_steps = settings["time_steps"]
+            StateSink(path=path, var=neuron.v, first=first - 1 + time_steps, every=time_steps)
+        else:
+            StateSink(path=path, var=getattr(neuron, what), first=first)
 
 
 def _run(job: Path, network: Any, settings: dict[str, Any]) -> None:

@@ -19,13 +19,13 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
 class ArraySource(AbstractProcess):
-    """Sends row t - 1 of the array at `path` in time step t, and zeros after the last row.
+    """Sends row t - 1 - `wait` of the array at `path` in time step t, and zeros before the first and behind the last.
 
     The number of time steps done, with `steps_before` this run, is kept in the one-element array at `progress`.
     """
 
-    def __init__(self, *, path: str, progress: str, steps_before: int, shape: tuple[int, ...]) -> None:
-        super().__init__(path=path, progress=progress, steps_before=steps_before, shape=shape)
+    def __init__(self, *, path: str, progress: str, steps_before: int, shape: tuple[int, ...], wait: int = 0) -> None:
+        super().__init__(path=path, progress=progress, steps_before=steps_before, shape=shape, wait=wait)
         self.s_out = OutPort(shape=shape)
 
 
@@ -39,13 +39,13 @@ class PyArraySource(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.rows = np.load(proc_params["path"], mmap_mode="r")
         self.done = np.load(proc_params["progress"], mmap_mode="r+")
-        self.steps_before = proc_params["steps_before"]
+        self.steps_before, self.wait = proc_params["steps_before"], proc_params["wait"]
         self.blank = np.zeros(self.rows.shape[1:], self.rows.dtype)
 
     def run_spk(self) -> None:
-        row = self.time_step - 1
-        self.done[0] = self.steps_before + row
-        self.s_out.send(self.rows[row] if row < len(self.rows) else self.blank)
+        self.done[0] = self.steps_before + self.time_step - 1
+        row = self.time_step - 1 - self.wait
+        self.s_out.send(self.rows[row] if 0 <= row < len(self.rows) else self.blank)
 
 
 class BiasSource(AbstractProcess):

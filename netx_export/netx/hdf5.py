@@ -1,9 +1,9 @@
 """HDF5 files as plain data: written in memory, with a digest, and read by a process that may hang or end.
 
 Files of other people can make the HDF5 library loop for ever, out of reach of Ctrl-C, end the process, or read any file
-as weights. So no file is opened here: its bytes go to one child process (`netx_export.hdf5_child`), which has limits of
-time and memory, starts with the first file (half a second of computing) and serves this process to its end (some
-milliseconds a file).
+as weights. So no file is opened here: its bytes go to one child process (`netx_export.netx.hdf5_child`), which has
+limits of time and memory, starts with the first file (half a second of computing) and serves this process to its end
+(some milliseconds a file).
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class _Reader:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        package = str(Path(__file__).parent.parent)
+        package = str(Path(__file__).parents[2])
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
@@ -181,7 +181,7 @@ class _Reader:
         with theirs:
             self.connection = ours
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "netx_export.hdf5_child", str(CPU_SECONDS)],
+                [sys.executable, "-m", "netx_export.netx.hdf5_child", str(CPU_SECONDS)],
                 env=environment,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,

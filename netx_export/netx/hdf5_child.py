@@ -1,8 +1,8 @@
 """The process in which HDF5 files are opened, so that a damaged or hostile one can neither hang nor end the caller.
 
 It gets the bytes of files through a socket, its standard input, and answers with what stands in them, as plain data
-(`netx_export.hdf5`). It never opens a file: external links, external storage and virtual data sets, by which HDF5 reads
-other files, are refused before anything is read, and no filter plug-in is loaded.
+(`netx_export.netx.hdf5`). It never opens a file: external links, external storage and virtual data sets, by which HDF5
+reads other files, are refused before anything is read, and no filter plug-in is loaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from netx_export.hdf5 import CONTENT_MAX, HEAD, receive
+from netx_export.netx.hdf5 import CONTENT_MAX, HEAD, receive
 
 MEMORY = 1 << 30
 """Bytes of address space; a file, a copy of it and its content take three times `CONTENT_MAX`."""
