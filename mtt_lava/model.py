@@ -266,7 +266,7 @@ class Model(_Part):
             for each in inputs:
                 if each not in known:
                     hint = meant(each, list(known))
-                    raise ModelError(f"{where}: its input {short(each)} is no layer before it{hint}")
+                    raise ModelError(f"{where}: its input {short(each)!r} is no layer before it{hint}")
             shapes = [self.input if known[each] is None else known[each].shape for each in inputs]  # type: ignore[union-attr]
             for part in () if isinstance(layer, Add) else map(known.get, inputs):
                 if part is not None and not sends_spikes(part.layer):
