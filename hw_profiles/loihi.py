@@ -2,24 +2,29 @@
 
 A layer that needs more of a resource than a core has is split, a convolution by channels and by tiles of its map, into
 as few parts as possible; then parts of small layers share cores. A convolution's weights are stored once a core; pixels
-that several parts see take an input axon on each of them.
+that several parts see take an input axon on each of them. All connections that feed a group of neurons count. Spikes
+that would arrive too early, over a shortcut, are held by relay neurons, one group a time step; the input's own are sent
+later by the host.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from hw_profiles.geometry import Geometry, Range, Reach, Shape, as_map, even, per_neuron, slices
 from hw_profiles.placement import RESOURCES, Core, Demand, Part, Placement
 from hw_profiles.profile import Profile
+from netx_export.connections import connections, one_to_one
+from netx_export.network import INPUT, Layer, Network, Neuron
 
 POPULATION_SLOTS = 2
 """Output axons that a 32-bit population axon takes (nengo-loihi). A 16-bit one takes 1, but holds fewer atoms and axons
@@ -71,33 +76,103 @@ def _counts(size: int) -> Iterator[int]:
         count = -(-size // (largest - 1))
 
 
-class _Target:
-    """A layer with neurons on Loihi, and what its parts take of a core."""
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """What feeds a group of neurons: the group (or input) that it comes from, and the layer that holds its weights."""
 
-    def __init__(self, index: int, layer: Any, profile: Profile) -> None:
-        self.index, self.layer, self.name = index, layer, layer.name
+    source: str
+    synapses: Layer
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Neurons on Loihi, of a layer or relays, by the index of their layer among the network's (relays come behind)."""
+
+    index: int
+    layer: Layer
+    feeds: tuple[Feed, ...]
+
+
+def groups(network: Network) -> list[Group]:
+    """The groups of neurons of a network, in an order in which every source stands before what it feeds.
+
+    Raises
+    ------
+    NetworkError
+        There are weights twice on the way to neurons.
+    """
+    index = {layer.name: i for i, layer in enumerate(network)}
+    fed: dict[str, list[Feed]] = {layer.name: [] for layer in network.spiking}
+    waits: dict[str, int] = {}
+    for way in connections(network):
+        wait = 0 if way.source == INPUT else way.wait
+        waits[way.source] = max(waits.get(way.source, 0), wait)
+        fed[way.target].append(Feed(_relay(way.source, wait), way.synapses))
+    found = []
+    for layer in network.spiking:
+        found.append(Group(index[layer.name], layer, tuple(fed[layer.name])))
+        for step in range(1, waits.get(layer.name, 0) + 1):
+            name = _relay(layer.name, step)
+            relay = dataclasses.replace(one_to_one(layer, name), neuron=Neuron(0))
+            number = len(network.layers) + len(found)
+            found.append(Group(number, relay, (Feed(_relay(layer.name, step - 1), relay),)))
+    return found
+
+
+def _relay(source: str, step: int) -> str:
+    return f"{source}.relay{step}" if step else source
+
+
+Users: TypeAlias = "Sequence[tuple[_Split, int]]"
+"""The cuts of the groups that a group feeds, each with the number of its feed."""
+
+
+class _Target:
+    """A group of neurons on Loihi, and what its parts take of a core."""
+
+    def __init__(self, group: Group, profile: Profile) -> None:
+        layer = group.layer
+        self.index, self.layer, self.name, self.feeds = group.index, layer, layer.name, group.feeds
         self.shape = as_map(layer.shape)
         facts = profile.facts
         self.chunks = facts.synapse_layout.value == "chunks"
         self.weight_bits = facts.weight_bits.value or 0
-        delays = [getattr(layer, name, None) for name in ("delay", "recurrent_delay")]
+        of = [feed.synapses for feed in self.feeds]
+        delays = [getattr(each, name, None) for each in of for name in ("delay", "recurrent_delay")]
         delayed = any(delay is not None and np.any(delay) for delay in delays)
         self.delay_bits = (facts.delay_max.value or 0).bit_length() if delayed else 0
-        self.geometry = Geometry(layer)
-        self.sources = math.prod(layer.in_shape)
+        self.geometries = [Geometry(each) for each in of]
         self.recurrent = getattr(layer, "recurrent", None) is not None
 
-    def synapses(self, channels: int, rows: Reach | None, columns: Reach | None, tile: Shape) -> dict[str, int]:
-        """Input axons, memory and format of a part's synapses."""
-        if not self.geometry.conv:
-            axons = self.sources + (self.shape[0] if self.recurrent else 0)
+    def synapses(self, channels: int, reaches: Sequence[tuple[Any, Any]], tile: Shape) -> dict[str, int]:
+        """Input axons, memory and format of a part's synapses, given the rows and columns that it sees of each feed."""
+        total = {"input axons": 0, "synapse memory": 0, "index": 0}
+        stored = set()
+        for feed, geometry, reach in zip(self.feeds, self.geometries, reaches, strict=True):
+            used = self._synapses(feed.synapses, geometry, channels, *reach, tile)
+            total["input axons"] += used["input axons"]
+            total["index"] = max(total["index"], used["index"])
+            # Spikes that are summed before the weights share these: other axons to the same synapses.
+            total["synapse memory"] += 0 if feed.synapses.name in stored else used["synapse memory"]
+            stored.add(feed.synapses.name)
+        if self.recurrent:
+            total["input axons"] += self.shape[0]
+            total["synapse memory"] += self.shape[0] * self._bits(channels, 0)
+        return total
+
+    def _synapses(
+        self, layer: Layer, geometry: Geometry, channels: int, rows: Reach | None, columns: Reach | None, tile: Shape
+    ) -> dict[str, int]:
+        if not geometry.conv:
+            axons = math.prod(layer.in_shape)
             return {"input axons": axons, "synapse memory": axons * self._bits(channels, 0), "index": 0}
         assert rows is not None
         assert columns is not None
+        assert layer.weight is not None
         # A sparse list: neurons are numbered channels slowest, an index counts from the first one reached.
         last = (channels - 1) * math.prod(tile) + rows.spread * tile[1] + columns.spread
         index = next((bits for bits in INDEX_BITS if 1 << bits > last), last.bit_length())
-        fan = self.geometry.fan
+        fan = geometry.fan
         if self.chunks:
             memory = sum(
                 n * m * self._bits(a * b * fan * channels, index)
@@ -105,7 +180,7 @@ class _Target:
                 for b, m in columns.taps.items()
             )
         else:
-            memory = self._bits(fan * channels * math.prod(self.layer.weight.shape[2:]), index)
+            memory = self._bits(fan * channels * math.prod(layer.weight.shape[2:]), index)
         return {"input axons": len(rows.inputs) * len(columns.inputs), "synapse memory": memory, "index": index}
 
     def _bits(self, synapses: int, index_bits: int) -> int:
@@ -113,13 +188,13 @@ class _Target:
             return loihi1_axon_bits(synapses, self.weight_bits, self.delay_bits, index_bits=index_bits)
         return synapses * (self.weight_bits + self.delay_bits)
 
-    def smallest(self, after: _Split | None) -> dict[str, int]:
-        """The most that a single neuron takes, given how the layer after it is cut."""
-        rows, columns = (axis.widest() for axis in self.geometry.axes) if self.geometry.conv else (None, None)
-        axons = after.most_axons([[(i, i + 1) for i in range(n)] for n in self.shape]) if after else 0
+    def smallest(self, users: Users) -> dict[str, int]:
+        """The most that a single neuron takes, given how what it feeds is cut."""
+        widest = [tuple(axis.widest() for axis in g.axes) if g.conv else (None, None) for g in self.geometries]
+        axons = sum(user.most_axons([[(i, i + 1) for i in range(n)] for n in self.shape], feed) for user, feed in users)
         # However a layer that feeds itself is cut: parts x their neurons are all neurons at least.
         axons += self.shape[0] if self.recurrent else 0
-        return {**self.synapses(1, rows, columns, (1, 1)), "neurons": 1, "output axons": axons}
+        return {**self.synapses(1, widest, (1, 1)), "neurons": 1, "output axons": axons}  # type: ignore[arg-type]
 
 
 class _Split:
@@ -135,56 +210,57 @@ class _Split:
         return math.prod(self.counts)
 
     @cached_property
-    def reaches(self) -> tuple[list[Any], list[Any]]:
-        """What each range of rows and columns sees."""
-        geometry = self.target.geometry
-        if not geometry.conv:
-            return [None], [None]
-        return geometry.axes[0].tiles(self.counts[1]), geometry.axes[1].tiles(self.counts[2])
+    def reaches(self) -> list[tuple[list[Any], list[Any]]]:
+        """What each range of rows and columns sees of each feed."""
+        return [
+            (geometry.axes[0].tiles(self.counts[1]), geometry.axes[1].tiles(self.counts[2]))
+            if geometry.conv
+            else ([None], [None])
+            for geometry in self.target.geometries
+        ]
 
-    def used(self, at: Shape, after: _Split | None) -> dict[str, int]:
-        """What one part takes, given how the layer after it is cut."""
+    def used(self, at: Shape, users: Users) -> dict[str, int]:
+        """What one part takes, given how what it feeds is cut."""
         ranges = [self.ranges[axis][i] for axis, i in enumerate(at)]
         sizes = [stop - start for start, stop in ranges]
-        rows, columns = self.reaches
-        used = self.target.synapses(sizes[0], rows[at[1]], columns[at[2]], tuple(sizes[1:]))
+        seen = [(rows[at[1]], columns[at[2]]) for rows, columns in self.reaches]
+        used = self.target.synapses(sizes[0], seen, tuple(sizes[1:]))
         used["neurons"] = math.prod(sizes)
         used["output axons"] = self.parts * used["neurons"] if self.target.recurrent else 0
-        if after is not None:
-            used["output axons"] += after.most_axons([[r] for r in ranges])
+        used["output axons"] += sum(user.most_axons([[r] for r in ranges], feed) for user, feed in users)
         return used
 
-    def most(self, after: _Split | None) -> dict[str, int]:
+    def most(self, users: Users) -> dict[str, int]:
         """The most that any part takes."""
         # Parts of the same sizes that see as much take the same: one of each will do.
         kinds = []
         for axis, ranges in enumerate(self.ranges):
             seen: dict[Any, int] = {}
             for i, (start, stop) in enumerate(ranges):
-                reach = self.reaches[axis - 1][i] if axis else None
-                sees = () if reach is None else (len(reach.inputs), reach.spread, *sorted(reach.taps.items()))
+                of = [both[axis - 1][i] for both in self.reaches] if axis else []
+                sees = [(len(r.inputs), r.spread, *sorted(r.taps.items())) for r in of if r is not None]
                 seen.setdefault((stop - start, *sees), i)
             kinds.append(list(seen.values()))
-        each = [self.used(at, None) for at in itertools.product(*kinds)]
+        each = [self.used(at, ()) for at in itertools.product(*kinds)]
         most = {name: max(used[name] for used in each) for name in RESOURCES["loihi"]}
-        if after is not None:
-            most["output axons"] += after.most_axons(self.ranges)
+        most["output axons"] += sum(user.most_axons(self.ranges, feed) for user, feed in users)
         return most
 
-    def most_axons(self, ranges: Sequence[Sequence[Range]]) -> int:
-        """Output axons to reach all parts of this layer from neurons of the one before.
+    def most_axons(self, ranges: Sequence[Sequence[Range]], feed: int) -> int:
+        """Output axons to reach all parts of this group from neurons of the source of this feed.
 
         Parameters
         ----------
         ranges : sequence of sequence of Range
             Of channels, rows and columns of the layer before: the part made of those that need the most counts.
         """
-        if not self.target.geometry.conv:
+        geometry = self.target.geometries[feed]
+        if not geometry.conv:
             return math.prod(max(stop - start for start, stop in some) for some in ranges) * self.parts
-        fed = [self.target.geometry.sources_of(part) for part in self.ranges[0]]
+        fed = [geometry.sources_of(part) for part in self.ranges[0]]
         feeding = max(sum(low < stop and start < high for low, high in fed) for start, stop in ranges[0])
         pixels = 1
-        for reaches, some in zip(self.reaches, ranges[1:], strict=True):
+        for reaches, some in zip(self.reaches[feed], ranges[1:], strict=True):
             ends = np.array(some)
             # An axon for every part that sees the pixel.
             seen = [np.diff(np.searchsorted(reach.inputs, ends), axis=1) for reach in reaches]
@@ -194,10 +270,13 @@ class _Split:
     @property
     def repeats(self) -> tuple[int, int]:
         """How often inputs arrive, and how often weights are stored: what the choice among equal splits goes by."""
-        rows, columns = self.reaches
-        if not self.target.geometry.conv:
+        if not any(geometry.conv for geometry in self.target.geometries):
             return self.parts, 1
-        inputs = self.counts[0] * sum(len(r.inputs) for r in rows) * sum(len(c.inputs) for c in columns)
+        inputs = sum(
+            self.counts[0] * sum(len(r.inputs) for r in rows) * sum(len(c.inputs) for c in columns)
+            for (rows, columns), geometry in zip(self.reaches, self.target.geometries, strict=True)
+            if geometry.conv
+        )
         return inputs, self.counts[1] * self.counts[2]
 
 
@@ -223,22 +302,24 @@ class _Room:
         self.formats |= part.formats
 
 
-def place_on_loihi(layers: Sequence[Any], profile: Profile) -> Placement:
-    """Split the layers with neurons where they must be, and pack the parts; see `hw_profiles.place`."""
+def place_on_loihi(network: Network, profile: Profile) -> Placement:
+    """Split the groups of neurons where they must be, and pack the parts; see `hw_profiles.place`."""
     limits = {name: getattr(profile.facts, fact).value for name, fact in RESOURCES["loihi"].items()}
-    targets = [_Target(i, layer, profile) for i, layer in enumerate(layers) if layer.neuron is not None]
+    targets = [_Target(group, profile) for group in groups(network)]
     demands: list[Demand] = []
     parts: list[Part] = []
-    after: _Split | None = None
-    # Backwards: the output axons of a layer depend on how the one after it is cut.
+    cuts: dict[str, list[tuple[_Split, int]]] = {}
+    # Backwards: the output axons of a group depend on how what it feeds is cut.
     for target in reversed(targets):
-        whole, least = _Split(target, (1, 1, 1)), target.smallest(after)
-        found = None if _over(least, limits) else _fewest_parts(target, limits, after)
+        users = cuts.get(target.name, [])
+        whole, least = _Split(target, (1, 1, 1)), target.smallest(users)
+        found = None if _over(least, limits) else _fewest_parts(target, limits, users)
         if found is not None:
-            parts += _parts(found, after)
+            parts += _parts(found, users)
         needs = {name: least[name] for name in limits}
-        demands.append(Demand(target.index, target.name, whole.most(after), needs, found.parts if found else 0))
-        after = found or whole
+        demands.append(Demand(target.index, target.name, whole.most(users), needs, found.parts if found else 0))
+        for number, feed in enumerate(target.feeds):
+            cuts.setdefault(feed.source, []).append((found or whole, number))
     rooms: list[_Room] = []
     known = {name: limit for name, limit in limits.items() if limit}
     parts.sort(key=lambda part: -max([part.used[name] / limit for name, limit in known.items()], default=0.0))
@@ -267,7 +348,7 @@ def _over(used: Mapping[str, int], limits: Mapping[str, int | None]) -> bool:
     return any(limit is not None and used[name] > limit for name, limit in limits.items())
 
 
-def _fewest_parts(target: _Target, limits: Mapping[str, int | None], after: _Split | None) -> _Split | None:
+def _fewest_parts(target: _Target, limits: Mapping[str, int | None], users: Users) -> _Split | None:
     """The split into the fewest parts that fit; among equals the one that repeats the fewest inputs and weights."""
     neurons = limits["neurons"]
     bound = 1 if neurons is None else -(-math.prod(target.shape) // neurons)
@@ -275,17 +356,18 @@ def _fewest_parts(target: _Target, limits: Mapping[str, int | None], after: _Spl
     for count, group in itertools.groupby(choices, key=math.prod):
         if count >= bound:
             splits = (_Split(target, counts) for counts in group)
-            fitting = [split for split in splits if not _over(split.most(after), limits)]
+            fitting = [split for split in splits if not _over(split.most(users), limits)]
             if fitting:
                 return min(fitting, key=lambda split: split.repeats)
     return None
 
 
-def _parts(split: _Split, after: _Split | None) -> Iterator[Part]:
+def _parts(split: _Split, users: Users) -> Iterator[Part]:
     target = split.target
+    assert target.layer.neuron is not None
     thresholds = per_neuron(target.layer, target.layer.neuron.threshold).reshape(target.shape)
     for at in itertools.product(*(range(count) for count in split.counts)):
-        used = split.used(at, after)
+        used = split.used(at, users)
         index = used.pop("index")
         span = tuple(split.ranges[axis][i] for axis, i in enumerate(at))
         mine = thresholds[slices(span)]
