@@ -11,29 +11,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hw_profiles.case import Finding, Report
     from hw_profiles.energy import Activity, Cost, Figure, cost, synaptic_operations
-    from hw_profiles.mapping import place
+    from hw_profiles.families import place
     from hw_profiles.placement import Placement
     from hw_profiles.profile import Fact, Profile, ProfileError, describe, json_schema, load, names
-    from hw_profiles.rules import Finding, Report, check
+    from hw_profiles.rules import check
 
 _HOME = {
     "Activity": "energy",
     "Cost": "energy",
     "Fact": "profile",
     "Figure": "energy",
-    "Finding": "rules",
+    "Finding": "case",
     "Placement": "placement",
     "Profile": "profile",
     "ProfileError": "profile",
-    "Report": "rules",
+    "Report": "case",
     "check": "rules",
     "cost": "energy",
     "describe": "profile",
     "json_schema": "profile",
     "load": "profile",
     "names": "profile",
-    "place": "mapping",
+    "place": "families",
     "synaptic_operations": "energy",
 }
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.geometry import Axis, Geometry, NetworkLike, Span, as_map, slices
-from hw_profiles.mapping import place
+from hw_profiles.families import place
+from hw_profiles.geometry import Axis, Geometry, Span, as_map, slices
+from hw_profiles.groups import Feed, Group, groups
 from hw_profiles.placement import Part, Placement
 from hw_profiles.profile import Fact, Profile, ProfileError
+from netx_export.network import INPUT, Dense, Flatten, Layer, Network, Pool
 from netx_export.text import table
 
 ARITHMETIC = {"float32": (4.6, 0.9), "int8": (0.23, 0.03)}
@@ -190,21 +192,22 @@ class Cost:
         return "\n".join(lines)
 
 
-def synaptic_operations(network: NetworkLike, activity: Activity) -> list[float]:
+def synaptic_operations(network: Network, activity: Activity) -> list[float]:
     """Synaptic operations of a sample in each layer with neurons; needs no chip."""
-    spiking = [layer for layer in network.layers if layer.neuron is not None]
-    flow = zip(spiking, _arriving(network, activity), activity.spikes, strict=True)
+    spikes = _spikes(network, activity)
     return [
-        _operations(Geometry(layer), events, _whole(layer), _fed_back(layer, spikes)) for layer, events, spikes in flow
+        sum(_operations(Geometry(feed.synapses), _arriving(feed, spikes), _whole(group.layer)) for feed in group.feeds)
+        + _fed_back(group.layer, spikes[group.layer.name]) * group.layer.shape[0]
+        for group in groups(network, relays=False)
     ]
 
 
-def cost(network: NetworkLike, activity: Activity, profile: Profile, placement: Placement | None = None) -> Cost:
+def cost(network: Network, activity: Activity, profile: Profile, placement: Placement | None = None) -> Cost:
     """What a network's measured spikes cost on a chip.
 
     Parameters
     ----------
-    network : netx_export.network.Network, or anything with such layers
+    network : netx_export.network.Network
     activity : Activity
         From any backend: see `netx_export.activity`.
     profile : Profile
@@ -227,48 +230,58 @@ def cost(network: NetworkLike, activity: Activity, profile: Profile, placement: 
     throughput of each core.
     """
     placement = placement or place(network, profile)
-    spiking = [(i, layer) for i, layer in enumerate(network.layers) if layer.neuron is not None]
-    shapes = [layer.shape for _, layer in spiking]
+    shapes = [layer.shape for layer in network.spiking]
     if [np.shape(s) for s in activity.spikes] != shapes or np.shape(activity.inputs) != network.layers[0].in_shape:
         got = [np.shape(activity.inputs), *(np.shape(s) for s in activity.spikes)]
         raise ProfileError(f"activity of shapes {got} is not that of layers {[network.layers[0].in_shape, *shapes]}")
+    held = groups(network, relays=profile.facts.clocked.value is not False)
     parts = {
-        i: [(core.number, part) for core in placement.cores for part in core.parts if part.layer == i]
-        for i, _ in spiking
+        group.index: [(core.number, p) for core in placement.cores for p in core.parts if p.layer == group.index]
+        for group in held
     }
-    geometries = {i: Geometry(layer) for i, layer in spiking}
+    geometries = {feed: Geometry(feed.synapses) for group in held for feed in group.feeds}
+    spikes = _spikes(network, activity)
     work = {core.number: np.zeros(3) for core in placement.cores}
     steps = activity.time_steps
     layers = []
-    for at, ((i, layer), events, spikes) in enumerate(
-        zip(spiking, _arriving(network, activity), activity.spikes, strict=True)
-    ):
-        maps = np.asarray(spikes, float).reshape(as_map(layer.shape))
+    for group in held:
+        layer = group.layer
+        maps = spikes[group.held or layer.name].reshape(as_map(layer.shape))
+        events = {feed: _arriving(feed, spikes, group) for feed in group.feeds}
         back = _fed_back(layer, maps)
-        for core, part in parts[i]:
+
+        def operations(span: Span, of: dict[Feed, np.ndarray], back: float) -> float:
+            return sum(_operations(geometries[feed], some, span) for feed, some in of.items()) + back * _size(span[0])
+
+        for core, part in parts[group.index]:
             active = float(maps[slices(part.span)].sum())
             idle = 0 if steps is None else part.neurons * steps - active
-            work[core] += (_operations(geometries[i], events, part.span, back), active, idle)
-        recurrent = getattr(layer, "recurrent", None) is not None
-        targets = [(core, part, i) for core, part in parts[i]] if recurrent else []
-        if at + 1 < len(spiking):
-            targets += [(core, part, spiking[at + 1][0]) for core, part in parts[spiking[at + 1][0]]]
-        sent = _messages(profile, maps, parts[i], targets, geometries) if placement.complete else (None, None, None)
-        ones = np.ones(layer.in_shape), _whole(layer), _fed_back(layer, np.ones(layer.shape))
+            work[core] += (operations(part.span, events, back), active, idle)
+        targets: list[tuple[int, Part, Feed | None]] = []
+        if isinstance(layer, Dense) and layer.recurrent is not None:
+            targets += [(core, part, None) for core, part in parts[group.index]]
+        for other in held:
+            for feed in other.feeds:
+                if feed.source == layer.name:
+                    targets += [(core, part, feed) for core, part in parts[other.index]]
+        mine = parts[group.index]
+        sent = _messages(profile, maps, mine, targets, geometries) if placement.complete else (None, None, None)
+        ones = {feed: np.ones(feed.synapses.in_shape) for feed in group.feeds}
         layers.append(
             LayerCost(
                 layer.name,
-                _operations(geometries[i], events, _whole(layer), back),
-                round(_operations(geometries[i], *ones)),
+                operations(_whole(layer), events, back),
+                round(operations(_whole(layer), ones, _fed_back(layer, np.ones(layer.shape)))),
                 float(maps.sum()),
                 None if steps is None else float(maps.size * steps),
                 *sent,
             )
         )
     energy = _energy(profile, layers)
-    time_step, latency = _times(profile, steps, len(spiking), work if placement.complete else {})
+    depth = max(map(network.depth, (layer.name for layer in network.spiking)), default=0)
+    time_step, latency = _times(profile, steps, depth, work if placement.complete else {})
     return Cost(
-        str(getattr(network, "source", "network")),
+        network.source,
         profile.name,
         steps,
         tuple(layers),
@@ -279,36 +292,49 @@ def cost(network: NetworkLike, activity: Activity, profile: Profile, placement: 
     )
 
 
-def _arriving(network: NetworkLike, activity: Activity) -> Any:
-    """What arrives at each layer with neurons, in the shape of its input; pools without neurons pass events on."""
-    events, spikes = np.asarray(activity.inputs, float), iter(activity.spikes)
-    for layer in network.layers:
-        if layer.neuron is not None:
-            yield events
-            events = np.asarray(next(spikes), float)
-        elif layer.kind == "pool":
+def _spikes(network: Network, activity: Activity) -> dict[str, np.ndarray]:
+    """Events of the input and of every layer with neurons, in its shape."""
+    named = zip(network.spiking, activity.spikes, strict=True)
+    return {INPUT: np.asarray(activity.inputs, float)} | {layer.name: np.asarray(s, float) for layer, s in named}
+
+
+def _arriving(feed: Feed, spikes: dict[str, np.ndarray], group: Group | None = None) -> np.ndarray:
+    """What arrives at the weights of a feed, in the shape of their input; pools without neurons pass events on."""
+    if feed.way is None:  # into a relay
+        assert group is not None
+        return spikes[group.held]
+    events = spikes[feed.way.source]
+    for layer in feed.way.path:
+        if layer.weight is not None or layer.neuron is not None:
+            break
+        if isinstance(layer, Pool):
             rows, columns = (
                 Axis(layer.in_shape[1 + i], layer.shape[1 + i], layer.kernel[i], layer.stride[i], layer.padding[i], 1)
                 for i in range(2)
             )
             events = np.einsum("cyx,yr,xs->crs", events, rows.matrix, columns.matrix)
-        elif layer.kind == "flatten":
+        elif isinstance(layer, Flatten):
             events = events.reshape(layer.shape)
+    return events
 
 
-def _whole(layer: Any) -> Span:
+def _whole(layer: Layer) -> Span:
     return tuple((0, size) for size in as_map(layer.shape))
 
 
-def _fed_back(layer: Any, spikes: np.ndarray) -> float:
+def _size(span: tuple[int, int]) -> int:
+    return span[1] - span[0]
+
+
+def _fed_back(layer: Layer, spikes: np.ndarray) -> float:
     """Spikes that reach each neuron of a layer from the layer itself."""
-    return 0.0 if getattr(layer, "recurrent", None) is None else float(np.sum(spikes))
+    return float(np.sum(spikes)) if isinstance(layer, Dense) and layer.recurrent is not None else 0.0
 
 
-def _operations(geometry: Geometry, events: np.ndarray, span: Span, back: float) -> float:
-    """Synaptic operations in a part of a layer, of incoming events and of `back` spikes for each of its neurons."""
+def _operations(geometry: Geometry, events: np.ndarray, span: Span) -> float:
+    """Synaptic operations of incoming events in a part of a layer."""
     if not geometry.conv:
-        return (float(events.sum()) + back) * (span[0][1] - span[0][0])
+        return float(events.sum()) * _size(span[0])
     by_group = events.reshape(geometry.groups, geometry.fan, *events.shape[1:]).sum(1)
     first = np.arange(geometry.groups) * geometry.group
     wide = np.clip(np.minimum(first + geometry.group, span[0][1]) - np.maximum(first, span[0][0]), 0, None)
@@ -320,15 +346,16 @@ def _messages(
     profile: Profile,
     maps: np.ndarray,
     parts: Sequence[tuple[int, Part]],
-    targets: Sequence[tuple[int, Part, int]],
-    geometries: dict[int, Geometry],
+    targets: Sequence[tuple[int, Part, Feed | None]],
+    geometries: dict[Feed, Geometry],
 ) -> tuple[float, tuple[float, float] | None, float | None]:
     """Messages of a layer's spikes, their hops, and those that leave a chip."""
     mesh = _Mesh(profile)
     total, away, hops = 0.0, 0.0, np.zeros(2)
-    for other, target, layer in targets:
+    for other, target, feed in targets:
         # A convolution's part sees a piece of the map; to a dense one, and to a core of Speck, everything is sent.
-        geometry = geometries[layer] if geometries[layer].conv and profile.family == "loihi" else None
+        conv = feed is not None and geometries[feed].conv and profile.family == "loihi"
+        geometry = geometries[feed] if feed is not None and conv else None
         if geometry is not None:
             fed = geometry.sources_of(target.span[0])
             down, across = (axis.taps(tile) > 0 for axis, tile in zip(geometry.axes, target.span[1:], strict=True))

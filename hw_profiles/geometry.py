@@ -1,66 +1,19 @@
-"""What the rules look at: a network of layers, and which neurons the inputs of a layer reach."""
+"""Which neurons the inputs of a layer reach."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
+
+from netx_export.network import Conv, Layer
 
 Shape = tuple[int, ...]
 Range = tuple[int, int]
 """From, and up to but without."""
 Span = tuple[Range, ...]
 """Ranges of channels, rows and columns."""
-
-
-class NeuronLike(Protocol):
-    """Neurons of a layer; integers as the chip has them, arrays where not the same for all.
-
-    ``refractory``, in time steps, may be missing: 1, no pause.
-    """
-
-    @property
-    def threshold(self) -> int | np.ndarray: ...
-    @property
-    def current_decay(self) -> int | np.ndarray: ...
-    @property
-    def voltage_decay(self) -> int | np.ndarray: ...
-    @property
-    def bias(self) -> np.ndarray | None: ...
-    @property
-    def bias_exponent(self) -> int: ...
-
-
-class LayerLike(Protocol):
-    """A layer of integers; ``kind`` is "conv", "dense", "pool", "flatten" or "average", and says what else.
-
-    conv: weight (out channels, in channels / groups, height, width), stride, padding, dilation, groups;
-    dense: weight (outputs, inputs), recurrent (outputs, outputs), delay (outputs, inputs);
-    pool: kernel, stride, padding. ``weight_exponent`` may be missing: 0.
-    """
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def in_shape(self) -> Shape: ...
-    @property
-    def shape(self) -> Shape: ...
-    @property
-    def weight(self) -> np.ndarray | None: ...
-    @property
-    def neuron(self) -> NeuronLike | None: ...
-
-
-class NetworkLike(Protocol):
-    """A chain of layers."""
-
-    @property
-    def layers(self) -> Sequence[Any]: ...
 
 
 def as_map(shape: Shape) -> tuple[int, int, int]:
@@ -79,7 +32,7 @@ def even(size: int, count: int) -> list[Range]:
     return [(i * size // count, (i + 1) * size // count) for i in range(count)]
 
 
-def per_neuron(layer: Any, value: int | np.ndarray) -> np.ndarray:
+def per_neuron(layer: Layer, value: int | np.ndarray) -> np.ndarray:
     """One number for all neurons, one a channel or one a neuron, as one a neuron, (neurons,)."""
     array = np.asarray(value)
     if array.ndim == 1:
@@ -171,11 +124,12 @@ class Geometry:
         Groups, and input and output channels of one.
     """
 
-    def __init__(self, layer: Any) -> None:
-        self.conv = layer.kind == "conv"
-        if self.conv:
-            kernel, dilation = layer.weight.shape[2:], getattr(layer, "dilation", (1, 1))
-            sizes = zip(layer.in_shape[1:], layer.shape[1:], kernel, layer.stride, layer.padding, dilation, strict=True)
+    def __init__(self, layer: Layer) -> None:
+        self.conv = isinstance(layer, Conv)
+        if isinstance(layer, Conv):
+            assert layer.weight is not None
+            kernel, geometry = layer.weight.shape[2:], (layer.stride, layer.padding, layer.dilation)
+            sizes = zip(layer.in_shape[1:], layer.shape[1:], kernel, *geometry, strict=True)
             self.axes = [Axis(*size) for size in sizes]
             self.groups, self.fan, self.group = layer.groups, layer.weight.shape[1], layer.shape[0] // layer.groups
 

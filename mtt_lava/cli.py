@@ -614,7 +614,7 @@ def _cost(args: argparse.Namespace) -> int:
     result = hw_profiles.cost(network, activity, chip, placement)
     opinion = None
     if args.sanafe:
-        from hw_profiles.second_opinion import sanafe
+        from hw_profiles.sanafe import sanafe
 
         first = hw_profiles.cost(network, measure(args.network, inputs[:1], args.backend), chip, placement)
         with _saying("running SANA-FE"):

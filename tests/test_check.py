@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw_profiles import ProfileError, Report, check, load
-from hw_profiles.loihi import loihi1_axon_bits
-from hw_profiles.rules import OF_TRAINING, RULES
-from hw_profiles.speck import core_layers
+from hw_profiles.families.loihi import loihi1_axon_bits
+from hw_profiles.families.speck import core_layers
+from hw_profiles.families import FAMILIES
 from netx_export.network import Average, Conv, Dense, Encoder, Flatten, Layer, Network, Neuron, Pool, conv_shape
 
 
@@ -120,7 +120,7 @@ def test_n_mnist_network_fits_speck(name: str) -> None:
 
 def test_speck_memory_of_n_mnist_network_by_hand() -> None:
     """Kernel c * 2^(ceil log2(kx ky) + ceil log2 f), neurons f * 2^(ceil log2 fy + ceil log2 fx)."""
-    cores = core_layers(n_mnist(pool_neurons=False).layers)
+    cores = core_layers(n_mnist(pool_neurons=False))
     assert [core.kernel_words for core in cores] == [2 * 16 * 8, 8 * 16 * 16, 16 * 16 * 16, 16 * 16 * 16]
     assert [core.neuron_words for core in cores] == [8 * 32 * 32, 16 * 8 * 8, 16 * 4 * 4, 10]
     assert [core.bias_words for core in cores] == [0, 0, 0, 0]
@@ -136,7 +136,7 @@ def test_vgg9_does_not_fit_speck2e() -> None:
         if halve:
             layers.append(pool(layers[-1].shape))
     layers += [flatten(layers[-1].shape), dense(512 * 2 * 2, 10)]
-    cores = core_layers(layers)
+    cores = core_layers(chain(*layers))
     by_hand = {
         "conv1": (2 * 16 * 64, 64 * 32 * 32),
         "conv2": (64 * 16 * 128, 128 * 32 * 32),

@@ -17,7 +17,7 @@ from strategies import networks
 from test_placement import feeds, indices, limited
 
 from hw_profiles import Activity, ProfileError, check, cost, load, place
-from hw_profiles import second_opinion as opinions
+from hw_profiles import sanafe as opinions
 from mtt_lava.cli import main
 from netx_export import netx
 from netx_export.activity import measure

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from strategies import networks
 
 from hw_profiles import Profile, load, place
-from hw_profiles.loihi import INDEX_BITS, loihi1_axon_bits
+from hw_profiles.families.loihi import INDEX_BITS, loihi1_axon_bits
+from hw_profiles.families.speck import core_layers
 from hw_profiles.placement import RESOURCES, Core, Part
-from hw_profiles.speck import core_layers
 from netx_export.network import Conv, Dense, Flatten, Network, Neuron
 
 
@@ -236,7 +236,7 @@ def test_speck_is_placed_where_any_assignment_is(sizes: list[tuple[int, int]], s
         layers.append(Conv(in_shape=shape, shape=out, weight=weight, neuron=Neuron(1), name=f"conv{i}"))
         shape = out
     placement = place(Network(tuple(layers), reset="subtract"), profile)
-    wanted = core_layers(layers)
+    wanted = core_layers(Network(tuple(layers)))
 
     def fits(layer: int, core: int) -> bool:
         return wanted[layer].kernel_words <= kernels[core] and wanted[layer].neuron_words <= neurons[core]

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.energy import Cost
-from hw_profiles.geometry import Geometry, NetworkLike, as_map, per_neuron, slices
+from hw_profiles.geometry import Geometry, as_map, per_neuron, slices
 from hw_profiles.placement import Placement
 from hw_profiles.profile import ProfileError
+from netx_export.network import Dense, Layer, Network
 from netx_export.text import table
 
 CONNECTIONS_MAX = 3_000_000
@@ -119,12 +120,12 @@ def _text(value: float | None) -> str:
     return "unknown" if value is None else f"{value:,.0f}"
 
 
-def sanafe(network: NetworkLike, placement: Placement, inputs: np.ndarray, ours: Cost) -> Opinion:
+def sanafe(network: Network, placement: Placement, inputs: np.ndarray, ours: Cost) -> Opinion:
     """Let SANA-FE simulate one sample on Loihi 1.
 
     Parameters
     ----------
-    network : netx_export.network.Network, or anything with such layers
+    network : netx_export.network.Network
     placement : Placement
         On one chip of Loihi 1.
     inputs : numpy.ndarray
@@ -171,7 +172,7 @@ def sanafe(network: NetworkLike, placement: Placement, inputs: np.ndarray, ours:
             size,
             model_attributes={"leak_decay": kept, "reset": 0.0, "reset_mode": "hard"},
             soma_hw_name="loihi_lif",
-            default_synapse_hw_name="loihi_dense_synapse" if layer.kind == "dense" else "loihi_conv_synapse",
+            default_synapse_hw_name="loihi_dense_synapse" if isinstance(layer, Dense) else "loihi_conv_synapse",
             log_spikes=True,
         )
         thresholds = per_neuron(layer, layer.neuron.threshold)
@@ -209,7 +210,7 @@ def sanafe(network: NetworkLike, placement: Placement, inputs: np.ndarray, ours:
     )
 
 
-def _check(network: NetworkLike, placement: Placement, inputs: np.ndarray) -> np.ndarray:
+def _check(network: Network, placement: Placement, inputs: np.ndarray) -> np.ndarray:
     """The inputs that spike at all, by flat index; or why SANA-FE cannot run this."""
     if placement.profile.family != "loihi" or placement.profile.facts.synapse_layout.value != "chunks":
         raise ProfileError(f"SANA-FE models Loihi 1, not {placement.profile.name}")
@@ -218,6 +219,10 @@ def _check(network: NetworkLike, placement: Placement, inputs: np.ndarray) -> np
     if ((inputs != 0) & (inputs != 1)).any():
         raise ProfileError("SANA-FE: graded input cannot be represented; give 0 and 1")
     count = 0
+    if not network.is_chain:
+        raise ProfileError(
+            "SANA-FE: a network with shortcuts is not handed over yet: only chains were compared; leave out --sanafe"
+        )
     for layer in network.layers:
         neuron = layer.neuron
         if neuron is None:
@@ -233,7 +238,7 @@ def _check(network: NetworkLike, placement: Placement, inputs: np.ndarray) -> np
             what = "delays and recurrence"
         if what:
             raise ProfileError(f"SANA-FE: layer {layer.name}: {what} cannot be represented")
-        count += layer.weight.size * math.prod(layer.shape[1:])
+        count += layer.weights * math.prod(layer.shape[1:])
     if count > CONNECTIONS_MAX:
         raise ProfileError(
             f"SANA-FE keeps every synapse: {count:,} are more than {CONNECTIONS_MAX:,}; use a smaller net"
@@ -241,11 +246,12 @@ def _check(network: NetworkLike, placement: Placement, inputs: np.ndarray) -> np
     return np.flatnonzero(inputs.reshape(-1, inputs.shape[-1]).any(axis=1))
 
 
-def _connections(layer: Any, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _connections(layer: Layer, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(source, target) pairs and weights, sources counted among the `chosen` inputs."""
     place = np.full(math.prod(layer.in_shape), -1)
     place[chosen] = np.arange(len(chosen))
-    if layer.kind == "dense":
+    assert layer.weight is not None
+    if isinstance(layer, Dense):
         target, source = np.indices(layer.weight.shape).reshape(2, -1)
         weight = layer.weight.ravel()
     else:

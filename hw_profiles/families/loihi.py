@@ -9,7 +9,6 @@ later by the host.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections import Counter
@@ -21,10 +20,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hw_profiles.geometry import Geometry, Range, Reach, Shape, as_map, even, per_neuron, slices
+from hw_profiles.groups import Group, groups
 from hw_profiles.placement import RESOURCES, Core, Demand, Part, Placement
 from hw_profiles.profile import Profile
-from netx_export.connections import connections, one_to_one
-from netx_export.network import INPUT, Layer, Network, Neuron
+from netx_export.network import Add, Layer, Network, NetworkError, Pool
 
 POPULATION_SLOTS = 2
 """Output axons that a 32-bit population axon takes (nengo-loihi). A 16-bit one takes 1, but holds fewer atoms and axons
@@ -74,53 +73,6 @@ def _counts(size: int) -> Iterator[int]:
         if largest == 1:
             return
         count = -(-size // (largest - 1))
-
-
-@dataclass(frozen=True, eq=False)
-class Feed:
-    """What feeds a group of neurons: the group (or input) that it comes from, and the layer that holds its weights."""
-
-    source: str
-    synapses: Layer
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Neurons on Loihi, of a layer or relays, by the index of their layer among the network's (relays come behind)."""
-
-    index: int
-    layer: Layer
-    feeds: tuple[Feed, ...]
-
-
-def groups(network: Network) -> list[Group]:
-    """The groups of neurons of a network, in an order in which every source stands before what it feeds.
-
-    Raises
-    ------
-    NetworkError
-        There are weights twice on the way to neurons.
-    """
-    index = {layer.name: i for i, layer in enumerate(network)}
-    fed: dict[str, list[Feed]] = {layer.name: [] for layer in network.spiking}
-    waits: dict[str, int] = {}
-    for way in connections(network):
-        wait = 0 if way.source == INPUT else way.wait
-        waits[way.source] = max(waits.get(way.source, 0), wait)
-        fed[way.target].append(Feed(_relay(way.source, wait), way.synapses))
-    found = []
-    for layer in network.spiking:
-        found.append(Group(index[layer.name], layer, tuple(fed[layer.name])))
-        for step in range(1, waits.get(layer.name, 0) + 1):
-            name = _relay(layer.name, step)
-            relay = dataclasses.replace(one_to_one(layer, name), neuron=Neuron(0))
-            number = len(network.layers) + len(found)
-            found.append(Group(number, relay, (Feed(_relay(layer.name, step - 1), relay),)))
-    return found
-
-
-def _relay(source: str, step: int) -> str:
-    return f"{source}.relay{step}" if step else source
 
 
 Users: TypeAlias = "Sequence[tuple[_Split, int]]"
@@ -304,6 +256,12 @@ class _Room:
 
 def place_on_loihi(network: Network, profile: Profile) -> Placement:
     """Split the groups of neurons where they must be, and pack the parts; see `hw_profiles.place`."""
+    for layer in network:
+        if isinstance(layer, Pool):
+            raise NetworkError(f"{layer.name} is a pool without neurons: write it as a convolution")
+        adds = [isinstance(user, Add) and user.neuron is not None for user in network.users(layer.name)]
+        if layer.weight is not None and layer.neuron is None and not (adds and all(adds)):
+            raise NetworkError(f"{layer.name} has no neurons")
     limits = {name: getattr(profile.facts, fact).value for name, fact in RESOURCES["loihi"].items()}
     targets = [_Target(group, profile) for group in groups(network)]
     demands: list[Demand] = []

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 
-from hw_profiles.geometry import Shape
+from hw_profiles.geometry import as_map
 from hw_profiles.placement import RESOURCES, Core, Demand, Part, Placement
 from hw_profiles.profile import Profile
+from netx_export.network import INPUT, Add, Conv, Dense, Flatten, Layer, Network, NetworkError, Shape
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CoreLayer:
     """
 
     index: int
-    layer: Any
+    layer: Layer
     in_shape: tuple[int, int, int]
     shape: tuple[int, int, int]
     """Shape of the neurons."""
@@ -41,7 +41,7 @@ class CoreLayer:
     @property
     def bias_words(self) -> int:
         """Bias memory: one a channel, or none."""
-        bias = self.layer.neuron.bias
+        bias = None if self.layer.neuron is None else self.layer.neuron.bias
         return self.shape[0] if bias is not None and np.any(bias) else 0
 
     @property
@@ -56,25 +56,37 @@ def _log2(n: int) -> int:
     return (n - 1).bit_length()
 
 
-def core_layers(layers: Sequence[Any]) -> list[CoreLayer]:
-    """What each core does; a pool takes no core, it belongs to the core or input before it."""
+def core_layers(network: Network) -> list[CoreLayer]:
+    """What each core does; a pool takes no core, it belongs to the core or input before it; nor does a sum of spikes,
+    to which several cores send."""
     cores: list[CoreLayer] = []
-    image: Shape = ()
-    for index, layer in enumerate(layers):
-        if layer.kind == "flatten":
-            image = layer.in_shape
-        elif layer.kind == "conv" and layer.neuron is not None:
-            cores.append(CoreLayer(index, layer, layer.in_shape, layer.shape, tuple(layer.weight.shape[2:])))
-        elif layer.kind == "dense" and layer.neuron is not None:
-            shape = cast(tuple[int, int, int], image or (*layer.in_shape, 1, 1))
-            cores.append(CoreLayer(index, layer, shape, (layer.shape[0], 1, 1), shape[1:]))
-        if layer.kind != "flatten":
-            image = ()
+    for index, layer in enumerate(network):
+        if isinstance(layer, Conv) and layer.neuron is not None and layer.weight is not None:
+            kernel = (layer.weight.shape[2], layer.weight.shape[3])
+            cores.append(CoreLayer(index, layer, as_map(layer.in_shape), as_map(layer.shape), kernel))
+        elif isinstance(layer, Dense) and layer.neuron is not None:
+            shape = as_map(_image(network, layer))
+            cores.append(CoreLayer(index, layer, shape, as_map(layer.shape), shape[1:]))
     return cores
 
 
-def place_on_speck(layers: Sequence[Any], profile: Profile) -> Placement:
+def _image(network: Network, layer: Layer) -> Shape:
+    """What comes into a dense layer, as it was before it was flattened."""
+    before = layer.inputs[0]
+    while before != INPUT and isinstance(network[before], (Add, Flatten)):
+        if isinstance(network[before], Flatten):
+            return network[before].in_shape
+        before = network[before].inputs[0]
+    return layer.in_shape
+
+
+def place_on_speck(network: Network, profile: Profile) -> Placement:
     """Match layers and cores, or say who competes for too few; see `hw_profiles.place`."""
+    for layer in network:
+        if isinstance(layer, Add) and layer.neuron is not None:
+            raise NetworkError(f"{layer.name} adds up currents, and the chip only events")
+        if layer.weight is not None and layer.neuron is None:
+            raise NetworkError(f"{layer.name} has no neurons")
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
@@ -82,7 +94,7 @@ def place_on_speck(layers: Sequence[Any], profile: Profile) -> Placement:
     if number is None:
         return Placement(profile, reason="the profile does not know cores_per_chip")
     sizes = {name: getattr(profile.facts, fact).value for name, fact in RESOURCES["speck"].items()}
-    wanted = core_layers(layers)
+    wanted = core_layers(network)
     fits = np.ones((len(wanted), number), bool)
     for row, core in zip(fits, wanted, strict=True):
         for name, used in core.used.items():
