@@ -19,7 +19,20 @@ from netx_export import netx
 from netx_export.fast import backend as fast_backend
 from netx_export.lava import backend as lava_backend
 from netx_export.lava.graph import PROCESSES_MAX, Plan
-from netx_export.network import INPUT, Add, Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool
+from netx_export.network import (
+    INPUT,
+    Add,
+    Average,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    NetworkError,
+    Neuron,
+    Pool,
+    conv_shape,
+)
 from netx_export.simulation import Simulation, simulate
 
 EVERYTHING = ("spikes", "u", "v")
@@ -183,6 +196,61 @@ def test_every_kind_of_layer_runs(stock: bool, tmp_path: Path) -> None:
         for layer, record in zip(network, records, strict=True):
             silent = layer.neuron is None or network.readout == "voltage" or layer.name == "out"
             assert silent or record["spikes"].any(), f"{layer} of {network.layers}"
+
+
+def resnet(rng: Any, width: int = 4) -> Network:
+    """ResNet-18 for images of 32 x 32, narrow, with random weights and thresholds that let some of the spikes pass."""
+    layers: list[Layer] = []
+
+    def put(name: str, source: str, in_shape: tuple[int, ...], channels: int, kernel: int, stride: int) -> Conv:
+        fan, strides, padding = in_shape[0] * kernel**2, (stride, stride), (kernel // 2, kernel // 2)
+        layer = Conv(
+            name=name,
+            inputs=(source,),
+            in_shape=in_shape,
+            shape=conv_shape(in_shape, channels, (kernel, kernel), strides, padding),
+            weight=2 * rng.integers(-25, 27, (channels, in_shape[0], kernel, kernel)),
+            stride=strides,
+            padding=padding,
+            neuron=Neuron(int(5 * fan**0.5), 4096, 300),
+        )
+        layers.append(layer)
+        return layer
+
+    last: Layer = put("stem", "input", (3, 32, 32), width, 3, 1)
+    for stage in range(4):
+        for number in range(2):
+            name, stride, channels = f"res{stage}{number}", 2 if stage and not number else 1, width << stage
+            first = put(f"{name}a", last.name, last.shape, channels, 3, stride)
+            put(f"{name}b", first.name, first.shape, channels, 3, 1)
+            layers[-1] = replace(layers[-1], neuron=None)
+            shortcut = last.name
+            if last.shape != first.shape:
+                shortcut = put(f"{name}s", last.name, last.shape, channels, 1, stride).name
+                layers[-1] = replace(layers[-1], neuron=None)
+            neuron = Neuron(int(6 * (9 * channels) ** 0.5), 4096, 300)
+            inputs = (f"{name}b", shortcut)
+            last = Add(name=name, inputs=inputs, in_shape=first.shape, shape=first.shape, neuron=neuron)
+            layers.append(last)
+    channels = last.shape[0]
+    layers.append(Pool(in_shape=last.shape, shape=(channels, 1, 1), kernel=(4, 4), stride=(4, 4)))
+    layers.append(Flatten(in_shape=(channels, 1, 1), shape=(channels,)))
+    weight = 2 * rng.integers(-20, 30, (10, channels))
+    layers.append(Dense(in_shape=(channels,), shape=(10,), weight=weight, neuron=Neuron(131071, 4096, 0)))
+    return Network(tuple(layers), readout="voltage")
+
+
+@pytest.mark.lava
+@pytest.mark.slow
+def test_a_narrow_resnet_18_equals_fast_and_the_reference(tmp_path: Path) -> None:
+    """Eighteen layers with neurons, eight of them sums, relays over two layers: one image, T = 4."""
+    rng = np.random.default_rng(0)
+    network, inputs = resnet(rng), rng.integers(0, 2, (1, 3, 32, 32, 4))
+    assert len(network.spiking) == 18
+    assert_runs([(network, inputs)], tmp_path)
+    for layer, record in zip(network, reference.simulate(network, inputs), strict=True):
+        if layer.neuron is not None and layer.kind != "dense":
+            assert 0 < record["spikes"].mean() < 0.9, layer
 
 
 @pytest.mark.lava
