@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hw_profiles.case import Finding, Report
-    from hw_profiles.energy import Activity, Cost, Figure, cost, synaptic_operations
+    from hw_profiles.energy import Cost, Figure, cost, synaptic_operations
     from hw_profiles.families import place
     from hw_profiles.placement import Placement
     from hw_profiles.profile import Fact, Profile, ProfileError, describe, json_schema, load, names
     from hw_profiles.rules import check
+    from netx_export.result import Activity
 
 _HOME = {
-    "Activity": "energy",
     "Cost": "energy",
     "Fact": "profile",
     "Figure": "energy",
@@ -61,6 +61,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # pydantic and numpy are imported at first use: the command line answers --help without them.
+    if name == "Activity":
+        from netx_export.result import Activity
+
+        return Activity
     if name not in _HOME:
         raise AttributeError(f"module 'hw_profiles' has no attribute {name!r}")
     from importlib import import_module

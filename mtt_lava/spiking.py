@@ -199,6 +199,17 @@ class SpikingNetwork(torch.nn.Module):
                 groups.append((block, [block]))
         return groups
 
+    def payload(self, block: torch.nn.Module) -> int:
+        """How many spikes a sum of spikes can bring into a block at once by one input; 1 without such sums."""
+        parts = {part.name: part for part in self.parts}
+
+        def most(name: str) -> int:
+            summed = name in parts and isinstance(parts[name].layer, Add) and not parts[name].layer.neuron  # type: ignore[union-attr]
+            return sum(map(most, parts[name].inputs)) if summed else 1
+
+        part = next(part for part, each in zip(self.parts, self.blocks, strict=True) if each is block)
+        return max(map(most, part.inputs))
+
     @property
     def weighted(self) -> list[torch.nn.Module]:
         """The blocks that have trained weights, in order."""

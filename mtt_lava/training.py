@@ -433,7 +433,7 @@ class _Trainer:
         decay = round(owner.neuron.current_decay.item())
         if self.network.weighted[0] in members or self.network.reset != "zero" or decay == 0:
             return full, None  # the input's range is the data's; without a clock there is no current
-        reach = SLACK * largest_sum(decay)
+        reach = SLACK * largest_sum(decay, max(self.network.payload(block) for block in members))
         safe = weight_scale(*given, weight_step=settings.weight_step, threshold_max=most, reach_max=reach)
         readout = owner is self.network.blocks[-1] and settings.model.readout == "voltage"
         return (safe, reach) if readout or safe >= full / 2 else (full, None)

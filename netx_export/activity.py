@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.energy import Activity
-from hw_profiles.geometry import as_map
 from netx_export.event import backend as event_backend
 from netx_export.event.backend import Events, EventSimulation
 from netx_export.network import Network, Shape
 from netx_export.netx import read
+from netx_export.result import Activity
 from netx_export.simulation import check_inputs, encoded, read_for, simulate
 
 RECORD_BYTES = 1 << 28
@@ -49,7 +48,7 @@ def measure(
 
     Returns
     -------
-    hw_profiles.Activity
+    Activity
         Mean over the samples.
 
     Raises
@@ -80,7 +79,7 @@ def measure(
 
 def event_activity(network: Network, events: Events, result: EventSimulation) -> Activity:
     """The same of an event-driven run that recorded ``spikes``."""
-    arrived = np.zeros(as_map(network.in_shape))
+    arrived = np.zeros((*network.in_shape, 1, 1)[:3])
     np.add.at(arrived, (events.c, events.y, events.x), 1)
     n = max(events.n, 1)
     return Activity(None, arrived.reshape(network.in_shape) / n, [each.sum(0) / n for each in result.record.values()])

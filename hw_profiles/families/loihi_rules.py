@@ -105,7 +105,8 @@ def neurons(case: Case) -> Iterator[Finding]:
     """All neurons together fit all cores together; a layer of more than a core has room for is split."""
     used = sum(math.prod(layer.shape) for layer, _ in case.spiking)
     for name, held in _relayed(case).items():
-        remedy = f"relay neurons hold its spikes {held[0]} time steps for a shortcut"
+        steps = "a time step" if held[0] == 1 else f"{held[0]} time steps"
+        remedy = f"they hold its spikes {steps} for a shortcut"
         yield Finding("note", "relay neurons", held[1], None, remedy, name)
         used += held[1]
     remedy = "use fewer channels, larger strides, or a larger board"
