@@ -377,13 +377,15 @@ def _bounded(where: str, number: int, what: str) -> None:
 
 def describe(model: Model) -> str:
     """Its layers as a table for people: shapes and trained weights."""
-    rows = [["layer", "type", "input", "gives", "weights"]]
-    for part, count in zip(model.parts(), model.layer_weights(), strict=True):
-        gives, inputs = "x".join(map(str, part.shape)), ", ".join(part.inputs)
-        rows.append([part.name, part.layer.type, inputs, gives, f"{count:,}" if count else ""])
+    parts = model.parts()
+    chain = all(part.inputs == (before,) for part, before in zip(parts, [INPUT, *model.names], strict=False))
+    rows = [["layer", "type", *([] if chain else ["name", "input"]), "gives", "weights"]]
+    for number, (part, count) in enumerate(zip(parts, model.layer_weights(), strict=True), 1):
+        gives, linked = "x".join(map(str, part.shape)), [part.name, ", ".join(part.inputs)]
+        rows.append([str(number), part.layer.type, *([] if chain else linked), gives, f"{count:,}" if count else ""])
     neuron = ", ".join(f"{name} {value}" for name, value in model.neuron.model_dump().items())
     head = f"{model.name}: input {'x'.join(map(str, model.input))}, {model.weights:,} weights, readout {model.readout}"
-    return "\n".join([head, *table(rows, left=3), f"neurons: {neuron}"])
+    return "\n".join([head, *table(rows, left=2 if chain else 4), f"neurons: {neuron}"])
 
 
 def _one_line(error: pydantic.ValidationError, source: str) -> ModelError:
