@@ -18,9 +18,11 @@ import numpy as np
 
 from hw_profiles.energy import Cost
 from hw_profiles.geometry import Geometry, as_map, per_neuron, slices
+from hw_profiles.groups import groups
 from hw_profiles.placement import Placement
 from hw_profiles.profile import ProfileError
-from netx_export.network import Dense, Layer, Network
+from netx_export.connections import connections
+from netx_export.network import INPUT, Dense, Layer, Network
 from netx_export.text import table
 
 CONNECTIONS_MAX = 3_000_000
@@ -143,7 +145,8 @@ def sanafe(network: Network, placement: Placement, inputs: np.ndarray, ours: Cos
     except ImportError:
         raise ProfileError("the package sanafe is not installed: pip install 'mtt-lava[sanafe]'") from None
     active = _check(network, placement, inputs)
-    number = {i: np.zeros(as_map(x.shape), int) for i, x in enumerate(network.layers) if x.neuron is not None}
+    held = groups(network)
+    number = {group.index: np.zeros(as_map(group.layer.shape), int) for group in held}
     for core in placement.cores:
         for part in core.parts:
             number[part.layer][slices(part.span)] = core.number
@@ -161,10 +164,9 @@ def sanafe(network: Network, placement: Placement, inputs: np.ndarray, ours: Cos
         source[i].set_attributes(soma_hw_name=unit, model_attributes={"spikes": spikes})
     if not len(active):
         source[0].set_attributes(soma_hw_name="loihi_inputs[0]", model_attributes={"spikes": [0]})
-    groups = [(source, np.asarray(active))]
-    for index, layer in enumerate(network.layers):
-        if layer.neuron is None:
-            continue
+    made = {INPUT: (source, np.asarray(active))}
+    for index, layer, feeds in ((group.index, group.layer, group.feeds) for group in held):
+        assert layer.neuron is not None
         size = math.prod(layer.shape)
         kept = 1 - int(np.max(layer.neuron.voltage_decay)) / 4096
         group = net.create_neuron_group(
@@ -178,18 +180,19 @@ def sanafe(network: Network, placement: Placement, inputs: np.ndarray, ours: Cos
         thresholds = per_neuron(layer, layer.neuron.threshold)
         for i in range(size):
             group[i].set_attributes(model_attributes={"threshold": float(thresholds[i])})
-        before, chosen = groups[-1]
-        if len(chosen):
-            pairs, weights = _connections(layer, chosen)
-            before.connect_neurons_sparse(group, {"w": weights.tolist()}, list(map(tuple, pairs.tolist())))
-        groups.append((group, np.arange(size)))
+        for feed in feeds:
+            before, chosen = made[feed.source]
+            if len(chosen):
+                pairs, weights = _connections(feed.synapses, chosen)
+                before.connect_neurons_sparse(group, {"w": weights.tolist()}, list(map(tuple, pairs.tolist())))
+        made[layer.name] = (group, np.arange(size))
         # In order of the cores: SANA-FE keeps the order of mapping within a core.
         where = number[index].ravel()
         for i in np.argsort(where, kind="stable").tolist():
             group[i].map_to_core(cores[where[i]])
     for i in range(max(len(active), 1)):
         source[i].map_to_core(cores[free + i // INPUT_UNITS])
-    steps, depth = inputs.shape[-1], len(groups) - 1
+    steps, depth = inputs.shape[-1], max(map(network.depth, (layer.name for layer in network.spiking)))
     with contextlib.redirect_stdout(io.StringIO()):  # it counts its steps there
         chip = simulator.SpikingChip(architecture)
         chip.load(net)
@@ -219,10 +222,8 @@ def _check(network: Network, placement: Placement, inputs: np.ndarray) -> np.nda
     if ((inputs != 0) & (inputs != 1)).any():
         raise ProfileError("SANA-FE: graded input cannot be represented; give 0 and 1")
     count = 0
-    if not network.is_chain:
-        raise ProfileError(
-            "SANA-FE: a network with shortcuts is not handed over yet: only chains were compared; leave out --sanafe"
-        )
+    if any(way.source == INPUT and way.wait for way in connections(network)):
+        raise ProfileError("SANA-FE: a shortcut from the input, which the host sends later, cannot be represented")
     for layer in network.layers:
         neuron = layer.neuron
         if neuron is None:
@@ -238,7 +239,8 @@ def _check(network: Network, placement: Placement, inputs: np.ndarray) -> np.nda
             what = "delays and recurrence"
         if what:
             raise ProfileError(f"SANA-FE: layer {layer.name}: {what} cannot be represented")
-        count += layer.weights * math.prod(layer.shape[1:])
+    for feed in (feed for group in groups(network) for feed in group.feeds):
+        count += feed.synapses.weights * math.prod(feed.synapses.shape[1:])
     if count > CONNECTIONS_MAX:
         raise ProfileError(
             f"SANA-FE keeps every synapse: {count:,} are more than {CONNECTIONS_MAX:,}; use a smaller net"

@@ -164,6 +164,22 @@ def test_cost_by_hand() -> None:
     assert result.energy["total"].value is not None
 
 
+def test_sanafe_runs_shortcuts() -> None:
+    """SANA-FE, handed every connection and relay, fires the spikes of our own simulation, and counts as many hops."""
+    pytest.importorskip("sanafe", reason="needs the extra `sanafe`")
+    from hw_profiles.sanafe import sanafe
+
+    network = residual()
+    inputs = (np.random.default_rng(0).random((1, *SHAPE, 6)) < 0.4).astype(np.int8)
+    record = simulate(network, inputs, record=("spikes",), progress=False, device="cpu").record
+    spikes = [record[f"spikes.{layer.name}"].sum((0, -1)).astype(float) for layer in network.spiking]
+    activity = Activity(6, inputs.sum((0, -1)).astype(float), spikes)
+    placement = place(network, load("loihi1"))
+    opinion = sanafe(network, placement, inputs[0], cost(network, activity, load("loihi1"), placement))
+    assert opinion.same_spikes, (opinion.spikes, opinion.measured)
+    assert sum(opinion.spikes) > 50
+
+
 def test_speck_sums_events_only() -> None:
     """Sums of spikes before weights fit; of currents, or before anything else, they are refused with the remedy."""
     assert check(sums(), load("speck2e")).fits
