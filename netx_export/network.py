@@ -254,8 +254,6 @@ class Flatten(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.neuron is not None:
-            raise self._error("takes no neurons: give them to the layer before or behind it")
         self._expect_shape((int(np.prod(self.in_shape)),))
 
 

@@ -72,6 +72,7 @@ def test_peak_memory_counts_what_was_held_for_a_moment():
         assert 0.9 * megabytes < memory.megabytes < megabytes + 10
 
 
+@pytest.mark.slow
 def test_bench_depth_tells_the_living_from_the_dead(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -98,6 +98,7 @@ def test_help_imports_nothing_heavy():
     assert "mtt-export" in out
 
 
+@pytest.mark.slow
 def test_training_never_imports_the_lava_runtime():
     """Training and evaluation import lava.lib.dl.slayer, and neither lava.magma nor lava.lib.dl.netx."""
     code = (
@@ -218,6 +219,7 @@ def test_export_prints_a_table_and_the_verdict(run_folder: Path, tmp_path: Path,
     assert out.splitlines()[0].split()[:6] == ["layer", "kind", "shape", "weights", "bits", "threshold"]
 
 
+@pytest.mark.smoke
 @pytest.mark.lava
 def test_the_whole_path_on_lava(net: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """simulate and evaluate --backend lava fire exactly what the trained network fires."""
@@ -256,6 +258,7 @@ def test_check_and_profiles(net: Path, capsys: pytest.CaptureFixture[str]):
     assert json.loads(capsys.readouterr().out)["family"] == "loihi"
 
 
+@pytest.mark.slow
 def test_bench_methods_compares_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A table of means over seeds, JSON and a picture; what is trained already is not trained again."""
     arguments = ["bench", "methods", "--data", "digits-dvs", "--epochs", "2", "--time-steps", "2", "--seeds", "3,4"]

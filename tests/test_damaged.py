@@ -457,6 +457,7 @@ with contextlib.redirect_stdout(io.StringIO()):
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_one_line(tmp_path: Path) -> None:
     """`mtt-export` and `mtt simulate` end with the file, the reason and status 2; nothing is left.
 

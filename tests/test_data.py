@@ -1029,6 +1029,7 @@ def test_folds_without_a_seed_follow_the_order(labels, count):
         assert numbers(rest) == np.flatnonzero(fold != k).tolist()
 
 
+@pytest.mark.slow
 def test_bench_paper_has_the_folds_it_always_had(digits_test):
     """Both splits in a row, sorted by class, every fifth recording: the same ones in each fold."""
     from mtt_lava.studies import paper

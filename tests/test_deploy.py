@@ -93,6 +93,7 @@ def digests(network: Network, inputs: np.ndarray) -> list[str]:
     return [digest_of(record) for record, layer in records if layer.neuron is not None]
 
 
+@pytest.mark.smoke
 @pytest.mark.lava
 def test_lava_fires_the_pinned_spikes(tmp_path: Path):
     """Loihi-simulation regression: spikes and states of a file on Lava are those of the day this was written."""
@@ -124,6 +125,7 @@ def changed_by_one(network: Network) -> Iterator[tuple[str, Network]]:
             yield what, Network((*network.layers[:i], other, *network.layers[i + 1 :]), readout=network.readout)
 
 
+@pytest.mark.slow
 def test_the_pins_tell_every_change_by_one():
     """No weight, threshold or decay can change by one without changing what is pinned."""
     inputs = pinned_input()

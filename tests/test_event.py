@@ -6,7 +6,7 @@ import heapq
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -295,12 +295,23 @@ def test_refractory_time_and_latency(case: Any, reset: str, refractory: int, lat
     compare(*case, reset, PLAIN | times | {"queue": queue}, **times)
 
 
-@settings(max_examples=100, deadline=None)
-@given(graph_cases(), st.sampled_from(["zero", "subtract"]), st.sampled_from([0, 0, 7]), st.sampled_from([0, 0, 9]))
-def test_graphs_in_order(case: Any, reset: str, latency: int, refractory: int) -> None:
+@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_graphs_in_order(count: int) -> None:
     """Where spikes merge, order is that of (time, index of the causing input event, number of the input)."""
-    times = {"latency": latency, "refractory": refractory}
-    compare(*case, reset, PLAIN | times | {"queue": True}, **times)
+    seen = Counter[str]()
+
+    @settings(max_examples=count, deadline=None)
+    @given(graph_cases(), st.sampled_from(["zero", "subtract"]), st.sampled_from([0, 0, 7]), st.sampled_from([0, 0, 9]))
+    def run(case: Any, reset: str, latency: int, refractory: int) -> None:
+        times = {"latency": latency, "refractory": refractory}
+        compare(*case, reset, PLAIN | times | {"queue": True}, **times)
+        result = simulate(*case, reset=reset, progress=False, **times)
+        seen.update(graphs=1, merges=any(isinstance(layer, Add) for layer in case[0]), out=result.counts.any())
+
+    run()
+    assert seen["graphs"] >= count
+    assert seen["merges"] > count // 3
+    assert seen["out"] > count // 5
 
 
 def test_a_long_recording_of_a_graph_runs_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def pooled(draw: st.DrawFn, network: Network) -> Network:
     return replace(network, layers=linked, groups=draw(st.sampled_from(((), tuple(range(2, 2 + len(layers)))))))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data(), backend=st.sampled_from((fast, fast, on_torch)))
 def test_random_networks_equal_reference(data: st.DataObject, backend: Any) -> None:
     """Spikes, u and v in every layer and step, of any network, with binary and graded input of either sign."""
@@ -110,7 +110,7 @@ def test_random_networks_equal_reference(data: st.DataObject, backend: Any) -> N
     assert_equals_reference(network, inputs, backend(network, inputs, record=EVERYTHING))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data(), backend=st.sampled_from((fast, on_torch)))
 def test_extremes_equal_reference(data: st.DataObject, backend: Any) -> None:
     """Where u wraps, v saturates, a conv's sum leaves 24 bits and a sum 32 bits, all goes on as the rule says."""

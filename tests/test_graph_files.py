@@ -111,7 +111,7 @@ def test_what_is_written_is_read_back(form: str, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("graphs")
     seen = []
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(network=graphs(form), info=infos)
     def check(network: Network, info: dict[str, Any]) -> None:
         network = replace(network, info=info)
@@ -139,11 +139,9 @@ def test_chains_that_lava_dl_does_not_know_are_graphs(
 
 
 def test_every_field_comes_back(path: Path) -> None:
-    """Also what random graphs do not hold: recurrent synapses, delays of their own, measurements, neurons of pools."""
+    """Also what random graphs do not hold: recurrent synapses, delays of their own, measurements."""
     network = residual()
     layers = list(network.layers)
-    layers[4] = replace(layers[4], neuron=Neuron(3, bias=np.array([-7])))
-    layers[7] = replace(layers[7], neuron=Neuron(np.arange(2)))
     layers[0] = replace(layers[0], neuron=Neuron(20, 0), u_measured=99)
     network = replace(network, layers=tuple(layers))
     with pytest.warns(netx.NetxWarning, match=r"1 \(stem\): .* can reach inf, .* reached 99 \(0 % of the range\)"):
@@ -245,7 +243,7 @@ def attribute(name: str, value: Any, group: str = "/") -> Callable[[h5py.File], 
         (put("graph/2/inputs", [-1]), "graph/2/inputs: holds -1"),
         (put("graph/4/inputs", [3, 3]), r"graph/4/inputs: is \[3, 3\]; an add takes two or more different"),
         (put("graph/4/inputs", [3]), r"graph/4/inputs: is \[3\]; an add takes two"),
-        (lambda file: file.copy("graph/1/neuron", "graph/6/neuron"), "graph/6: layer flat: takes no neurons"),
+        (lambda file: file.copy("graph/1/neuron", "graph/6/neuron"), "layer flat: a flatten layer has no neurons"),
         (put("graph/2/inputs", [0, 1]), r"graph/2/inputs: is \[0, 1\]; .* another kind one"),
         (put("graph/2/inputs", None), "graph/2/inputs: is missing"),
         (put("graph/2/inputs", [0.5]), "graph/2/inputs: holds float64, not integers"),

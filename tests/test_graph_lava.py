@@ -145,7 +145,7 @@ def special(rng: Any) -> dict[str, Network]:
         recurrent=2 * rng.integers(-9, 20, (5, 5)),
         recurrent_delay=rng.integers(0, 3, (5, 5)),
     )
-    pool = Pool(name="pool", in_shape=shape, shape=(2, 2, 2), kernel=(2, 1), stride=(2, 2), neuron=Neuron(1))
+    pool = Pool(name="pool", in_shape=shape, shape=(2, 2, 2), kernel=(2, 1), stride=(2, 2))
     many = (130, 2, 2)
     wide: list[Layer] = [conv("stem", "input", (1, 2, 2), 130, rng)]
     wide += [conv("a", "stem", many, 130, rng), conv("b", "a", many, 130, rng, neuron=None)]
@@ -171,16 +171,13 @@ def special(rng: Any) -> dict[str, Network]:
         "a voltage readout": Network((stem, a, b, add, flat, out), readout="voltage"),
         "delays and recurrent synapses": Network((stem, a, b, add, flat, delayed)),
         "the input itself in a sum of currents": Network((stem, a, b, replace(add, inputs=("b", "input")), flat, out)),
-        "neurons of pools and averages": Network(
-            (stem, a, b, add, pool, Average(in_shape=(2, 2, 2), shape=(4,), neuron=Neuron(0, 4096, 0)))
-        ),
         "pools and averages behind the last neurons": Network(
-            (stem, a, b, add, replace(pool, neuron=None), Average(in_shape=(2, 2, 2), shape=(4,)))
+            (stem, a, b, add, pool, Average(in_shape=(2, 2, 2), shape=(4,)))
         ),
         "more channels than groups": Network(tuple(wide)),
         "flat sums and averages": Network((first, second, flat_sum, means, last)),
         "conv without neurons before conv": Network((bare, a, b, replace(add, inputs=("b", "a")))),
-        "a chain with a pool": Network((stem, replace(pool, neuron=None), small, flattened)),
+        "a chain with a pool": Network((stem, pool, small, flattened)),
     }
 
 

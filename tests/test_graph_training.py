@@ -280,6 +280,7 @@ def test_two_blocks_on_n_mnist_are_exact(trained: Run, time_steps: int) -> None:
     assert assert_exact(trained, np.minimum(counts[:20], trained.settings.input_max or counts.max())) > 1000
 
 
+@pytest.mark.smoke
 @pytest.mark.lava
 @pytest.mark.parametrize("time_steps", [4, *(pytest.param(t, marks=pytest.mark.slow) for t in (10, 16))])
 def test_two_blocks_on_lava_are_exact(trained: Run, tmp_path: Path, time_steps: int) -> None:

@@ -89,8 +89,9 @@ def assert_equals_reference(network: Network, inputs: np.ndarray, result: Simula
         assert result.limits == from_counts(network, counts)
 
 
+@pytest.mark.smoke
 @pytest.mark.lava
-@pytest.mark.parametrize("stock", [False, True], ids=["sparse", "stock"])
+@pytest.mark.parametrize("stock", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sparse", "stock"])
 def test_graded_input_biases_and_voltage_readout_equal_reference(tmp_path: Path, stock: bool) -> None:
     """Spikes, u and v of every layer, and the voltage readout, are those of the plain NumPy reading of the rule."""
     rng = np.random.default_rng(1)
@@ -418,6 +419,7 @@ def test_standstill_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         simulate(tmp_path / "a.net", np.ones((1, 1, 1000), int), progress=False)
 
 
+@pytest.mark.smoke
 @needs_linux
 @pytest.mark.lava
 def test_killed_parent_leaves_nothing(tmp_path: Path) -> None:
@@ -524,7 +526,7 @@ def test_input_beyond_lavas_integers_is_refused(tmp_path: Path) -> None:
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
     """A backend or a record that does not exist is refused by its name."""
     netx.write(dense_network(), tmp_path / "a.net")
-    with pytest.raises(NetworkError, match="backend 'brian' is unknown; there is: lava"):
+    with pytest.raises(NetworkError, match="backend 'brian' is unknown; there is: fast, lava"):
         simulate(tmp_path / "a.net", np.ones((1, 1, 1), int), backend="brian")
     with pytest.raises(NetworkError, match="record 'w' is unknown; there is: spikes, u, v"):
         simulate(tmp_path / "a.net", np.ones((1, 1, 1), int), record=["w"])

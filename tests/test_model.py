@@ -195,7 +195,7 @@ def broken(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("no-such-net", "no model 'no-such-net': use one of nmnist-3c1fc, vgg5, or the path of a TOML file"),
+        ("no-such-net", "no model 'no-such-net': use one of dvs-gesture, nmnist-3c1fc, nmnist-res2"),
         (broken(conv={"kernle": 3}), "layers.1.conv.kernle: field 'kernle' is unknown (did you mean kernel?)"),
         (broken(conv={"channels": 0}), "layers.1.conv.channels: Input should be greater than 0 (got 0)"),
         (broken(conv={"kernel": 9}), "layer 1 (conv): its kernel is larger than its input [2, 8, 8]"),

@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own transport
 def test_the_deployment_notebook_runs():
