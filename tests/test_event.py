@@ -306,7 +306,7 @@ def test_graphs_in_order(count: int) -> None:
         times = {"latency": latency, "refractory": refractory}
         compare(*case, reset, PLAIN | times | {"queue": True}, **times)
         result = simulate(*case, reset=reset, progress=False, **times)
-        seen.update(graphs=1, merges=any(isinstance(layer, Add) for layer in case[0]), out=result.counts.any())
+        seen.update(graphs=1, merges=any(isinstance(layer, Add) for layer in case[0]), out=bool(result.counts.any()))
 
     run()
     assert seen["graphs"] >= count
