@@ -93,7 +93,6 @@ def digests(network: Network, inputs: np.ndarray) -> list[str]:
     return [digest_of(record) for record, layer in records if layer.neuron is not None]
 
 
-@pytest.mark.smoke
 @pytest.mark.lava
 def test_lava_fires_the_pinned_spikes(tmp_path: Path):
     """Loihi-simulation regression: spikes and states of a file on Lava are those of the day this was written."""

@@ -111,7 +111,7 @@ def test_what_is_written_is_read_back(form: str, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("graphs")
     seen = []
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(network=graphs(form), info=infos)
     def check(network: Network, info: dict[str, Any]) -> None:
         network = replace(network, info=info)
@@ -125,7 +125,7 @@ def test_what_is_written_is_read_back(form: str, tmp_path_factory: pytest.TempPa
     assert not all(seen)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(network=chains())
 def test_chains_that_lava_dl_does_not_know_are_graphs(
     network: Network, tmp_path_factory: pytest.TempPathFactory

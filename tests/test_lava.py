@@ -419,7 +419,6 @@ def test_standstill_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         simulate(tmp_path / "a.net", np.ones((1, 1, 1000), int), progress=False)
 
 
-@pytest.mark.smoke
 @needs_linux
 @pytest.mark.lava
 def test_killed_parent_leaves_nothing(tmp_path: Path) -> None:
