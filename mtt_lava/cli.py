@@ -321,11 +321,23 @@ def _add_evaluate(commands: Any) -> None:
     _add_json(parser)
 
 
+def _there(run: str) -> None:
+    """Refuse a folder that does not exist before NumPy is imported, which takes longer than looking."""
+    if not Path(run).exists():
+        raise FileNotFoundError(f"{run}: not a run folder (there is nothing of this name): make one with mtt train")
+
+
+def _file_there(path: str) -> None:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file")
+
+
 def _open_run(args: argparse.Namespace) -> tuple[Any, Any]:
     """A run, and the test data asked for, or that of training (of a run trained from Python, perhaps without a name).
 
     What needs no torch comes first: a name that is wrong is said at once.
     """
+    _there(args.run)
     from mtt_lava.data import open_dataset
     from mtt_lava.run import load_run, load_settings, open_test_split
 
@@ -462,6 +474,7 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> int:
+    _file_there(args.network)
     from netx_export import NetworkError, limits
     from netx_export.simulation import load_inputs, simulate
 
@@ -550,6 +563,7 @@ def _network_and_chip(args: argparse.Namespace, inputs: Any = None) -> tuple[Any
 
 
 def _check(args: argparse.Namespace) -> int:
+    _file_there(args.network)
     import hw_profiles
 
     network, chip = _network_and_chip(args)
@@ -593,6 +607,7 @@ def _add_cost(commands: Any) -> None:
 
 
 def _cost(args: argparse.Namespace) -> int:
+    _file_there(args.network)
     import hw_profiles
     from netx_export import NetworkError
     from netx_export.activity import measure
@@ -945,6 +960,7 @@ def _add_export(commands: Any) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
+    _there(args.run)
     from mtt_lava.run import load_settings
     from netx_export import layer_table
     from netx_export.netx import in_lava
