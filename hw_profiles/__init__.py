@@ -14,28 +14,32 @@ if TYPE_CHECKING:
     from hw_profiles.case import Finding, Report
     from hw_profiles.energy import Cost, Figure, cost, synaptic_operations
     from hw_profiles.families import place
+    from hw_profiles.neurobench import NeuroBench, NeuroBenchCounter
     from hw_profiles.placement import Placement
     from hw_profiles.profile import Fact, Profile, ProfileError, describe, json_schema, load, names
     from hw_profiles.rules import check
     from netx_export.result import Activity
 
 _HOME = {
-    "Cost": "energy",
-    "Fact": "profile",
-    "Figure": "energy",
-    "Finding": "case",
-    "Placement": "placement",
-    "Profile": "profile",
-    "ProfileError": "profile",
-    "Report": "case",
-    "check": "rules",
-    "cost": "energy",
-    "describe": "profile",
-    "json_schema": "profile",
-    "load": "profile",
-    "names": "profile",
-    "place": "families",
-    "synaptic_operations": "energy",
+    "Activity": "netx_export.result",
+    "Cost": "hw_profiles.energy",
+    "Fact": "hw_profiles.profile",
+    "Figure": "hw_profiles.energy",
+    "Finding": "hw_profiles.case",
+    "NeuroBench": "hw_profiles.neurobench",
+    "NeuroBenchCounter": "hw_profiles.neurobench",
+    "Placement": "hw_profiles.placement",
+    "Profile": "hw_profiles.profile",
+    "ProfileError": "hw_profiles.profile",
+    "Report": "hw_profiles.case",
+    "check": "hw_profiles.rules",
+    "cost": "hw_profiles.energy",
+    "describe": "hw_profiles.profile",
+    "json_schema": "hw_profiles.profile",
+    "load": "hw_profiles.profile",
+    "names": "hw_profiles.profile",
+    "place": "hw_profiles.families",
+    "synaptic_operations": "hw_profiles.energy",
 }
 
 __all__ = [
@@ -44,6 +48,8 @@ __all__ = [
     "Fact",
     "Figure",
     "Finding",
+    "NeuroBench",
+    "NeuroBenchCounter",
     "Placement",
     "Profile",
     "ProfileError",
@@ -61,12 +67,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # pydantic and numpy are imported at first use: the command line answers --help without them.
-    if name == "Activity":
-        from netx_export.result import Activity
-
-        return Activity
     if name not in _HOME:
         raise AttributeError(f"module 'hw_profiles' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"hw_profiles.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)

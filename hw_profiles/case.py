@@ -11,7 +11,8 @@ import numpy as np
 
 from hw_profiles.placement import Placement
 from hw_profiles.profile import Fact, Profile
-from netx_export.network import Layer, Network, Neuron
+from netx_export.connections import Connection, connections
+from netx_export.network import AnyNeuron, Layer, Network, Neuron
 
 BOARD = ("cores_per_chip", "chips")
 """A core's limit times these is the board's."""
@@ -149,8 +150,18 @@ class Case:
 
     @property
     def spiking(self) -> list[tuple[Layer, Neuron]]:
-        """The layers with neurons, and these."""
-        return [(layer, layer.neuron) for layer in self.layers if layer.neuron is not None]
+        """The layers with neurons that spike, and these."""
+        return [(layer, layer.neuron) for layer in self.layers if isinstance(layer.neuron, Neuron)]
+
+    @property
+    def graded(self) -> list[tuple[Layer, AnyNeuron]]:
+        """The layers with neurons that send values, and these."""
+        return [(layer, layer.neuron) for layer in self.layers if layer.neuron is not None and layer.neuron.graded]
+
+    @property
+    def ways(self) -> tuple[Connection, ...]:
+        """What feeds the layers with neurons."""
+        return connections(self.network)
 
     @property
     def weighted(self) -> list[tuple[Layer, np.ndarray]]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from hw_profiles.case import Case, Finding, Rule
 from hw_profiles.placement import RESOURCES
-from netx_export.network import Add, Average, Conv, Dense, Flatten, Neuron, Pool
+from netx_export.connections import meets_no_neurons
+from netx_export.network import MESSAGE_BITS, Add, Average, Conv, Dense, Flatten, Neuron, Pool, SigmaDelta
 
 _ADDED = (
     "the file has no neurons here, and lava-dl adds these, which never spike: export the layer with neurons that fit, "
@@ -44,11 +45,8 @@ def structure(case: Case) -> Iterator[Finding]:
                 "write it as a grouped convolution with neurons",
                 layer.name,
             )
-        elif layer.weight is not None and layer.neuron is None:
-            # Currents that only meet others are synapses of the neurons where they do.
-            users = case.network.users(layer.name)
-            if not users or not all(isinstance(user, Add) and user.neuron is not None for user in users):
-                yield Finding("violation", "weights without neurons", None, None, "give the layer neurons", layer.name)
+        elif meets_no_neurons(case.network, layer):
+            yield Finding("violation", "weights without neurons", None, None, "give the layer neurons", layer.name)
 
 
 def weights(case: Case) -> Iterator[Finding]:
@@ -152,6 +150,25 @@ def bias(case: Case) -> Iterator[Finding]:
             yield Finding("violation", "bias exponent", exponent, 0, "use exponents from 0", layer.name, "<")
 
 
+def sigma_delta(case: Case) -> Iterator[Finding]:
+    """The chip has neurons that send values, whose thresholds and biases fit their states."""
+    bits = case.value("state_bits")
+    for layer, neuron in case.graded:
+        remedy = "train spiking neurons, or take a chip that has these"
+        yield from case.allowed("sigma_delta", f"{neuron.kind} neurons", remedy, layer.name)
+        if case.value("sigma_delta") is not True or not isinstance(neuron, SigmaDelta) or bits is None:
+            continue
+        most = ((1 << (bits - 1)) - 1) >> neuron.shift
+        bias = 0 if neuron.bias is None else int(np.abs(neuron.bias).max())
+        for quantity, used in (("threshold", neuron.threshold), ("bias", bias)):
+            if used > most:
+                remedy = "lower the layer's weight scale, threshold and bias together"
+                yield case.broken("state_bits", quantity, used, most, remedy, layer.name)
+    if case.graded and case.value("sigma_delta") is True:
+        remedy = f"have no bound beforehand: mtt simulate says where they left {bits} and {MESSAGE_BITS} bits"
+        yield Finding("not checked", "sums and messages of sigma-delta neurons", None, None, remedy)
+
+
 def delay(case: Case) -> Iterator[Finding]:
     """Synaptic delays are within range."""
     for layer in case.layers:
@@ -237,6 +254,7 @@ RULES: tuple[Rule, ...] = (
     decays,
     refractory,
     bias,
+    sigma_delta,
     delay,
     recurrence,
     payload,

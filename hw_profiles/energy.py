@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.families import place
-from hw_profiles.geometry import Axis, Geometry, Span, as_map, slices
+from hw_profiles.geometry import Geometry, Span, as_map, slices
 from hw_profiles.groups import Feed, Group, groups
 from hw_profiles.placement import Part, Placement
 from hw_profiles.profile import Fact, Profile, ProfileError
@@ -69,8 +69,10 @@ class LayerCost:
     synops : float
         Synaptic operations: pairs of an incoming spike and a neuron within the kernel's reach.
     macs : int
-        Multiply-accumulates of the same layer in a network that is no spiking one.
+        Multiply-accumulates of the same layer in a network that is no spiking one; where neurons send values, of as
+        many frames as there are time steps.
     spikes : float
+        Of neurons that send values, the messages that are not 0: each costs its synapses what a spike does.
     updates : float or None
         Updates of neurons, one a neuron and time step; None without a clock.
     messages : float or None
@@ -107,7 +109,7 @@ class Cost:
         Shortest time step that the busiest core allows, and time from the first input to the last output.
     arithmetic : dict of str to (float, float)
         pJ of the multiply-accumulates of the same network without spikes, and of this one's synaptic operations as
-        additions (multiply-accumulates where the input is graded), 45 nm; for comparison with papers only.
+        additions (multiply-accumulates where what comes is graded), 45 nm; for comparison with papers only.
     """
 
     network: str
@@ -217,6 +219,7 @@ def cost(network: Network, activity: Activity, profile: Profile, placement: Plac
     spikes = _spikes(network, activity)
     work = {core.number: np.zeros(3) for core in placement.cores}
     steps = activity.time_steps
+    frames = steps or 1 if network.graded else 1
     layers = []
     for group in held:
         layer = group.layer
@@ -245,7 +248,7 @@ def cost(network: Network, activity: Activity, profile: Profile, placement: Plac
             LayerCost(
                 layer.name,
                 operations(_whole(layer), events, back),
-                round(operations(_whole(layer), ones, _fed_back(layer, np.ones(layer.shape)))),
+                frames * round(operations(_whole(layer), ones, _fed_back(layer, np.ones(layer.shape)))),
                 float(maps.sum()),
                 None if steps is None else float(maps.size * steps),
                 *sent,
@@ -262,7 +265,10 @@ def cost(network: Network, activity: Activity, profile: Profile, placement: Plac
         energy,
         time_step,
         latency,
-        {name: _arithmetic(layers, activity.graded, *pair) for name, pair in ARITHMETIC.items()},
+        {
+            name: _arithmetic(layers, (activity.graded or network.graded, network.graded), *pair)
+            for name, pair in ARITHMETIC.items()
+        },
     )
 
 
@@ -282,11 +288,8 @@ def _arriving(feed: Feed, spikes: dict[str, np.ndarray], group: Group | None = N
         if layer.weight is not None or layer.neuron is not None:
             break
         if isinstance(layer, Pool):
-            rows, columns = (
-                Axis(layer.in_shape[1 + i], layer.shape[1 + i], layer.kernel[i], layer.stride[i], layer.padding[i], 1)
-                for i in range(2)
-            )
-            events = np.einsum("cyx,yr,xs->crs", events, rows.matrix, columns.matrix)
+            rows, columns = (axis.matrix for axis in Geometry(layer).axes)
+            events = np.einsum("cyx,yr,xs->crs", events, rows, columns)
         elif isinstance(layer, Flatten):
             events = events.reshape(layer.shape)
     return events
@@ -307,7 +310,7 @@ def _fed_back(layer: Layer, spikes: np.ndarray) -> float:
 
 def _operations(geometry: Geometry, events: np.ndarray, span: Span) -> float:
     """Synaptic operations of incoming events in a part of a layer."""
-    if not geometry.conv:
+    if not geometry.windowed:
         return float(events.sum()) * _size(span[0])
     by_group = events.reshape(geometry.groups, geometry.fan, *events.shape[1:]).sum(1)
     first = np.arange(geometry.groups) * geometry.group
@@ -328,8 +331,8 @@ def _messages(
     total, away, hops = 0.0, 0.0, np.zeros(2)
     for other, target, feed in targets:
         # A convolution's part sees a piece of the map; to a dense one, and to a core of Speck, everything is sent.
-        conv = feed is not None and geometries[feed].conv and profile.family == "loihi"
-        geometry = geometries[feed] if feed is not None and conv else None
+        some_of_it = feed is not None and geometries[feed].windowed and profile.family == "loihi"
+        geometry = geometries[feed] if feed is not None and some_of_it else None
         if geometry is not None:
             fed = geometry.sources_of(target.span[0])
             down, across = (axis.taps(tile) > 0 for axis, tile in zip(geometry.axes, target.span[1:], strict=True))
@@ -430,8 +433,10 @@ def _times(profile: Profile, steps: int | None, depth: int, work: dict[int, np.n
     return step, Figure((steps + depth) * value / 1000, "us", status, source, f"{steps} + {depth} time steps")
 
 
-def _arithmetic(layers: Sequence[LayerCost], graded: bool, mac: float, add: float) -> tuple[float, float]:
-    first = mac if graded else add
+def _arithmetic(
+    layers: Sequence[LayerCost], graded: tuple[bool, bool], mac: float, add: float
+) -> tuple[float, float]:
+    """`graded`: whether the first layer, and whether the others get values."""
     return sum(layer.macs for layer in layers) * mac, sum(
-        layer.synops * (add if i else first) for i, layer in enumerate(layers)
+        layer.synops * (mac if graded[i > 0] else add) for i, layer in enumerate(layers)
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netx_export.network import Conv, Layer
+from netx_export.network import Layer, Windowed
 
 Shape = tuple[int, ...]
 Range = tuple[int, int]
@@ -40,6 +40,28 @@ def per_neuron(layer: Layer, value: int | np.ndarray) -> np.ndarray:
     return np.broadcast_to(array, layer.shape).ravel()
 
 
+def met(layer: Layer, weights: np.ndarray) -> np.ndarray:
+    """How many of a layer's weights each input meets.
+
+    Parameters
+    ----------
+    layer : Layer
+    weights : numpy.ndarray
+        Booleans, shaped as the layer's weights: which of them count.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape of the layer's input.
+    """
+    if not isinstance(layer, Windowed):
+        return np.asarray(weights.sum(0))
+    groups = layer.window.groups
+    by_input = weights.reshape(groups, -1, *weights.shape[1:]).sum(1).reshape(layer.in_shape[0], *weights.shape[2:])
+    down, across = (layer.taps(axis) >= 0 for axis in range(2))
+    return np.einsum("ckl,yk,xl->cyx", by_input, down.astype(int), across.astype(int))
+
+
 @dataclass(frozen=True)
 class Reach:
     """Which inputs a tile of outputs sees, along one axis.
@@ -61,15 +83,21 @@ class Reach:
 
 
 class Axis:
-    """One axis of a convolution: which outputs an input reaches."""
+    """One axis of a windowed layer.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
-        self.outputs, self.stride, self.padding = outputs, stride, padding
-        self.span = (kernel - 1) * dilation
-        at = np.arange(inputs)[:, None] + padding - dilation * np.arange(kernel)
-        target = at // stride
-        self.target = np.where((at % stride == 0) & (target >= 0) & (target < outputs), target, -1)
-        """(inputs, kernel): the output that an input reaches through each tap of the kernel; -1: none."""
+    Parameters
+    ----------
+    target : numpy.ndarray
+        (inputs, kernel): the output that an input reaches through each tap of the kernel; -1: none.
+    outputs : int
+    """
+
+    def __init__(self, target: np.ndarray, outputs: int) -> None:
+        self.target, self.outputs = target, outputs
+        # Inputs in order reach outputs in order: those of a tile are neighbours.
+        least = np.where(target >= 0, target, outputs).min(axis=1)
+        self._from = np.minimum.accumulate(least[::-1])[::-1]
+        self._to = np.maximum.accumulate(target.max(axis=1))
         self._tiles: dict[int, list[Reach]] = {}
 
     def taps(self, tile: Range) -> np.ndarray:
@@ -86,8 +114,8 @@ class Axis:
 
     def reach(self, tile: Range) -> Reach:
         """What a tile of outputs sees."""
-        low = max(0, tile[0] * self.stride - self.padding)
-        target = self.target[low : max(low, (tile[1] - 1) * self.stride - self.padding + self.span + 1)]
+        low = int(np.searchsorted(self._to, tile[0]))
+        target = self.target[low : max(low, int(np.searchsorted(self._from, tile[1])))]
         met = (target >= tile[0]) & (target < tile[1])
         seen = met.any(axis=1)
         met, target = met[seen], target[seen]
@@ -112,12 +140,12 @@ class Axis:
 
 
 class Geometry:
-    """Which neurons the inputs of a conv or dense layer reach.
+    """Which neurons the inputs of a layer with weights reach.
 
     Attributes
     ----------
-    conv : bool
-        The other attributes are those of a convolution only.
+    windowed : bool
+        Else every input reaches every neuron. The other attributes are those of windowed layers only.
     axes : list of Axis
         Rows and columns.
     groups, fan, group : int
@@ -125,13 +153,11 @@ class Geometry:
     """
 
     def __init__(self, layer: Layer) -> None:
-        self.conv = isinstance(layer, Conv)
-        if isinstance(layer, Conv):
-            assert layer.weight is not None
-            kernel, geometry = layer.weight.shape[2:], (layer.stride, layer.padding, layer.dilation)
-            sizes = zip(layer.in_shape[1:], layer.shape[1:], kernel, *geometry, strict=True)
-            self.axes = [Axis(*size) for size in sizes]
-            self.groups, self.fan, self.group = layer.groups, layer.weight.shape[1], layer.shape[0] // layer.groups
+        self.windowed = isinstance(layer, Windowed)
+        if isinstance(layer, Windowed):
+            weight, _, self.groups = layer.window
+            self.axes = [Axis(layer.taps(axis), layer.shape[1 + axis]) for axis in range(2)]
+            self.fan, self.group = weight.shape[1], layer.shape[0] // self.groups
 
     def sources_of(self, channels: Range) -> Range:
         """Input channels that a range of output channels gets."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from netx_export.connections import Connection, connections, one_to_one
-from netx_export.network import INPUT, Layer, Network, Neuron
+from netx_export.connections import Connection, connections, one_to_one, waits
+from netx_export.network import Layer, Network, Neuron
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +64,14 @@ def groups(network: Network, relays: bool = True) -> list[Group]:
     """
     index = {layer.name: i for i, layer in enumerate(network)}
     fed: dict[str, list[Feed]] = {layer.name: [] for layer in network.spiking}
-    waits: dict[str, int] = {}
+    held = waits(network) if relays else {}
     for way in connections(network):
-        wait = way.wait if relays and way.source != INPUT else 0
-        waits[way.source] = max(waits.get(way.source, 0), wait)
+        wait = way.wait if way.source in held else 0
         fed[way.target].append(Feed(_relay(way.source, wait), way.synapses, way))
     found: list[Group] = []
     for layer in network.spiking:
         found.append(Group(index[layer.name], layer, tuple(fed[layer.name])))
-        for step in range(1, waits.get(layer.name, 0) + 1):
+        for step in range(1, held.get(layer.name, 0) + 1):
             relay = replace(one_to_one(layer, _relay(layer.name, step)), neuron=Neuron(0))
             number = len(network.layers) + len(found)
             found.append(Group(number, relay, (Feed(_relay(layer.name, step - 1), relay),), layer.name))

@@ -124,6 +124,7 @@ class Facts(BaseModel):
     neuron: Fact[str] = _fact("neuron model")
     reset: Fact[Reset] = _fact("what training assumes a neuron does after a spike")
     resets: Fact[tuple[Reset, ...]] = _fact("what a neuron can do after a spike")
+    sigma_delta: Flag = _fact("whether there are sigma-delta neurons, which send values")
     threshold_strict: Flag = _fact("whether a neuron spikes at v > threshold only, or already at v >= threshold")
     payload_bits: Bits = _fact("bits a spike carries; 1 is a binary spike")
     recurrence: Flag = _fact("whether a layer may feed itself")
@@ -136,6 +137,7 @@ class Facts(BaseModel):
     weight_step: Integer = _fact("weights are multiples of it")
     weight_exponent_min: Power = _fact("smallest exponent of a power of two common to a group of weights")
     weight_exponent_max: Power = _fact("largest exponent of a power of two common to a group of weights")
+    input_weight_bits: Bits = _fact("the same of the first layer, where it differs")
     delay_max: Integer = _fact("longest delay of a synapse; 0: no delays")
 
     state_bits: Bits = _fact("width of current and membrane voltage with sign")
@@ -146,6 +148,8 @@ class Facts(BaseModel):
     current_decay_max: Integer = _fact("largest decay of the current")
     voltage_decay_min: Integer = _fact("smallest decay of the membrane voltage")
     voltage_decay_max: Integer = _fact("largest decay of the membrane voltage")
+    decay_shift: Flag = _fact("whether a state can only lose itself shifted right by whole bits")
+    keeps_state: Flag = _fact("whether neurons keep anything from one time step to the next")
     bias_allowed: Flag = _fact("whether neurons may have a bias")
     bias_mantissa_bits: Bits = _fact("width of the bias mantissa with sign")
     bias_exponent_max: Power = _fact("largest exponent of the bias")
@@ -189,6 +193,17 @@ class Facts(BaseModel):
     destinations_per_core: Integer = _fact("cores to which a core can send")
     outputs_max: Integer = _fact("largest number of classes of the readout")
 
+    inputs_max: Integer = _fact("input channels of the chip")
+    hidden_neurons: Integer = _fact("neurons of the chip that are no outputs")
+    fan_out_max: Integer = _fact("largest number of synapses that a hidden neuron feeds")
+    input_projection_max: Integer = _fact("hidden neurons that the input can reach")
+    output_projection_max: Integer = _fact("hidden neurons that can reach the outputs")
+    kernels: Integers = _fact("possible kernels, square")
+    input_kernels: Integers = _fact("possible kernels of the first layer, square")
+    input_strides: Integers = _fact("possible strides of the first layer")
+    input_channels: Integers = _fact("possible channels of the input")
+    dense_inputs_max: Integer = _fact("largest number of inputs of a dense layer")
+
     energy_synapse: Number = _fact("energy of one synaptic operation")
     energy_neuron_active: Number = _fact("energy of one update of a neuron that spikes")
     energy_neuron_inactive: Number = _fact("energy of one update of a neuron that does not spike")
@@ -229,8 +244,10 @@ class Profile(BaseModel):
         Name of the file without ``.toml``.
     title : str
         What it is, for people.
-    family : {"loihi", "speck"}
-        Which rules of architecture apply: clocked cores that share layers, or one layer a core, without a clock.
+    family : {"loihi", "speck", "xylo", "akida", "processor"}
+        Which rules of architecture apply: clocked cores that share layers; one layer a core, without a clock; one small
+        core of neurons; layers of quantised activations without a state; a program in memory. The last three are
+        checked, not trained for, and the chip's own tools place the neurons.
     extends : str or None
         The profile it extends.
     sources : dict of str to str
@@ -243,7 +260,7 @@ class Profile(BaseModel):
 
     name: str
     title: str
-    family: Literal["loihi", "speck"]
+    family: Literal["loihi", "speck", "xylo", "akida", "processor"]
     extends: str | None = None
     sources: dict[str, str]
     facts: Facts

@@ -22,7 +22,7 @@ from hw_profiles.groups import groups
 from hw_profiles.placement import Placement
 from hw_profiles.profile import ProfileError
 from netx_export.connections import connections
-from netx_export.network import INPUT, Dense, Layer, Network
+from netx_export.network import INPUT, Dense, Layer, Network, Neuron
 from netx_export.text import table
 
 CONNECTIONS_MAX = 3_000_000
@@ -166,7 +166,7 @@ def sanafe(network: Network, placement: Placement, inputs: np.ndarray, ours: Cos
         source[0].set_attributes(soma_hw_name="loihi_inputs[0]", model_attributes={"spikes": [0]})
     made = {INPUT: (source, np.asarray(active))}
     for index, layer, feeds in ((group.index, group.layer, group.feeds) for group in held):
-        assert layer.neuron is not None
+        assert isinstance(layer.neuron, Neuron)
         size = math.prod(layer.shape)
         kept = 1 - int(np.max(layer.neuron.voltage_decay)) / 4096
         group = net.create_neuron_group(
@@ -229,7 +229,9 @@ def _check(network: Network, placement: Placement, inputs: np.ndarray) -> np.nda
         if neuron is None:
             continue
         what = ""
-        if np.any(np.asarray(neuron.current_decay) != 4096):
+        if not isinstance(neuron, Neuron):
+            what = f"{neuron.kind} neurons"
+        elif np.any(np.asarray(neuron.current_decay) != 4096):
             what = "a current that lasts longer than a time step"
         elif neuron.bias is not None and np.any(neuron.bias):
             what = "biases"

@@ -17,7 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from mtt_lava.data import Dataset, frames, open_dataset
-    from mtt_lava.deploy import export, to_network
+    from mtt_lava.deploy import export, export_nir, to_network
+    from mtt_lava.early_exit import early_exit, early_exit_events
     from mtt_lava.evaluation import Point, evaluate
     from mtt_lava.model import Model, load_model, model_names
     from mtt_lava.proof import Proof, prove
@@ -39,8 +40,11 @@ _HOME = {
     "Settings": "run",
     "SpikingNetwork": "spiking",
     "Sweep": "studies.sweep",
+    "early_exit": "early_exit",
+    "early_exit_events": "early_exit",
     "evaluate": "evaluation",
     "export": "deploy",
+    "export_nir": "deploy",
     "frames": "data",
     "load_model": "model",
     "load_run": "run",
@@ -65,8 +69,11 @@ __all__ = [
     "Settings",
     "SpikingNetwork",
     "Sweep",
+    "early_exit",
+    "early_exit_events",
     "evaluate",
     "export",
+    "export_nir",
     "frames",
     "load_model",
     "load_run",

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 import hw_profiles
-from mtt_lava.lowering import WEIGHT_UNIT, lower
+from mtt_lava.lowering import WEIGHT_UNIT, lower, with_readout
 from mtt_lava.model import sends_spikes
 from mtt_lava.neuron import Bias
 from mtt_lava.run import Run, RunError
 from mtt_lava.spiking import Sum, SumPool
 from netx_export import network as description
-from netx_export import netx
+from netx_export import netx, nir
 
 
 def to_network(
@@ -59,6 +59,9 @@ def to_network(
             quantiser = block.synapse.pre_hook_fx
             weight = quantiser(block.synapse.weight, descale=True).numpy().astype(np.int64)
             fields = {"weight": weight.reshape(shape), "weight_scale": quantiser.weight_scale}
+            if hasattr(block, "feedback"):
+                back = quantiser(block.feedback.synapse.weight, descale=True).numpy().astype(np.int64)
+                fields["recurrent"] = back.reshape(shape[0], shape[0])
             if not sends_spikes(run.network.parts[i].layer):
                 return fields
         else:
@@ -75,12 +78,14 @@ def to_network(
 
     with run.at(time_steps):
         pool_neurons = not any(isinstance(block, SumPool) for block in blocks)
-        *layers, last = lower(settings.model, pool_neurons, held)
+        layers = lower(settings.model, pool_neurons, held)
     if settings.model.readout == "voltage":
         # The readout's neurons must never spike: the largest threshold there is, or one that v stays below.
-        assert last.neuron is not None
-        threshold = description.THRESHOLD_MAX if readout_threshold is None else _checked(readout_threshold, last)
-        last = replace(last, neuron=replace(last.neuron, threshold=threshold))
+        def silent(last: description.Layer, neuron: description.Neuron) -> description.Neuron:
+            most = description.THRESHOLD_MAX
+            return replace(neuron, threshold=most if readout_threshold is None else _checked(readout_threshold, last))
+
+        layers = with_readout(layers, silent)
     elif readout_threshold is not None:
         raise RunError(
             f"readout threshold {readout_threshold}: the readout of {settings.model.name} counts spikes, and its "
@@ -97,7 +102,7 @@ def to_network(
         "input_max": settings.input_max,
     }
     model = settings.model
-    return description.Network((*layers, last), model.readout, run.network.reset, info, model.name)
+    return description.Network(layers, model.readout, run.network.reset, info, model.name)
 
 
 def _checked(threshold: int, layer: description.Layer) -> int:
@@ -160,5 +165,47 @@ def export(
     chip = hw_profiles.load(profile or run.settings.chip)
     network = to_network(run, time_steps, profile, readout_threshold)
     netx.write(network, path)
-    report = hw_profiles.check(network, chip, network.info["time_steps"], network.info["input_max"])
-    return network, report
+    return network, _checked_against(chip, network)
+
+
+def export_nir(
+    run: Run,
+    path: str | Path,
+    reader: str = "nir",
+    profile: str | None = None,
+    time_steps: int | None = None,
+    readout_threshold: int | None = None,
+    *,
+    allow_inexact: bool = False,
+) -> tuple[description.Network, hw_profiles.Report, tuple[str, ...]]:
+    """Write a run as a NIR file, for one reader.
+
+    Parameters
+    ----------
+    run, path, profile, time_steps, readout_threshold
+        See `export`.
+    reader, allow_inexact
+        See `netx_export.nir.write`.
+
+    Returns
+    -------
+    network, report
+        See `export`.
+    notes : tuple of str
+        What is to be known of the file.
+
+    Raises
+    ------
+    RunError
+        See `to_network`.
+    netx_export.network.NetworkError
+        What NIR cannot hold, or the reader would compute otherwise.
+    """
+    chip = hw_profiles.load(profile or run.settings.chip)
+    network = to_network(run, time_steps, profile, readout_threshold)
+    notes = nir.write(network, path, reader, allow_inexact=allow_inexact)
+    return network, _checked_against(chip, network), notes
+
+
+def _checked_against(chip: hw_profiles.Profile, network: description.Network) -> hw_profiles.Report:
+    return hw_profiles.check(network, chip, network.info["time_steps"], network.info["input_max"])

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mtt_lava.model import Add, Conv, Model, Pool, sends_spikes
+from mtt_lava.model import Add, Average, Dense, Model, Pool, sends_spikes
 from netx_export import network as description
 from netx_export.network import DECAY_UNITY, INPUT, Neuron, Shape
+from netx_export.netx.fields import each_channel
 
 WEIGHT_UNIT = 64
 """Chip integers a unit of SLAYER's weights: SLAYER's default scale, 2**6."""
-GROUPS_MAX = 127
-"""Most groups of a convolution that Lava can hold."""
 
 
 def lower(
@@ -30,8 +29,9 @@ def lower(
         Whether pools have neurons of their own; NetX loads none without, so they become convolutions.
     held : callable
         What a layer holds, given its index in the model and the shape of its weights (None: a pool or an add with
-        neurons): the fields ``weight`` (not of pools), ``neuron`` and others of `netx_export.network.Layer`; of an add
-        ``identity`` too, the integer weight of what comes in as spikes, and ``weight_scale``.
+        neurons): the fields ``weight`` (not of pools), ``recurrent`` where it has some, ``neuron`` and others of
+        `netx_export.network.Layer`; of an add ``identity`` too, the integer weight of what comes in as spikes, and
+        ``weight_scale``.
 
     Returns
     -------
@@ -56,10 +56,12 @@ def lower(
                     ways[k] = f"{name}.identity{k + 1}"
                     layers.append(_one_to_one(ways[k], source, shape, weight, scale))
             layers.append(description.Add(**at | {"inputs": tuple(ways)}, **fields))
-        elif isinstance(part, Conv):
+        elif isinstance(part, Average):
+            layers.append(description.Average(**at))
+        elif not isinstance(part, Dense):
+            # The kernels of models have the names and fields of those of the description.
             geometry = {key: getattr(part, key) for key in ("stride", "padding", "dilation", "groups")}
-            fields = held(i, (part.channels, before[0] // part.groups, *part.kernel)) | geometry
-            layers.append(description.Conv(**at, **fields))
+            layers.append(description.KINDS[part.type](**at, **held(i, part.weight_shape(before)), **geometry))
         else:
             if len(before) == 3:
                 (source,) = inputs
@@ -80,28 +82,21 @@ def _one_to_one(name: str, source: str, shape: Shape, weight: int, scale: float 
     at: dict[str, Any] = {"name": name, "inputs": (source,), "in_shape": shape, "shape": shape, "weight_scale": scale}
     if len(shape) == 1:
         return description.Dense(**at, weight=weight * np.eye(shape[0], dtype=np.int64))
-    return description.Conv(**at, **_each_channel(shape[0], (1, 1), weight))
-
-
-def _each_channel(channels: int, kernel: tuple[int, int], weight: int) -> dict[str, Any]:
-    """Weights of a convolution that keeps channels apart, and their groups."""
-    # Lava keeps the number of groups in 8 bits with sign: where there are more channels, groups of several.
-    groups = next(g for g in range(min(channels, GROUPS_MAX), 0, -1) if channels % g == 0)
-    size = channels // groups
-    weights = np.zeros((channels, size, *kernel), dtype=np.int64)
-    weights[np.arange(channels), np.arange(channels) % size] = weight
-    return {"weight": weights, "groups": groups}
+    weights, groups = each_channel(shape[0], np.full((1, 1), weight))
+    return description.Conv(**at, weight=weights, groups=groups)
 
 
 def _with_neurons(pool: description.Pool, neuron: Neuron) -> description.Layer:
     """A sum pool with neurons is a convolution with a group for every channel."""
+    weights, groups = each_channel(pool.shape[0], np.full(pool.kernel, WEIGHT_UNIT))
     return description.Conv(
         name=pool.name,
         inputs=pool.inputs,
         in_shape=pool.in_shape,
         shape=pool.shape,
         stride=pool.stride,
-        **_each_channel(pool.shape[0], pool.kernel, WEIGHT_UNIT),
+        weight=weights,
+        groups=groups,
         neuron=neuron,
         weight_scale=float(WEIGHT_UNIT),
     )
@@ -137,13 +132,22 @@ def untrained(model: Model, pool_neurons: bool, reset: str, bias: bool) -> descr
         if shape is None:
             return {"neuron": neuron, "identity": 0}
         # A view of one number: weights of any size take no memory.
-        return {
-            "weight": np.broadcast_to(np.int8(0), shape),
-            "neuron": neuron if sends_spikes(part.layer) else None,
-        }
+        fields = {"weight": np.broadcast_to(np.int8(0), shape), "neuron": neuron if sends_spikes(part.layer) else None}
+        if isinstance(part.layer, Dense) and part.layer.recurrent:
+            fields["recurrent"] = np.broadcast_to(np.int8(0), (shape[0], shape[0]))
+        return fields
 
-    *layers, last = lower(model, pool_neurons, held)
+    layers = lower(model, pool_neurons, held)
     if model.readout == "voltage":  # which never leaks
-        assert last.neuron is not None
-        last = replace(last, neuron=Neuron(0, bias=last.neuron.bias))
-    return description.Network((*layers, last), model.readout, reset, source=model.name)
+        layers = with_readout(layers, lambda _, neuron: Neuron(0, bias=neuron.bias))
+    return description.Network(layers, model.readout, reset, source=model.name)
+
+
+def with_readout(
+    layers: tuple[description.Layer, ...], changed: Callable[[description.Layer, Neuron], Neuron]
+) -> tuple[description.Layer, ...]:
+    """The layers, with other neurons in the last that has some: those that answer."""
+    last = next(layer for layer in reversed(layers) if layer.neuron is not None)
+    assert isinstance(last.neuron, Neuron)
+    answering = replace(last, neuron=changed(last, last.neuron))
+    return tuple(answering if layer is last else layer for layer in layers)

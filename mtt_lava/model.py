@@ -58,13 +58,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import pydantic
 
-from netx_export.network import INPUT, conv_shape
+from netx_export.network import INPUT, Shape, conv_shape, transposed_shape
 from netx_export.reading import check_plain, read_toml
 from netx_export.text import UserError, field_error, meant, short, table
 
@@ -102,14 +103,22 @@ class _Layer(_Part):
     input: str | None = None
     block: Annotated[str, pydantic.Field(min_length=1, max_length=40)] | None = None
 
+    def gives(self, before: Shape) -> Shape:
+        """Shape of the output for this shape of an input."""
+        raise NotImplementedError
 
-class Conv(_Layer):
-    """A convolution and its neurons; pairs are (height, width), a single number stands for both.
+    def weight_shape(self, before: Shape) -> Shape:
+        """Shape of the trained weights, outputs first; empty without any."""
+        return ()
 
-    Without neurons it passes its current on to an `Add`.
-    """
+    def scaled(self, wide: Callable[[int, int], int]) -> _Layer:
+        """The layer with another number of outputs: `wide` of theirs, and of the groups they are in."""
+        return self
 
-    type: Literal["conv"] = "conv"
+
+class _Weighted(_Layer):
+    """A kernel with trained weights, and neurons; pairs are (height, width), a single number stands for both."""
+
     channels: pydantic.PositiveInt
     kernel: Pair
     stride: Pair = (1, 1)
@@ -118,16 +127,51 @@ class Conv(_Layer):
     groups: pydantic.PositiveInt = 1
     neuron: bool = True
 
+    def gives(self, before: Shape) -> Shape:
+        return conv_shape(before, self.channels, self.kernel, self.stride, self.padding, self.dilation)
+
+    def weight_shape(self, before: Shape) -> Shape:
+        return (self.channels, before[0] // self.groups, *self.kernel)
+
+    def scaled(self, wide: Callable[[int, int], int]) -> _Layer:
+        return self.model_copy(update={"channels": wide(self.channels, self.groups)})
+
+
+class Conv(_Weighted):
+    """A convolution and its neurons. Without neurons it passes its current on to an `Add`."""
+
+    type: Literal["conv"] = "conv"
+
+
+class ConvT(_Weighted):
+    """A transposed convolution and its neurons; Lava has no process for it, chips without a clock may."""
+
+    type: Literal["convT"] = "convT"
+
+    def gives(self, before: Shape) -> Shape:
+        return transposed_shape(before, self.channels, self.kernel, self.stride, self.padding, self.dilation)
+
 
 class Dense(_Layer):
     """All inputs to all outputs, and neurons; what comes as (C, H, W) is flattened, channels slowest.
 
-    Without neurons it passes its current on to an `Add`.
+    Without neurons it passes its current on to an `Add`. Recurrent ones also get what they themselves sent in the time
+    step before, all from all, through trained weights.
     """
 
     type: Literal["dense"] = "dense"
     features: pydantic.PositiveInt
     neuron: bool = True
+    recurrent: bool = False
+
+    def gives(self, before: Shape) -> Shape:
+        return (self.features,)
+
+    def weight_shape(self, before: Shape) -> Shape:
+        return (self.features, math.prod(before))
+
+    def scaled(self, wide: Callable[[int, int], int]) -> _Layer:
+        return self.model_copy(update={"features": wide(self.features, 1)})
 
 
 class Add(_Layer):
@@ -142,6 +186,9 @@ class Add(_Layer):
     input: None = None
     neuron: bool = True
 
+    def gives(self, before: Shape) -> Shape:
+        return before
+
 
 class Pool(_Layer):
     """Sum pool; its stride is its kernel unless given.
@@ -152,6 +199,26 @@ class Pool(_Layer):
     type: Literal["pool"] = "pool"
     kernel: Pair
     stride: Pair | None = None
+
+    def gives(self, before: Shape) -> Shape:
+        return conv_shape(before, before[0], self.kernel, self.stride or self.kernel)
+
+
+class Average(_Layer):
+    """The last layer: each class is the mean of a group of neighbouring outputs of the dense layer before it.
+
+    A chip's integers, and its outputs counted off the chip, hold the sum.
+    """
+
+    type: Literal["average"] = "average"
+    features: pydantic.PositiveInt
+
+    def gives(self, before: Shape) -> Shape:
+        return (self.features,)
+
+
+AnyLayer = Conv | ConvT | Dense | Pool | Add | Average
+"""What a model is made of."""
 
 
 class NeuronSpec(_Part):
@@ -176,7 +243,8 @@ class Model(_Part):
     input : tuple of int
         (C, H, W) or (F,).
     layers : list
-        `Conv`, `Dense`, `Pool` and `Add` (or dictionaries with their fields and ``type``); the last is dense.
+        `Conv`, `ConvT`, `Dense`, `Pool`, `Add` and `Average`, or dictionaries with their fields and ``type``; the last
+        is dense, or an average behind a dense one.
     readout : {"voltage", "count"}
         The last layer's neurons integrate without spiking, or spike and are counted.
     neuron : NeuronSpec
@@ -185,7 +253,7 @@ class Model(_Part):
 
     name: str
     input: tuple[pydantic.PositiveInt, ...]
-    layers: tuple[Annotated[Conv | Dense | Pool | Add, pydantic.Field(discriminator="type")], ...]
+    layers: tuple[Annotated[AnyLayer, pydantic.Field(discriminator="type")], ...]
     readout: Literal["voltage", "count"] = "voltage"
     neuron: NeuronSpec = NeuronSpec()
 
@@ -201,41 +269,40 @@ class Model(_Part):
         numbered = (f"{kind}{types[: i + 1].count(kind)}" for i, kind in enumerate(types))
         return [layer.name or name for layer, name in zip(self.layers, numbered, strict=True)]
 
+    @property
+    def classes(self) -> int:
+        """Number of classes: features of the last layer."""
+        return self.layers[-1].gives(())[0]
+
     def layer_weights(self) -> list[int]:
         """Number of trained synaptic weights of every layer; pools and adds have none."""
-        counts = []
-        for layer, _, _, before, _ in self.parts():
-            if isinstance(layer, Dense):
-                counts.append(layer.features * math.prod(before))
-            elif isinstance(layer, Conv):
-                counts.append(layer.channels * before[0] // layer.groups * math.prod(layer.kernel))
-            else:
-                counts.append(0)
-        return counts
+        parts = [(part.layer, part.layer.weight_shape(part.before)) for part in self.parts()]
+        back = [isinstance(layer, Dense) and layer.recurrent and layer.features**2 for layer, _ in parts]
+        return [(math.prod(shape) if shape else 0) + more for (_, shape), more in zip(parts, back, strict=True)]
 
     def stages(self) -> list[int]:
         """Number of every layer's stage: layers of one block share it, and their number of time steps."""
-        names, parts = self.names, self.parts()
-        adds = {name: part for part in parts if isinstance(part.layer, Add) for name in part.inputs}
+        parts = {part.name: part for part in self.parts()}
+        adds = {name: part for part in parts.values() if isinstance(part.layer, Add) for name in part.inputs}
 
-        def key(at: int) -> str | None:
-            layer, name, inputs, *_ = parts[at]
+        def key(name: str) -> str | None:
+            if name == INPUT:
+                return None
+            layer, _, inputs, *_ = parts[name]
             if layer.block is not None:
                 return f"block {layer.block}"
-            if not isinstance(layer, Pool) and not layer.neuron and name in adds:
+            if name in adds and not sends_spikes(layer):
                 add = adds[name]
-                return key(names.index(add.name)) if add.layer.block is not None else f"layer {add.name}"
-            if isinstance(layer, Add) and any(not sends_spikes(parts[names.index(each)].layer) for each in inputs):
+                return key(add.name) if add.layer.block is not None else f"layer {add.name}"
+            if isinstance(layer, Add) and any(not sends_spikes(parts[each].layer) for each in inputs):
                 return f"layer {name}"
-            if isinstance(layer, Pool | Add):
-                return None if inputs[0] == INPUT else key(names.index(inputs[0]))
-            return f"layer {name}"
+            return key(inputs[0]) if isinstance(layer, Pool | Add | Average) else f"layer {name}"
 
         numbers: dict[str, int] = {}
         # A pool of the input itself is in the first stage.
-        return [0 if one is None else numbers.setdefault(one, len(numbers)) for one in map(key, range(len(parts)))]
+        return [0 if one is None else numbers.setdefault(one, len(numbers)) for one in map(key, parts)]
 
-    def shapes(self) -> list[tuple[int, ...]]:
+    def shapes(self) -> list[Shape]:
         """Shape of the input and of every layer's output; see `parts`."""
         return [self.input, *(part.shape for part in self.parts())]
 
@@ -249,13 +316,17 @@ class Model(_Part):
         """
         if len(self.input) not in (1, 3):
             raise ModelError(f"model {self.name}: input is {list(self.input)}; it must be [C, H, W] or [F]")
-        if not self.layers or not isinstance(self.layers[-1], Dense) or not self.layers[-1].neuron:
+        *_, answering = (None, *(layer for layer in self.layers[-2:] if not isinstance(layer, Average)))
+        if not isinstance(answering, Dense) or not answering.neuron:
             raise ModelError(
-                f"model {self.name}: the last layer must be dense, with neurons: its neurons are the classes"
+                f"model {self.name}: the last layer must be dense, with neurons: its neurons are the classes (or "
+                f"several of them each, with an average behind)"
             )
+        if answering.recurrent:
+            raise ModelError(f"model {self.name}: the last dense layer feeds nothing back: leave recurrent out")
         _bounded(f"model {self.name}: input", math.prod(self.input), "values")
         parts: list[Part] = []
-        known: dict[str, Part | None] = {INPUT: None}
+        known, silent = {INPUT: self.input}, set[str]()
         before = INPUT
         for number, (layer, name) in enumerate(zip(self.layers, self.names, strict=True), 1):
             title = layer.type if layer.name is None else f"{layer.type} {layer.name}"
@@ -267,15 +338,17 @@ class Model(_Part):
                 if each not in known:
                     hint = meant(each, list(known))
                     raise ModelError(f"{where}: its input {short(each)!r} is no layer before it{hint}")
-            shapes = [self.input if known[each] is None else known[each].shape for each in inputs]  # type: ignore[union-attr]
-            for part in () if isinstance(layer, Add) else map(known.get, inputs):
-                if part is not None and not sends_spikes(part.layer):
-                    raise ModelError(f"{where}: its input {part.name} has no neurons: only an add takes its current")
-            if isinstance(layer, Add):
-                self._check_add(where, layer, [known[each] for each in inputs], shapes)
-            shape = self._shape(where, layer, shapes[0])
-            parts.append(Part(layer, name, tuple(inputs), shapes[0], shape))
-            known[name] = parts[-1]
+            shapes = [known[each] for each in inputs]
+            if isinstance(layer, Average):
+                self._check_average(where, layer, number, inputs[0] == before, shapes[0])
+            elif isinstance(layer, Add):
+                self._check_add(where, layer, [each for each in inputs if each in silent], shapes)
+            elif inputs[0] in silent:
+                raise ModelError(f"{where}: its input {inputs[0]} has no neurons: only an add takes its current")
+            known[name] = self._shape(where, layer, shapes[0])
+            parts.append(Part(layer, name, tuple(inputs), shapes[0], known[name]))
+            if not sends_spikes(layer):
+                silent.add(name)
             before = name
         used = {name for part in parts for name in part.inputs}
         for number, part in enumerate(parts[:-1], 1):
@@ -283,15 +356,19 @@ class Model(_Part):
                 raise ModelError(f"model {self.name}: layer {number} ({part.name}) feeds no other: leave it out")
         return parts
 
-    def _check_add(
-        self, where: str, layer: Add, inputs: list[Part | None], shapes: list[tuple[int, ...]]
-    ) -> None:
+    def _check_average(self, where: str, layer: Average, number: int, next_to: bool, before: Shape) -> None:
+        if number < len(self.layers) or not next_to:
+            raise ModelError(f"{where}: an average stands behind the last dense layer only")
+        if before[0] % layer.features:
+            raise ModelError(f"{where}: {before[0]} outputs cannot be shared out among {layer.features} classes")
+
+    @staticmethod
+    def _check_add(where: str, layer: Add, silent: list[str], shapes: list[Shape]) -> None:
         if len(set(layer.inputs)) < len(layer.inputs):
             raise ModelError(f"{where}: names an input twice")
         if len(set(shapes)) > 1:
             texts = ", ".join(f"{name} {list(s)}" for name, s in zip(layer.inputs, shapes, strict=True))
             raise ModelError(f"{where}: its inputs differ in shape: {texts}")
-        silent = [part.name for part in inputs if part is not None and not sends_spikes(part.layer)]
         if not layer.neuron and silent:
             raise ModelError(f"{where}: without neurons it sums spikes, but {silent[0]} has none: give either neurons")
         if layer.neuron and not silent:
@@ -299,31 +376,21 @@ class Model(_Part):
                 f"{where}: all its inputs are spikes: put a conv or dense layer without neurons on one, or leave the "
                 f"add's own out (neuron = false)"
             )
-        if layer.neuron and self.neuron.current_decay != 1:
-            raise ModelError(f"{where}: adds up currents that do not outlast a time step: set current_decay = 1")
 
     @staticmethod
-    def _shape(where: str, layer: Conv | Dense | Pool | Add, before: tuple[int, ...]) -> tuple[int, ...]:
-        if isinstance(layer, Dense):
-            _bounded(where, layer.features * math.prod(before), "weights")
-            return (layer.features,)
-        if isinstance(layer, Add):
-            return before
-        if len(before) != 3:
+    def _shape(where: str, layer: AnyLayer, before: Shape) -> Shape:
+        if isinstance(layer, _Weighted | Pool) and len(before) != 3:
             raise ModelError(f"{where} needs an input of channels, height and width, but gets {list(before)}")
-        if isinstance(layer, Pool):
-            out = conv_shape(before, before[0], layer.kernel, layer.stride or layer.kernel)
-        else:
+        if isinstance(layer, _Weighted):
             for what, channels in (("input", before[0]), ("output", layer.channels)):
                 if channels % layer.groups:
                     raise ModelError(f"{where}: {channels} {what} channels cannot be cut into {layer.groups} groups")
-            out = conv_shape(before, layer.channels, layer.kernel, layer.stride, layer.padding, layer.dilation)
-        if min(out) < 1:
-            raise ModelError(f"{where}: its kernel is larger than its input {list(before)}")
-        if isinstance(layer, Conv):
-            _bounded(where, layer.channels * before[0] // layer.groups * math.prod(layer.kernel), "weights")
             padded = (size + 2 * padding for size, padding in zip(before[1:], layer.padding, strict=True))
             _bounded(where, before[0] * math.prod(padded), "padded inputs")
+        out = layer.gives(before)
+        if min(out) < 1:
+            raise ModelError(f"{where}: its kernel is larger than its input {list(before)}")
+        _bounded(where, math.prod(layer.weight_shape(before)), "weights")
         _bounded(where, math.prod(out), "neurons")
         return out
 
@@ -338,36 +405,28 @@ class Model(_Part):
         if not 0 < width < math.inf:
             raise ModelError(f"width is {width}: must be above 0")
 
-        def wide(number: int, groups: int = 1) -> int:
+        def wide(number: int, groups: int) -> int:
             return groups * max(1, round(number * width / groups))
 
-        layers: list[Conv | Dense | Pool | Add] = []
-        for layer in self.layers[:-1]:
-            if isinstance(layer, Conv):
-                layer = layer.model_copy(update={"channels": wide(layer.channels, layer.groups)})
-            elif isinstance(layer, Dense):
-                layer = layer.model_copy(update={"features": wide(layer.features)})
-            layers.append(layer)
-        model = self.model_copy(
-            update={"name": f"{self.name} x {width:g}", "layers": (*layers, self.layers[-1])}
-        )
+        layers = tuple(layer.scaled(wide) for layer in self.layers[:-1])
+        model = self.model_copy(update={"name": f"{self.name} x {width:g}", "layers": (*layers, self.layers[-1])})
         model.parts()
         return model
 
 
-def sends_spikes(layer: Conv | Dense | Pool | Add) -> bool:
+def sends_spikes(layer: AnyLayer) -> bool:
     """Whether a layer sends spikes, or sums of them; else it passes a current on."""
-    return isinstance(layer, Pool | Add) or layer.neuron
+    return isinstance(layer, Pool | Add | Average) or layer.neuron
 
 
 class Part(NamedTuple):
     """A layer in its model."""
 
-    layer: Conv | Dense | Pool | Add
+    layer: AnyLayer
     name: str
     inputs: tuple[str, ...]
-    before: tuple[int, ...]
-    shape: tuple[int, ...]
+    before: Shape
+    shape: Shape
 
 
 def _bounded(where: str, number: int, what: str) -> None:
@@ -390,7 +449,7 @@ def describe(model: Model) -> str:
 
 def _one_line(error: pydantic.ValidationError, source: str) -> ModelError:
     first = error.errors()[0]
-    parts: dict[Any, type[_Part]] = {part.model_fields["type"].default: part for part in (Conv, Dense, Pool, Add)}
+    parts: dict[Any, type[_Part]] = {part.model_fields["type"].default: part for part in get_args(AnyLayer)}
     parts["neuron"] = NeuronSpec
     owner = next((parts[name] for name in first["loc"][:-1] if name in parts), Model)
     return ModelError(f"{source}: {field_error(first, owner.model_fields)}")

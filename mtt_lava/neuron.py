@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from mtt_lava import kernels
+from mtt_lava import kernels, together
 from mtt_lava.lowering import WEIGHT_UNIT
 from netx_export.text import unknown
 
@@ -49,106 +52,197 @@ def _decayed(state: torch.Tensor, kept: float, exact: bool) -> torch.Tensor:
     return (state.double() * (STATE_UNIT * kept)).trunc().div(STATE_UNIT).to(state.dtype)
 
 
-def _on_cpu(x: torch.Tensor) -> bool:
-    """Whether the compiled loops of `mtt_lava.kernels` take it; elsewhere PyTorch does the same, slower."""
-    return x.device.type == "cpu" and x.dtype == torch.float32
+def _emitted(voltage: torch.Tensor, threshold: float, reset: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spikes of the voltage before the reset, and the voltage behind it.
+
+    Soft reset: a neuron fires as many spikes in a time step as thresholds are in its voltage, and loses those; what is
+    left never falls below the negative threshold. The clocked picture of a neuron that emits one event at a time as
+    soon as v >= threshold (Speck; the paper's appendix on event-driven chips).
+    """
+    if reset == "subtract":
+        # Integers below 2**24, or float32 as it comes: the quotient of a whole multiple is exact. For a number, and no
+        # tensor, PyTorch multiplies by its reciprocal on a GPU, where it is not.
+        spikes = torch.div(voltage, voltage.new_full((), threshold)).floor_().clamp_(min=0)
+        return spikes, (voltage - threshold * spikes).clamp_(min=-threshold)
+    above = voltage > threshold
+    return above.to(voltage.dtype), voltage.masked_fill(above, 0)
+
+
+def _slopes(
+    voltage: torch.Tensor, threshold: float, reset: str, surrogate: str, width: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What stands in for the derivatives of spikes, and of the voltage behind the reset, to the voltage before it."""
+    if reset == "subtract":
+        # d(spikes) / d(v / threshold): 1 above the threshold, where it is a staircase of that mean slope; below it the
+        # paper's single exponential, which no neuron is too silent to feel. Through the reset the same slope takes
+        # from v what it gave to the spikes, so that a charge counts once, whatever the number of time steps.
+        slope = ((voltage - threshold) / width).clamp_(max=0).exp_()
+        return slope / threshold, (1 - slope) * (voltage > -threshold)
+    below = voltage <= threshold
+    distance = (voltage - threshold).abs_()
+    if surrogate == "laplace":
+        slope = distance.mul_(-1 / width).exp_().div_(width)
+        return slope, (1 - slope * threshold).clamp_(min=0) * below
+    if surrogate == "triangular":
+        return distance.mul_(-1 / width**2).add_(1 / width).clamp_(min=0), below
+    if surrogate == "exponential":
+        # SLAYER's constants (neuron/cuba.py): scale 0.1, tau 100 thresholds. It lets the gradient pass through a reset;
+        # the paper's recursion stops there.
+        tau = 100 * width
+        return distance.mul_(-1 / tau).exp_().mul_(0.1 / 2 / tau), torch.ones_like(below)
+    return (distance <= width).to(distance.dtype).mul_(0.5 / width), below
+
+
+def _fired(
+    current: torch.Tensor, kept: float, exact: bool, threshold: float, reset: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spikes of dendritic current (T, ...), and the voltage before the resets."""
+    voltage, spikes = torch.empty_like(current), torch.empty_like(current)
+    v = torch.zeros_like(current[0])
+    for t, now in enumerate(current):
+        before = torch.add(_decayed(v, kept, exact), now, out=voltage[t])
+        if exact and reset == "zero":
+            before.clamp_(-VOLTAGE_MAX, VOLTAGE_MAX)
+        spikes[t], v = _emitted(before, threshold, reset)
+    return spikes, voltage
 
 
 class _Fire(torch.autograd.Function):
-    """Voltage dynamics, threshold and hard reset over all time steps: current (T, ...) to spikes (T, ...)."""
+    """Dendritic current (T, ...) to spikes (T, ...), both resets, in PyTorch: reference, and where no passes are."""
 
     @staticmethod
     def forward(
-        ctx: Any, current: torch.Tensor, threshold: float, kept: float, exact: bool, surrogate: str, width: float
+        ctx: Any, current: torch.Tensor, kept: float, exact: bool, threshold: float, reset: str, *surrogate: Any
     ) -> torch.Tensor:
-        current = current.contiguous()
-        voltage = torch.empty_like(current)
-        ctx.threshold, ctx.kept, ctx.surrogate, ctx.width = threshold, kept, surrogate, width
+        spikes, voltage = _fired(current, kept, exact, threshold, reset)
         ctx.save_for_backward(voltage)
-        if _on_cpu(current):
-            spikes = torch.empty_like(current)
-            kernels.fire("zero", current, voltage, spikes, threshold, kept, STATE_UNIT, VOLTAGE_MAX, exact)
-            return spikes
-        v = torch.zeros_like(current[0])
-        for t, now in enumerate(current):
-            v = torch.add(_decayed(v, kept, exact), now, out=voltage[t])
-            if exact:
-                v.clamp_(-VOLTAGE_MAX, VOLTAGE_MAX)
-            v = v * (v <= threshold)
-        return (voltage > threshold).to(current.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = gradients
-        (voltage,) = ctx.saved_tensors
-        if _on_cpu(gradient):
-            result = kernels.slope("zero", gradient, voltage, ctx.threshold, ctx.kept, ctx.width, ctx.surrogate)
-            return result, None, None, None, None, None
-        below = voltage <= ctx.threshold
-        distance = (voltage - ctx.threshold).abs_()
-        passed: torch.Tensor | None = below
-        if ctx.surrogate == "laplace":
-            slope = distance.mul_(-1 / ctx.width).exp_().div_(ctx.width)
-            passed = (1 - slope * ctx.threshold).clamp_(min=0) * below
-        elif ctx.surrogate == "triangular":
-            slope = distance.mul_(-1 / ctx.width**2).add_(1 / ctx.width).clamp_(min=0)
-        elif ctx.surrogate == "exponential":
-            # SLAYER's constants (neuron/cuba.py): scale 0.1, tau 100 thresholds.
-            passed, tau = None, 100 * ctx.width
-            slope = distance.mul_(-1 / tau).exp_().mul_(0.1 / 2 / tau)
-        else:
-            slope = (distance <= ctx.width).to(distance.dtype).mul_(0.5 / ctx.width)
-        result = slope.mul_(gradient)
-        for t in range(len(result) - 2, -1, -1):
-            after = result[t + 1]
-            # SLAYER lets the gradient pass through a reset; the paper's recursion stops there.
-            result[t].add_(after if passed is None else after * passed[t], alpha=ctx.kept)
-        return result, None, None, None, None, None
-
-
-class _FireSubtract(torch.autograd.Function):
-    """As `_Fire`, but a neuron fires as many spikes in a time step as thresholds are in its voltage, and loses those;
-    what is left never falls below the negative threshold. The clocked picture of a neuron that emits one event at
-    a time as soon as v >= threshold (Speck; the paper's appendix on event-driven chips)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, current: torch.Tensor, threshold: float, kept: float, exact: bool, width: float
-    ) -> torch.Tensor:
-        current = current.contiguous()
-        voltage, spikes = torch.empty_like(current), torch.empty_like(current)
-        ctx.save_for_backward(voltage)
-        ctx.threshold, ctx.kept, ctx.width = threshold, kept, width
-        if _on_cpu(current):
-            kernels.fire("subtract", current, voltage, spikes, threshold, kept, STATE_UNIT, VOLTAGE_MAX, exact)
-            return spikes
-        v = torch.zeros_like(current[0])
-        for t, now in enumerate(current):
-            v = torch.add(_decayed(v, kept, exact), now, out=voltage[t])
-            # Integers below 2**24, or float32 as it comes: the quotient of a whole multiple is exact.
-            n = torch.div(v, threshold, out=spikes[t]).floor_().clamp_(min=0)
-            v = (v - threshold * n).clamp_(min=-threshold)
+        ctx.kept, ctx.rest = kept, (threshold, reset, *surrogate)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = gradients
-        (voltage,) = ctx.saved_tensors
-        if _on_cpu(gradient):
-            result = kernels.slope("subtract", gradient, voltage, ctx.threshold, ctx.kept, ctx.width)
-            return result, None, None, None, None
-        # d(spikes) / d(v / threshold): 1 above the threshold, where it is a staircase of that mean slope; below it the
-        # paper's single exponential, which no neuron is too silent to feel. Through the reset the same slope takes
-        # from v what it gave to the spikes, so that a charge counts once, whatever the number of time steps.
-        slope = ((voltage - ctx.threshold) / ctx.width).clamp_(max=0).exp_()
-        free = voltage > -ctx.threshold
-        result = torch.empty_like(gradient)
-        after = torch.zeros_like(gradient[0])
-        for t in range(len(result) - 1, -1, -1):
-            torch.mul(gradient[t], slope[t] / ctx.threshold, out=result[t])
-            result[t].add_(after * (1 - slope[t]) * free[t])
-            after = result[t] * ctx.kept
-        return result, None, None, None, None
+        slope, passed = _slopes(*ctx.saved_tensors, *ctx.rest)
+        result = slope.mul_(gradients[0])
+        for t in range(len(result) - 2, -1, -1):
+            result[t].add_(result[t + 1] * passed[t], alpha=ctx.kept)
+        return result, *[None] * 6
+
+
+class _Step(torch.autograd.Function):
+    """Threshold and reset in one time step: voltage before it to spikes and voltage after it, as above."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, voltage: torch.Tensor, threshold: float, reset: str, surrogate: str, width: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.constants = threshold, reset, surrogate, width
+        ctx.save_for_backward(voltage)
+        return _emitted(voltage, threshold, reset)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        of_spikes, of_voltage = gradients
+        slope, passed = _slopes(*ctx.saved_tensors, *ctx.constants)
+        return of_spikes * slope + of_voltage * passed, None, None, None, None
+
+
+class _Batch(NamedTuple):
+    """How the moments of a batch make the factor of its norm: `Norm` in training."""
+
+    guess: torch.Tensor
+    centred: bool
+    eps: float
+
+
+class _Compiled(torch.autograd.Function):
+    """Synaptic input (T, N, C, ...) to spikes in the same order of memory, by what `kernels.passes` has for its device.
+
+    Gain and shift are one a channel, or None; with a batch they are the norm's weight and offset. Returns mean and
+    power of the batch too, and of how many values a channel they are.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        synaptic: torch.Tensor,
+        gain: torch.Tensor | None,
+        shift: torch.Tensor | None,
+        batch: _Batch | None,
+        dynamics: kernels.Dynamics,
+    ) -> tuple[torch.Tensor, ...]:
+        passes: Any = kernels.passes(synaptic)
+        synaptic, inner = _dense(synaptic)
+        current, channels = _flat(synaptic, inner), synaptic.shape[2] if gain is not None else 0
+        # One a channel, in arrays of the passes' own kind: NumPy's where it is quicker at so few numbers.
+        weight = passes.array(synaptic.new_empty(0) if gain is None else gain)
+        factor, level = weight, 0 * weight if shift is None else passes.array(shift)
+        middle, scale = 0 * weight, None
+        found: tuple[torch.Tensor, ...] = ()
+        if batch is not None:
+            middle = passes.array(batch.guess) if batch.centred else middle
+            sums = passes.moments(current, inner, middle, dynamics)
+            (mean, power), number = _of_all(sums, current.numel() / channels)
+            power = (power - mean * mean).clip(0) if batch.centred else power
+            scale = 1 / (power + batch.eps) ** 0.5
+            factor = passes.single(weight * scale)
+            if batch.centred:
+                middle = passes.single(middle + mean)
+                level = level - middle * factor
+            found = passes.tensor(middle), passes.tensor(power), torch.tensor(number)
+        spikes = torch.empty_like(synaptic)
+        passes.forward(current, inner, factor, level, dynamics, _flat(spikes, inner))
+        ctx.save_for_backward(synaptic)
+        ctx.constants, ctx.batch, ctx.norm = (passes, inner, dynamics), batch, (factor, level, middle, scale)
+        ctx.has = gain is not None, shift is not None
+        ctx.mark_non_differentiable(*found)
+        return (spikes, *found)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (synaptic,), (passes, inner, dynamics), batch = ctx.saved_tensors, ctx.constants, ctx.batch
+        factor, level, middle, scale = ctx.norm
+        gradient, result = gradients[0], torch.empty_like(synaptic)
+        if gradient.stride() != synaptic.stride():
+            gradient = torch.empty_like(synaptic).copy_(gradient)
+        current, out = _flat(synaptic, inner), _flat(result, inner)
+        constants = (inner, factor, level, middle, batch is None, dynamics)
+        sums = passes.backward(_flat(gradient, inner), current, *constants, out)
+        of_level, of_factor = sums
+        if batch is not None:
+            # The moments are the batch's own: what they pass on is linear in the current.
+            (level_mean, factor_mean), _ = _of_all(sums, current.numel() / len(factor))
+            slope = -factor * scale * scale * factor_mean
+            constant = -factor * level_mean - slope * middle if batch.centred else 0 * slope
+            passes.finish(current, inner, factor, passes.single(slope), passes.single(constant), dynamics, out)
+            of_factor = of_factor * scale
+        of_gain, of_shift = (
+            passes.tensor(of) if has else None for of, has in zip((of_factor, of_level), ctx.has, strict=True)
+        )
+        return result, of_gain, of_shift, None, None
+
+
+def _of_all(sums: Any, number: float) -> tuple[Any, float]:
+    """Means of sums over so many values, in NumPy or PyTorch; of all processes, where there are several."""
+    if together.several():
+        here = torch.as_tensor(sums).flatten()
+        total = together.summed(torch.cat([here, here.new_tensor([number])]))
+        number = float(total[-1])
+        whole = total[:-1].view(sums.shape)
+        sums = whole if isinstance(sums, torch.Tensor) else whole.numpy()
+    return sums / number, number
+
+
+def _dense(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(T, N, C, ...) without gaps, and how many neighbours in memory are of one channel; channels may lie innermost."""
+    if x.dim() > 3 and not x.is_contiguous() and x.movedim(2, -1).is_contiguous():
+        return x, 1
+    return x.contiguous(), math.prod(x.shape[3:])
+
+
+def _flat(x: torch.Tensor, inner: int) -> torch.Tensor:
+    """(T, everything else), in the order of memory, of what `_dense` gives."""
+    x = x.detach()
+    return (x.movedim(2, -1) if inner == 1 and x.dim() > 3 else x).reshape(len(x), -1)
 
 
 class Neuron(slayer.neuron.cuba.Neuron):
@@ -171,6 +265,9 @@ class Neuron(slayer.neuron.cuba.Neuron):
     ----------
     exact : bool
         Compute in the chip's integers (weights must be quantised); else in plain float32.
+    carried : dict of str to torch.Tensor, or None
+        Where there is one, neurons go on from the states in it, leave theirs there, and no gradient goes back through
+        them: that of a time step goes through its own spikes only (`mtt_lava.spiking.SpikingNetwork.carrying`).
     """
 
     def __init__(
@@ -189,6 +286,15 @@ class Neuron(slayer.neuron.cuba.Neuron):
         self.width = width
         self.reset = reset
         self.exact = False
+        self.carried: dict[str, torch.Tensor] | None = None
+
+    def _start(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """A state to start from: 0, or what was carried on."""
+        return torch.zeros_like(like) if self.carried is None else self.carried.get(name, torch.zeros_like(like))
+
+    def _leave(self, **states: torch.Tensor) -> None:
+        if self.carried is not None:
+            self.carried |= {name: state.detach() for name, state in states.items()}
 
     @property
     def threshold_mantissa(self) -> int:
@@ -203,24 +309,78 @@ class Neuron(slayer.neuron.cuba.Neuron):
         """Synaptic input (N, ..., T) to dendritic current (T, N, ...), filtered and normalised."""
         decay = self.current_decay.item()
         if decay < STATE_UNIT:
-            state = torch.zeros_like(synaptic[..., 0])
+            state = self._start("current", synaptic[..., 0])
             synaptic = leaky_integrator.dynamics(synaptic, self.current_decay.round(), state, self.s_scale)
+            self._leave(current=synaptic[..., -1])
         if self.norm is not None:
             synaptic = self.norm(synaptic)
         return synaptic.movedim(-1, 0)
+
+    @property
+    def _current_kept(self) -> float:
+        """Factor that a time step leaves of the current."""
+        return 1 - round(self.current_decay.item()) / STATE_UNIT
 
     @property
     def _voltage_kept(self) -> float:
         """Factor that a time step leaves of the voltage."""
         return 1 - round(self.voltage_decay.item()) / STATE_UNIT
 
-    def _fire(self, current: torch.Tensor) -> torch.Tensor:
-        """Spikes (T, N, ...) of dendritic current."""
-        constants = self._threshold, self._voltage_kept, self.exact
-        width = self.width * self._threshold
-        if self.reset == "subtract":
-            return _FireSubtract.apply(current, *constants, width)
-        return _Fire.apply(current, *constants, self.surrogate, width)
+    def _fire(self, synaptic: torch.Tensor) -> torch.Tensor:
+        """Spikes (T, N, ...) of synaptic input (N, ..., T)."""
+        frames, norm = synaptic.movedim(-1, 0), self.norm
+        # The compiled loops start from nothing, and follow the gradient through all time steps.
+        if self.carried is not None or kernels.passes(frames) is None or not isinstance(norm, Norm | Bias | None):
+            return self._fire_current(self._current(synaptic))
+        passed_on = self._current_kept
+        if norm is None:
+            return self._fire_compiled(frames, passed_on)
+        if isinstance(norm, Norm) and norm.training:
+            batch = _Batch(norm.mean, norm.centred, norm.eps)
+            given = frames, norm.weight, norm.offset, batch, self._dynamics(passed_on)
+            spikes, mean, power, number = _Compiled.apply(*given)
+            norm.see(mean, power, number.item())
+            return spikes
+        return self._fire_compiled(frames, passed_on, *norm.line())
+
+    def _fire_current(self, current: torch.Tensor) -> torch.Tensor:
+        """Spikes (T, N, ...) of dendritic current (T, N, ...)."""
+        if self.carried is not None:
+            return self._fire_apart(current)
+        if kernels.passes(current) is not None:
+            return self._fire_compiled(current, 0.0)
+        constants = self._voltage_kept, self.exact, self._threshold, self.reset
+        return _Fire.apply(current, *constants, self.surrogate, self.width * self._threshold)
+
+    def _fire_apart(self, current: torch.Tensor) -> torch.Tensor:
+        """As above from the carried voltage on; the gradient of a time step stays in it."""
+        v, sent = self._start("voltage", current[0]), []
+        for now in current:
+            before = _decayed(v, self._voltage_kept, self.exact) + now
+            if self.exact and self.reset == "zero":
+                before = before.clamp(-VOLTAGE_MAX, VOLTAGE_MAX)
+            spikes, v = _Step.apply(before, self._threshold, self.reset, self.surrogate, self.width * self._threshold)
+            v = v.detach()
+            sent.append(spikes)
+        self._leave(voltage=v)
+        return torch.stack(sent)
+
+    def _fire_compiled(
+        self,
+        frames: torch.Tensor,
+        passed_on: float,
+        gain: torch.Tensor | None = None,
+        shift: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        (spikes,) = _Compiled.apply(frames, gain, shift, None, self._dynamics(passed_on))
+        return spikes
+
+    def _dynamics(self, passed_on: float) -> kernels.Dynamics:
+        """What the compiled loops are told; `passed_on` is what a time step leaves of the current."""
+        float32, surrogate = np.float32, kernels.KINDS[self.surrogate]
+        constants = float32(self._threshold), self._voltage_kept, passed_on, float(STATE_UNIT), float32(VOLTAGE_MAX)
+        width = float32(self.width * self._threshold)
+        return kernels.Dynamics(*constants, self.exact, self.reset == "subtract", width, surrogate)
 
     def current(self, synaptic: torch.Tensor) -> torch.Tensor:
         """Dendritic current (N, ..., T) of synaptic input (N, ..., T): what a layer without neurons passes on."""
@@ -228,34 +388,73 @@ class Neuron(slayer.neuron.cuba.Neuron):
 
     def forward(self, synaptic: torch.Tensor) -> torch.Tensor:
         """Spikes (0 or 1; soft reset: how many) of synaptic input (N, C, H, W, T) or (N, C, T)."""
-        return self._fire(self._current(synaptic)).movedim(0, -1)
+        return self._fire(synaptic).movedim(0, -1)
 
-    def count(self, synaptic: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def recur(self, synaptic: torch.Tensor, feedback: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Spikes (N, F, T) of synaptic input (N, F, T) and of what they themselves feed back, one time step later.
+
+        Parameters
+        ----------
+        synaptic : torch.Tensor
+        feedback : callable
+            Synaptic input (N, F) of spikes (N, F). It joins the current behind the norm, where weights are not yet
+            quantised; then there is no norm.
+        """
+        kept = self._current_kept
+        width, bias = self.width * self._threshold, 0.0
+        if self.exact:
+            steps = synaptic.movedim(-1, 0)
+            if self.norm is not None:
+                bias = self.norm(torch.zeros_like(synaptic[..., :1]))[..., 0]
+        else:
+            steps = self._current(synaptic)
+        u, v, spikes = (self._start(name, steps[0]) for name in ("fed", "voltage", "spikes"))
+        sent = []
+        for now in steps:
+            back = _decayed(u, kept, self.exact) + feedback(spikes)
+            # The integers of both decay together; in plain float32 the input has been filtered before.
+            u, current = (back + now, back + now + bias) if self.exact else (back, back + now)
+            before = _decayed(v, self._voltage_kept, self.exact) + current
+            if self.exact and self.reset == "zero":
+                before = before.clamp(-VOLTAGE_MAX, VOLTAGE_MAX)
+            spikes, v = _Step.apply(before, self._threshold, self.reset, self.surrogate, width)
+            sent.append(spikes)
+        self._leave(fed=u, voltage=v, spikes=spikes)
+        return torch.stack(sent).movedim(0, -1)
+
+    def count(self, synaptic: torch.Tensor, each: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Spikes (N, C, T) of synaptic input (N, C, T), and their number (N, C), the answer of a count readout.
 
         To the gradient of the number in training is added that of the charge that came in, in thresholds: what an
-        output that fires nothing has to go by, and all that its last spike leaves over.
+        output that fires nothing has to go by, and all that its last spike leaves over. With `each` the number is that
+        of every time step, (T, N, C), each with the gradient of its own charge.
         """
         current = self._current(synaptic)
-        spikes = self._fire(current)
-        number = spikes.sum(0)
+        spikes = self._fire_current(current)
+        number = spikes if each else spikes.sum(0)
         if self.training:
-            charge = current.sum(0) / self._threshold
+            charge = (current if each else current.sum(0)) / self._threshold
             number = number + (charge - charge.detach())
         return spikes.movedim(0, -1), number
 
-    def integrate(self, synaptic: torch.Tensor) -> torch.Tensor:
-        """Membrane voltage (N, ...) after the last time step of neurons that never spike."""
+    def integrate(self, synaptic: torch.Tensor, each: bool = False) -> torch.Tensor:
+        """Membrane voltage (N, ...) after the last time step of neurons that never spike.
+
+        With `each`, what every time step adds to it, (T, N, ...): the current, but where the voltage saturates.
+        """
         current = self._current(synaptic)
         kept = self._voltage_kept
-        if kept == 1 and not self.exact:
-            return current.sum(0)
-        v = torch.zeros_like(current[0])
+        if kept == 1 and not self.exact and self.carried is None:
+            return current if each else current.sum(0)
+        v, added = self._start("voltage", current[0]), []
         for now in current:
+            before = v
             v = _decayed(v, kept, self.exact) + now
             if self.exact:
                 v = v.clamp(-VOLTAGE_MAX, VOLTAGE_MAX)
-        return v
+            added.append(v - before)
+        self._leave(voltage=v)
+        return torch.stack(added) if each else v
 
 
 class Norm(torch.nn.Module):
@@ -297,6 +496,8 @@ class Norm(torch.nn.Module):
         """Normalise (N, C, ..., T)."""
         frames = x.movedim(-1, 0)
         flat = frames.reshape(-1, *frames.shape[2:])
+        if self.training and together.several():
+            return self._of_all(flat).view(frames.shape).movedim(0, -1)
         self.batches += self.training
         if self.centred:
             flat = torch.nn.functional.batch_norm(
@@ -310,6 +511,33 @@ class Norm(torch.nn.Module):
             flat = flat * (self.weight / (power + self.eps).sqrt()).view(1, -1, *(1,) * (flat.dim() - 2))
         return flat.view(frames.shape).movedim(0, -1)
 
+    def _of_all(self, flat: torch.Tensor) -> torch.Tensor:
+        """Normalise (N, C, ...) by the moments over the mini-batch of all processes."""
+        dims = [d for d in range(flat.dim()) if d != 1]
+        sums = torch.stack([flat.sum(dims, dtype=torch.float64), flat.square().sum(dims, dtype=torch.float64)])
+        number = torch.full_like(sums[:1], flat.numel() / flat.shape[1])
+        mean, power, number = together.summed(torch.cat([sums, number])) / together.summed(number)
+        mean = mean if self.centred else torch.zeros_like(mean)
+        power = (power - mean * mean).float()
+        self.see(mean.detach().float(), power.detach(), number[0].item() * flat.numel() / flat.shape[1])
+        gain = self.weight / (power + self.eps).sqrt()
+        shape = (1, -1, *(1,) * (flat.dim() - 2))
+        out = (flat - mean.float().view(shape)) * gain.view(shape)
+        return out if self.offset is None else out + self.offset.view(shape)
+
+    def see(self, mean: torch.Tensor, power: torch.Tensor, number: float) -> None:
+        """Take the moments of a batch of so many values a channel into the running statistics."""
+        self.batches += 1
+        if self.centred:
+            self.mean.lerp_(mean, self._rate)
+            power = power * (number / max(number - 1, 1))
+        self.power.lerp_(power, self._rate)
+
+    def line(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Factor and offset a channel, in evaluation."""
+        gain = self.weight / (self.power + self.eps).sqrt()
+        return gain, None if self.offset is None else self.offset - self.mean * gain
+
     @property
     def _rate(self) -> float:
         return 1 / self.batches if self.momentum is None and self.batches else self.momentum or 0.0
@@ -317,14 +545,13 @@ class Norm(torch.nn.Module):
     @property
     def gain(self) -> torch.Tensor:
         """What folding multiplies the weights with, one a channel."""
-        return (self.weight / (self.power + self.eps).sqrt()).detach()
+        return self.line()[0].detach()
 
     @property
     def bias(self) -> torch.Tensor:
         """What folding leaves to add to the current, one a channel."""
-        if self.offset is None:
-            return torch.zeros_like(self.gain)
-        return (self.offset - self.mean * self.gain).detach()
+        gain, offset = self.line()
+        return torch.zeros_like(gain) if offset is None else offset.detach()
 
 
 class Centring(torch.nn.Module):
@@ -363,17 +590,57 @@ class Centring(torch.nn.Module):
         mean = self.mean
         if self.training and x is not None:
             mean = x.detach().mean([d for d in range(x.dim()) if d != 1])
+            if together.several():
+                number = torch.full_like(mean[:1], x.numel() / x.shape[1])
+                total = together.summed(torch.cat([mean * number, number]))
+                mean = total[:-1] / total[-1]
             self.batches += 1
             rate = 1 / self.batches if self.momentum is None or self.batches == 1 else self.momentum
             self.mean.lerp_(mean, rate)
-        groups = len(mean) // weight.shape[1]
-        # One row a group of outputs; a layer that nothing reaches is centred evenly.
-        share = mean.view(groups, -1) + torch.finfo(mean.dtype).eps
-        share = share / share.sum(1, keepdim=True)
-        by_group = weight.reshape(groups, -1, *weight.shape[1:])
-        middle = by_group.flatten(3).mean(-1) * share.unsqueeze(1)
-        middle = middle.sum(-1).view(-1) - self.lift * weight.detach().std()
-        return weight - middle.view(-1, *(1,) * (weight.dim() - 1))
+        return _Centred.apply(weight, self.lift, mean)
+
+
+class _Centred(torch.autograd.Function):
+    """Weights (outputs, inputs / groups, ...) less their mean weighted by the inputs', plus the lift."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, lift: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        ctx.groups = mean.numel() // weight.shape[1]
+        if kernels.ready(weight):
+            weight = weight.contiguous()
+            out, share = torch.empty_like(weight), torch.empty(ctx.groups, weight.shape[1])
+            given = _grouped(weight, ctx.groups), lift.detach().numpy(), mean.numpy().reshape(share.shape)
+            ctx.std = kernels.centre(*given, share.numpy(), _grouped(out, ctx.groups))
+            ctx.save_for_backward(share)
+            return out
+        # One column a group of outputs; a layer that nothing reaches is centred evenly.
+        share = mean.view(ctx.groups, -1, 1) + kernels.EPS
+        share = (share / (share.sum(1, keepdim=True) * weight[0, 0].numel())).expand(-1, -1, weight[0, 0].numel())
+        share = share.reshape(ctx.groups, -1, 1)
+        std = weight.std() if weight.numel() > 1 else torch.zeros_like(weight[..., 0].sum())
+        middle = (weight.reshape(ctx.groups, -1, share.shape[1]) @ share).view(-1)
+        ctx.save_for_backward(share, std)
+        return weight - middle.addcmul_(lift, std, value=-1).view(-1, *(1,) * (weight.dim() - 1))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        share, *std = ctx.saved_tensors
+        gradient = gradients[0]
+        if not std:
+            gradient = gradient.contiguous()
+            out, of_lift = torch.empty_like(gradient), torch.empty(len(gradient))
+            arrays = share.numpy(), ctx.std, _grouped(out, ctx.groups), of_lift.numpy()
+            kernels.uncentre(_grouped(gradient, ctx.groups), *arrays)
+            return out, of_lift, None
+        total = gradient.flatten(1).sum(1)
+        rows = gradient.reshape(ctx.groups, -1, share.shape[1])
+        of_weight = torch.baddbmm(rows, total.view(ctx.groups, -1, 1), share.transpose(1, 2), alpha=-1)
+        return of_weight.view(gradient.shape), total * std[0], None
+
+
+def _grouped(weight: torch.Tensor, groups: int) -> np.ndarray:
+    """(groups, outputs of one, inputs of one, kernel) of contiguous weights (outputs, inputs of a group, ...)."""
+    return weight.detach().numpy().reshape(groups, len(weight) // groups, weight.shape[1], -1)
 
 
 class Bias(torch.nn.Module):
@@ -399,11 +666,15 @@ class Bias(torch.nn.Module):
         assert self.weight_scale is not None
         return (self.value.detach() * (self.per_step * self.weight_scale)).round()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add the bias to (N, C, ..., T)."""
+    def line(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Factor and offset a channel: 1, and the bias."""
         bias = self.value * self.per_step
         if self.weight_scale is not None:
             wanted = bias * (self.weight_scale / WEIGHT_UNIT)
             # Straight through: the forward value is what the chip adds, the gradient that of the bias.
             bias = wanted + (self.integers / WEIGHT_UNIT - wanted).detach()
-        return x + bias.view(1, -1, *(1,) * (x.dim() - 2))
+        return torch.ones_like(bias), bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the bias to (N, C, ..., T)."""
+        return x + self.line()[1].view(1, -1, *(1,) * (x.dim() - 2))

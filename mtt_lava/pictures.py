@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtt_lava.temporal import METHODS
 from netx_export.files import replacing
 
 if TYPE_CHECKING:
     from hw_profiles import Placement
     from mtt_lava.scoring import Score
 
-COLOURS = {"sdt": "#c44e52", "nmt": "#dd8452", "mtt": "#4c72b0"}
+
+def _colour(method: str) -> str | None:
+    """Its own, or None for any: curves can have other names too."""
+    return METHODS[method].colour if method in METHODS else None
+
+
+def _line(method: str) -> dict[str, Any]:
+    """How its curve is drawn: dashed where it is a method in another way, as ``mtt-steps`` is."""
+    base, _, other = method.partition("-")
+    return {"color": _colour(base), "linestyle": "--" if other else "-", "marker": "o", "label": method.upper()}
 
 
 def _accuracy_axis(axes: Any) -> None:
@@ -51,10 +61,10 @@ def accuracy_figure(
     axes = figure.subplots()
     for method, (time_steps, accuracies) in curves.items():
         accuracies = np.atleast_2d(accuracies)
-        colour = COLOURS.get(method)
-        axes.plot(time_steps, accuracies.mean(0), "o-", color=colour, label=method.upper())
+        (line,) = axes.plot(time_steps, accuracies.mean(0), **_line(method))
         if len(accuracies) > 1:
-            axes.fill_between(time_steps, accuracies.min(0), accuracies.max(0), color=colour, alpha=0.2, linewidth=0)
+            low, high = accuracies.min(0), accuracies.max(0)
+            axes.fill_between(time_steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.axvline(trained_at, color="0.6", linestyle=":", label=f"trained at T = {trained_at}")
     axes.set_xscale("log")
     ticks = sorted({t for time_steps, _ in curves.values() for t in time_steps})
@@ -67,16 +77,20 @@ def accuracy_figure(
     return figure
 
 
-def paper_figure(accuracies: Mapping[str, np.ndarray], time_steps: Sequence[int], settings: Any) -> Any:
+def paper_figure(
+    accuracies: Mapping[str, np.ndarray], time_steps: Sequence[int], settings: Any, parts: str = "folds"
+) -> Any:
     """Accuracy against T, and without a clock at the right edge.
 
     Parameters
     ----------
     accuracies : mapping of str to numpy.ndarray
-        For every method (folds, points): at each of `time_steps`, then event-driven; more columns are not drawn.
+        For every method (parts, points): at each of `time_steps`, then event-driven; more columns are not drawn.
     time_steps : sequence of int
     settings : mtt_lava.run.Settings
         Of the runs.
+    parts : str
+        What they are: folds or seeds.
 
     Returns
     -------
@@ -88,7 +102,7 @@ def paper_figure(accuracies: Mapping[str, np.ndarray], time_steps: Sequence[int]
     axes = figure.subplots()
     edge = 2.5 * time_steps[-1]
     for method, values in accuracies.items():
-        clocked, event, colour = values[:, : len(time_steps)], values[:, len(time_steps)], COLOURS.get(method)
+        clocked, event, colour = values[:, : len(time_steps)], values[:, len(time_steps)], _colour(method)
         axes.plot(time_steps, clocked.mean(0), "o-", color=colour, label=method.upper())
         axes.fill_between(time_steps, clocked.min(0), clocked.max(0), color=colour, alpha=0.2, linewidth=0)
         ends = [[event.mean() - event.min()], [event.max() - event.mean()]]
@@ -98,10 +112,40 @@ def paper_figure(accuracies: Mapping[str, np.ndarray], time_steps: Sequence[int]
     axes.set_xticks([*time_steps, edge], [*map(str, time_steps), "event-\ndriven"])
     axes.minorticks_off()
     axes.set_ylim(0, 1.02)
-    title = f"{settings.model.name} on {settings.data}, {settings.profile}; range over folds"
+    title = f"{settings.model.name} on {settings.data}, {settings.profile}; range over {parts}"
     axes.set(xlabel="time steps T at inference", ylabel="test accuracy", title=title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
+    return figure
+
+
+def recipe_figure(gains: Mapping[str, tuple[np.ndarray, np.ndarray]], columns: Sequence[str], title: str) -> Any:
+    """Accuracy that each change of a recipe gains, at each number of time steps.
+
+    Parameters
+    ----------
+    gains : mapping of str to (gain, standard error)
+        For every change two arrays, one value a column, as shares.
+    columns : sequence of str
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.subplots()
+    places, width = np.arange(len(columns)), 0.8 / max(len(gains), 1)
+    for i, (name, (gain, error)) in enumerate(gains.items()):
+        place = places + (i - (len(gains) - 1) / 2) * width
+        axes.bar(place, 100 * gain, width, yerr=100 * error, label=name, capsize=2)
+    axes.axhline(0, color="0.3", linewidth=0.8)
+    axes.set_xticks(places, columns)
+    axes.set(ylabel="accuracy gained in points", title=f"{title}: changes of the recipe, +- standard error")
+    axes.grid(alpha=0.3, axis="y")
+    axes.legend(fontsize="small")
     return figure
 
 
@@ -136,8 +180,8 @@ def sweep_figure(
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     best = sorted((price, accuracy) for price, accuracy, on in zip(prices, accuracies, front, strict=True) if on)
-    axes.step(*zip(*best, strict=True), where="post", color=COLOURS["mtt"], alpha=0.5, label="Pareto front")
-    axes.plot(prices, accuracies, "o", color=COLOURS["mtt"], label="time steps T")
+    axes.step(*zip(*best, strict=True), where="post", color=METHODS["mtt"].colour, alpha=0.5, label="Pareto front")
+    axes.plot(prices, accuracies, "o", color=METHODS["mtt"].colour, label="time steps T")
     for name, price, accuracy in zip(names, prices, accuracies, strict=True):
         axes.annotate(name, (price, accuracy), xytext=(4, -11), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")

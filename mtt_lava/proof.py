@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtt_lava.data import Dataset, frames
+from mtt_lava.data import Dataset, open_frames
 from mtt_lava.deploy import export
 from mtt_lava.evaluation import run_network
 from mtt_lava.neuron import STATE_UNIT
 from mtt_lava.run import Run, open_test_split
 from mtt_lava.scoring import Score, score
 from netx_export import simulation
+from netx_export.activity import recordable
 
 
 @dataclass(frozen=True)
@@ -123,22 +124,28 @@ def prove(
     proofs = []
     with tempfile.TemporaryDirectory(prefix="mtt-") as folder:
         for t in time_steps:
-            counts, labels = frames(dataset, t)
-            counts, labels = np.minimum(counts[:samples], run.settings.input_max or counts.max()), labels[:samples]
+            reader = open_frames(dataset, t)
+            chosen = np.arange(len(reader))[:samples]
             path = Path(folder) / f"{t}.net"
             network, _ = export(run, path, time_steps=t)
-            result = simulation.simulate(
-                path, counts, backend=backend, workers=workers, record=("spikes",), progress=progress
-            )
-            readout, spikes = run_network(run, torch.from_numpy(counts), spikes=True)
-            mismatches, bits, fired = {}, 0, 0
-            for name, layer, trained in zip(names, network.spiking, spikes, strict=False):
-                wanted = trained.numpy().astype(bool)
-                got = result.record[f"spikes.{layer.name}"].astype(bool)
-                mismatches[name] = int((wanted != got).sum())
-                bits += wanted.size
-                fired += int(wanted.sum())
+            most = min(run.settings.input_max or reader.largest, reader.largest)
             unit = STATE_UNIT if network.readout == "voltage" else 1
-            mismatches["readout"] = int(((readout.double() * unit).round().long().numpy() != result.readout).sum())
-            proofs.append(Proof(t, score(result.readout, labels, network.readout), fired, bits, mismatches))
+            mismatches, readouts, bits, fired = dict.fromkeys([*names, "readout"], 0), [], 0, 0
+            for part in reader.parts(chosen, recordable(network, t)):
+                counts = np.minimum(np.moveaxis(reader.take(part), 0, -1), most)
+                result = simulation.simulate(
+                    path, counts, backend=backend, workers=workers, record=("spikes",), progress=progress
+                )
+                readouts.append(result.readout)
+                readout, spikes = run_network(run, torch.from_numpy(counts), spikes=True)
+                for name, layer, trained in zip(names, network.spiking, spikes, strict=False):
+                    wanted = trained.numpy().astype(bool)
+                    got = result.record[f"spikes.{layer.name}"].astype(bool)
+                    mismatches[name] += int((wanted != got).sum())
+                    bits += wanted.size
+                    fired += int(wanted.sum())
+                other = (readout.double() * unit).round().long().numpy() != result.readout
+                mismatches["readout"] += int(other.sum())
+            answered = score(np.concatenate(readouts), reader.labels[chosen], network.readout)
+            proofs.append(Proof(t, answered, fired, bits, mismatches))
     return proofs

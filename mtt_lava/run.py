@@ -1,7 +1,8 @@
 """Settings of a training run, and the folder that holds one.
 
 A run folder holds ``settings.json`` (what was trained, and how), ``weights.safetensors`` (the trained network),
-``metrics.jsonl`` (one line an epoch) and, until training has ended, ``checkpoint.safetensors``.
+``metrics.jsonl`` (one line an epoch); where recordings were held out, ``best.safetensors`` (the network as it was after
+the epoch that was best on them); and, until training has ended, ``checkpoint.safetensors``.
 
 Settings need no torch, whose import (with SLAYER's) takes seconds: what is wrong with them is said before it.
 """
@@ -21,9 +22,11 @@ import pydantic
 
 import hw_profiles
 from hw_profiles import Profile
+from mtt_lava.augmentation import AUGMENTATIONS, parse, written
+from mtt_lava.data import DATASETS
 from mtt_lava.lowering import untrained
-from mtt_lava.model import Conv, Dense, Model, load_model
-from mtt_lava.temporal import Sampler
+from mtt_lava.model import Model, load_model
+from mtt_lava.temporal import METHODS, Sampler
 from netx_export.bounds import largest_sum
 from netx_export.files import DIGEST, is_whole, replacing, sealed
 from netx_export.network import DECAY_UNITY, WEIGHT_MIN
@@ -36,10 +39,16 @@ if TYPE_CHECKING:
     from mtt_lava.data import Dataset
     from mtt_lava.spiking import SpikingNetwork
 
+    MethodName = str
+else:
+    MethodName = Literal[tuple(METHODS)]
+
 FORMAT_VERSION = 1
 STATE_VERSION = 2
 """Of the safetensors files; since 2 they have a digest."""
-FILES = ("settings.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors")
+BEST = "best.safetensors"
+"""The weights of the quantised epoch that was best on what was held out, if anything was."""
+FILES = ("settings.json", "weights.safetensors", BEST, "metrics.jsonl", "checkpoint.safetensors")
 """What a run folder can hold, beside its lock."""
 LOCK = ".lock"
 """Held by the process that trains in the folder, and gone with it."""
@@ -59,58 +68,76 @@ def _share(value: Any) -> float | str:
     raise ValueError("must be a share from 0 to below 1, or test")
 
 
+def _augmentations(value: Any) -> str:
+    """What `Settings.augment` can be; older folders have true and false."""
+    if not isinstance(value, bool | str | list | tuple):
+        raise ValueError("must be a list of augmentations, as text with commas")
+    try:
+        return written(parse(value))
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _option(
+    default: Any, what: str, metavar: str | None = None, flag: str | None = None, off: Any = None, **limits: Any
+) -> Any:
+    """A field as the command line shows it: what it is, what stands for its value, and a flag of another name.
+
+    `off` is the value that a second flag gives, ``--no-`` and the first one's name.
+    """
+    shown: Any = {"metavar": metavar, "flag": flag, "off": off}
+    return pydantic.Field(default, description=what, json_schema_extra=shown, **limits)
+
+
+_STEPS = "-steps"
+
+
 class Settings(pydantic.BaseModel):
     """What to train, and how.
+
+    Every field but `model` and `chip` is a flag of the commands that train, as ``--time-steps``, with its default,
+    choices and description; where True is the default, as ``--no-sandwich``. Here stands what more there is to say.
 
     Parameters
     ----------
     model : Model, or what `load_model` takes
         The network.
-    data : str
-        Name of a data set.
-    root : str, optional
-        Folder of the data set.
-    method : {"sdt", "nmt", "mtt"}
-        Standard direct training, naive mixture, or Mixed Time-step Training.
-    float_method : str, optional
-        Another method for the first phase, before weights are quantised: "sdt" is quicker, and the paper's recipe for
-        chips without a clock.
-    time_steps : int
-        T: frames a recording is binned into; the largest number of time steps trained, but for `finer`.
-    t_min : int
-        Smallest number of time steps drawn.
-    configurations, group, hold_first, sandwich, finer
+    float_method
+        "sdt" is quicker, and the paper's recipe for chips without a clock.
+    configurations, group, hold_first, sandwich, finer, draws
         See `mtt_lava.temporal.Sampler`. Where `finer` applies, recordings are binned into ``finer * time_steps``
         frames, which every other configuration sums.
-    form, input_form : str
-        Form of the temporal transformations between stages, and of the one before the first; see
-        `mtt_lava.temporal.matrix`.
-    profile : str
-        Name or file of the hardware profile: reset, payload, weight bits, biases.
-    epochs : int
-        All epochs, at least 2; the share `fine_tune` of them trains the quantised network, after norms are folded.
-    learning_rate, fine_tune_rate : float
-        Peak rates of AdamW in the two phases.
-    norm : {"batch", "scale"}
-        Batch norm while training, or without mean and offset (nothing to remove later).
-    biases : {"absorbed", "none", "scaled", "kept"}
-        What folding the norm does with biases: let weights stand for them (`mtt_lava.training`), remove them (the
-        paper's recipe), keep them rescaled by T_train / T (event data, whose charge does not grow with T), or keep them
-        as they are (still images).
-    augment : bool
-        Small random shifts, turns, zooms and shears of the training frames.
-    spike_penalty : float
-        Weight in the loss of the spikes that a hidden neuron fires for a recording (mean over a layer's neurons, then
-        over layers); what copied frames multiply is divided out, so that it is the same at any T.
-    samples : int, optional
-        Train on the first so many recordings only.
-    validate_on : float or "test"
-        Share of the recordings to hold out of training (the same of each class, chosen by the seed), or the test
-        split: accuracy on them is measured after every epoch. Nothing is chosen by it.
-    silent_epochs : int
-        Stop with an error after so many epochs without any answer; 0: go on.
-    allow_unfit : bool
-        Train what the profile cannot hold, too (a study of its neurons, say); else it is refused before training.
+    form, input_form
+        See `mtt_lava.temporal.matrix`.
+    profile
+        Says reset, payload, weight bits, biases.
+    fine_tune
+        Before it, norms are folded.
+    learning_rate, fine_tune_rate
+        Of AdamW.
+    norm
+        "batch": a batch norm while training; "scale": one without mean and offset (nothing to remove later); "centred":
+        weights lose their mean, too.
+    biases
+        Let weights stand for them (`mtt_lava.training`), remove them (the paper's recipe), keep them rescaled by
+        T_train / T (event data, whose charge does not grow with T), or keep them as they are (still images).
+    distil
+        From time step counts that were trained most to those that were not: the teacher costs nothing, it is run
+        anyway. Both answers are softened as those of `mtt_lava.training.losses.of_steps`.
+    loss, consistency
+        See `mtt_lava.training.losses.of_steps`; the answer of a run is the sum over time with either.
+    augment
+        See `mtt_lava.augmentation`; a list, or its text with commas. True and False stand for "geometric" and "none".
+    spike_penalty
+        Of the spikes that a hidden neuron fires for a recording (mean over a layer's neurons, then over layers); what
+        copied frames multiply is divided out, so that it is the same at any T.
+    validate_on
+        The same share of each class, chosen by the seed. The last epoch counts, whatever the accuracy; the weights of
+        the best are kept beside.
+    patience
+        A run that stops so has chosen its length on what is held out.
+    allow_unfit
+        For a study of the profile's neurons, say; else it is refused before training.
     chip : Profile
         The facts of the hardware profile; default: as `profile` has them now. A run folder keeps them.
     """
@@ -118,35 +145,77 @@ class Settings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Model
-    data: str
-    root: str | None = None
-    method: Literal["sdt", "nmt", "mtt"] = "mtt"
-    float_method: Literal["sdt", "nmt", "mtt"] | None = None
-    time_steps: pydantic.PositiveInt = 10
-    t_min: pydantic.PositiveInt = 1
-    configurations: pydantic.PositiveInt = 3
-    group: pydantic.PositiveInt = 1
-    hold_first: bool = False
-    sandwich: bool = True
-    finer: pydantic.PositiveInt = 1
-    form: Literal["group", "fraction"] = "group"
-    input_form: Literal["group", "fraction", "trim"] = "group"
-    profile: str = "loihi2"
-    epochs: int = pydantic.Field(default=150, ge=2)
-    fine_tune: float = pydantic.Field(default=0.5, gt=0, lt=1)
-    batch: pydantic.PositiveInt = 25
-    learning_rate: pydantic.PositiveFloat = 3e-3
-    fine_tune_rate: pydantic.PositiveFloat = 2e-3
-    weight_decay: pydantic.NonNegativeFloat = 0.0
-    norm: Literal["centred", "batch", "scale"] = "centred"
-    biases: Literal["absorbed", "none", "scaled", "kept"] = "absorbed"
-    augment: bool = True
-    spike_penalty: pydantic.NonNegativeFloat = 0.0
-    samples: pydantic.PositiveInt | None = None
-    validate_on: Annotated[float | str, pydantic.BeforeValidator(_share)] = 0.0
-    silent_epochs: pydantic.NonNegativeInt = 3
-    seed: pydantic.NonNegativeInt = 0
-    allow_unfit: bool = False
+    data: str = _option(
+        ...,
+        f"data set: {', '.join(DATASETS)} (the first is built in); a folder, .toml or module:function (mtt data)",
+        "NAME",
+    )
+    root: str | None = _option(None, "folder of the data set", "DIR")
+    method: MethodName = _option("mtt", ", ".join(f"{name}: {each.title}" for name, each in METHODS.items()))
+    float_method: MethodName | None = _option(
+        None, "method of the first phase, before weights are quantised (default: the same)"
+    )
+    time_steps: pydantic.PositiveInt = _option(
+        10, "time steps of training: frames that a recording is binned into", "T"
+    )
+    t_min: pydantic.PositiveInt = _option(1, "fewest time steps drawn by methods that mix", "T")
+    configurations: pydantic.PositiveInt = _option(3, "temporal configurations a batch", "S")
+    group: pydantic.PositiveInt = _option(1, "blocks a stage", "G")
+    hold_first: bool = _option(False, "the first stage always runs T")
+    sandwich: bool = _option(True, "the configurations at T and at T_MIN everywhere, which the paper does not have")
+    finer: pydantic.PositiveInt = _option(1, "methods that mix also train N * T steps; 1: not")
+    draws: Literal["independent", "antithetic", "stratified"] = _option(
+        "independent", "how the configurations of a batch are drawn together"
+    )
+    form: Literal["group", "fraction"] = _option("group", "temporal transformation between stages")
+    input_form: Literal["group", "fraction", "trim"] = _option("group", "temporal transformation of the input")
+    profile: str = _option("loihi2", "hardware profile, name or TOML file", "NAME")
+    epochs: int = _option(150, "epochs, quantised ones included; at least 2", ge=2)
+    fine_tune: float = _option(0.5, "share of the epochs that trains the quantised network", "SHARE", gt=0, lt=1)
+    batch: pydantic.PositiveInt = _option(25, "samples a batch")
+    learning_rate: pydantic.PositiveFloat = _option(3e-3, "peak rate before quantisation", "R")
+    fine_tune_rate: pydantic.PositiveFloat = _option(2e-3, "peak rate after it", "R")
+    weight_decay: pydantic.NonNegativeFloat = _option(0.0, "of AdamW", "W")
+    norm: Literal["centred", "batch", "scale"] = _option("centred", "norm while training; centred needs no bias")
+    biases: Literal["absorbed", "none", "scaled", "kept"] = _option(
+        "absorbed", "what folding the norm does with biases; absorbed: weights stand for them"
+    )
+    augment: Annotated[str, pydantic.BeforeValidator(_augmentations)] = _option(
+        "geometric",
+        "random changes of the training frames, in this order: "
+        + "; ".join(f"{each.form}, {each.what}" for each in AUGMENTATIONS.values()),
+        "A,A,...",
+        off="none",
+    )
+    loss: Literal["mean", "steps"] = _option(
+        "mean",
+        "cross entropy of the answer averaged over time; or of every time step's (online always), with consistency",
+    )
+    consistency: pydantic.NonNegativeFloat = _option(
+        0.2, "with loss steps: weight of the divergence of every time step's answer from their average", "W"
+    )
+    distil: pydantic.NonNegativeFloat = _option(
+        0.0, "weight of the divergence of a batch's other configurations from what the one at T everywhere answers", "W"
+    )
+    spike_penalty: pydantic.NonNegativeFloat = _option(0.0, "weight of spikes in the loss", "W")
+    samples: pydantic.PositiveInt | None = _option(None, "train on the first N recordings (default: all)")
+    validate_on: Annotated[float | str, pydantic.BeforeValidator(_share)] = _option(
+        0.0,
+        "measure accuracy after every epoch on this share of the recordings, held out; or on: test",
+        "SHARE",
+        "validate",
+    )
+    patience: pydantic.NonNegativeInt = _option(
+        0, "stop once N quantised epochs have not been better on what is held out; 0: never"
+    )
+    precision: Literal["float32", "bfloat16"] = _option(
+        "float32", "of the products of weights and spikes before quantisation; bfloat16 is for GPUs that have it"
+    )
+    silent_epochs: pydantic.NonNegativeInt = _option(
+        3, "stop with an error after N epochs without any answer; 0 goes on"
+    )
+    seed: pydantic.NonNegativeInt = _option(0, "fixes the result", "S")
+    allow_unfit: bool = _option(False, "train also what does not fit the profile: what does not is said")
     chip: Profile = pydantic.Field(default_factory=lambda data: hw_profiles.load(data["profile"]), repr=False)
 
     @pydantic.field_serializer("chip")
@@ -155,9 +224,7 @@ class Settings(pydantic.BaseModel):
         return chip.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
-    def make(
-        cls, model: str | Path | dict[str, Any] | Model, *, width: float | None = None, **values: Any
-    ) -> Settings:
+    def make(cls, model: str | Path | dict[str, Any] | Model, *, width: float | None = None, **values: Any) -> Settings:
         """Settings from a model and fields, with one clear line for what is wrong.
 
         With a `width` the model has so many times the channels and features (`mtt_lava.model.Model.scaled`).
@@ -211,12 +278,34 @@ class Settings(pydantic.BaseModel):
 
     def check(self) -> None:
         """Refuse settings that cannot be together, or that the profile's neurons cannot run."""
-        self.sampler(1)
+        for quantised in (False, True):
+            self.sampler(1, quantised)
         if self.biases in ("scaled", "kept") and self.norm != "batch":
             raise RunError(f"training settings: biases {self.biases!r} come from norm 'batch'; norm is {self.norm!r}")
+        if self.loss == "mean" and self.consistency != type(self).model_fields["consistency"].default:
+            raise RunError(
+                f"training settings: consistency is {self.consistency:g}, but loss is 'mean', which has one answer and "
+                f"no time steps to be consistent: leave it out, or use loss 'steps'"
+            )
+        online = next((name for name in self.methods if METHODS[name].online), None)
+        if online is not None and self.loss == "steps" and self.consistency:
+            raise RunError(
+                f"training settings: consistency is {self.consistency:g}, but method {online!r} knows one time step at "
+                f"a time and no average of all: use consistency 0, or another method"
+            )
+        if self.distil and not (self.sandwich and any(METHODS[name].mixes for name in self.methods)):
+            raise RunError(
+                f"training settings: distil is {self.distil:g}, but no batch has a configuration at T to learn from: "
+                f"use a method that mixes, with sandwich"
+            )
+        if self.distil and any(METHODS[name].online for name in self.methods):
+            raise RunError("training settings: distil needs whole answers, which online methods do not have: use 0")
         facts = self.chip.facts
         if facts.reset.value is None:
-            raise RunError(f"profile {self.profile}: does not say how its neurons reset: state fact reset")
+            raise RunError(
+                f"profile {self.profile}: does not say how its neurons reset: state fact reset, or train for another "
+                f"chip and check the file against this one"
+            )
         if facts.clocked.value is False and self.model.readout != "count":
             raise RunError(
                 f"profile {self.profile}: a chip without a clock answers with spikes only: use readout 'count', not "
@@ -270,18 +359,26 @@ class Settings(pydantic.BaseModel):
         """Layers with so many inputs that a current of 24 bits cannot be sure to hold them all."""
         if self.chip.facts.reset.value != "zero":
             return
-        parts = self.model.parts()
-        weighted = [(part.layer, part.before) for part in parts if isinstance(part.layer, Conv | Dense)]
-        for number, (layer, shape) in enumerate(weighted[1:], 2):
-            fan_in = math.prod(shape)
-            if isinstance(layer, Conv):
-                fan_in = shape[0] // layer.groups * math.prod(layer.kernel)
+        shapes = [(part.layer, part.layer.weight_shape(part.before)) for part in self.model.parts()]
+        for number, (layer, shape) in enumerate([each for each in shapes if each[1]][1:], 2):
+            fan_in = math.prod(shape[1:])
             if fan_in > 2 * largest_sum(round(self.model.neuron.current_decay * DECAY_UNITY) or 1) // -WEIGHT_MIN:
                 yield (
                     f"layer {number} of those with weights ({layer.type}): {fan_in:,} inputs: were all to fire at "
                     f"once, 24 bits might not hold its current; its weights use fewer bits where that suffices, else "
                     f"what the training data reaches is measured and written into the file"
                 )
+
+    @staticmethod
+    def way(label: str) -> dict[str, str]:
+        """The fields that a `label` stands for: a method, trained by the loss of every time step where ``-steps`` ends
+        it."""
+        return {"method": label.removesuffix(_STEPS)} | ({"loss": "steps"} if label.endswith(_STEPS) else {})
+
+    @property
+    def label(self) -> str:
+        """What studies call this way to train, such as ``mtt-steps``."""
+        return self.method + (_STEPS if self.loss == "steps" else "")
 
     @property
     def input_max(self) -> int | None:
@@ -309,9 +406,14 @@ class Settings(pydantic.BaseModel):
         return self.chip.facts.weight_step.value or 1
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """Of both phases."""
+        return (self.method,) if self.float_method is None else (self.float_method, self.method)
+
+    @property
     def frames(self) -> int:
         """Frames that training bins a recording into."""
-        mixed = {self.method, self.float_method} & {"nmt", "mtt"}
+        mixed = any(METHODS[name].mixes for name in self.methods)
         return self.time_steps * (self.finer if mixed else 1)
 
     def sampler(self, stages: int, quantised: bool = True) -> Sampler:
@@ -327,6 +429,7 @@ class Settings(pydantic.BaseModel):
             self.sandwich,
             self.seed,
             self.finer,
+            self.draws,
         )
 
     def build(self) -> SpikingNetwork:
@@ -430,13 +533,12 @@ class Run:
                 f"{dataset.name}: its classes are {_some(dataset.classes)}; the run was trained on {trained}"
             )
 
-    def save(self, folder: str | Path) -> None:
-        """Write settings and weights into a run folder."""
+    def save(self, folder: str | Path, name: str = "weights.safetensors", **more: Any) -> None:
+        """Write settings and weights into a run folder; `more` is information beside the weights."""
         self.folder = Path(folder)
         save_settings(self.settings, self.folder)
-        save_state(
-            self.folder / "weights.safetensors", self.network, {}, {"measured": self.measured, "classes": self.classes}
-        )
+        info = {"measured": self.measured, "classes": self.classes, **more}
+        save_state(self.folder / name, self.network, {}, info)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -589,8 +691,8 @@ def load_settings(folder: str | Path) -> Settings:
         raise type(error)(f"{path}: {error}") from None
 
 
-def kept_chip(folder: str | Path, profile: str | None) -> Profile | None:
-    """The facts of this profile (default: that of `Settings`) as the run in a folder keeps them; None: it keeps none.
+def kept_chip(folder: str | Path, profile: str) -> Profile | None:
+    """The facts of this profile as the run in a folder keeps them; None: it keeps none.
 
     Raises
     ------
@@ -600,8 +702,7 @@ def kept_chip(folder: str | Path, profile: str | None) -> Profile | None:
     if not (Path(folder) / "settings.json").exists():
         return None
     settings = load_settings(folder)
-    wanted = profile or Settings.model_fields["profile"].default
-    return settings.chip if settings.profile == wanted else None
+    return settings.chip if settings.profile == profile else None
 
 
 def load_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -626,6 +727,12 @@ def load_metrics(folder: Path) -> list[dict[str, Any]]:
 def load_run(folder: str | Path) -> Run:
     """Open a finished run folder.
 
+    Parameters
+    ----------
+    folder : path
+        Of the run; or its file ``best.safetensors``, for the weights of the epoch that was best on the recordings held
+        out. They were chosen on those: their accuracy there flatters.
+
     Raises
     ------
     RunError
@@ -637,11 +744,13 @@ def load_run(folder: str | Path) -> Run:
     >>> run.network.weights  # doctest: +SKIP
     6160
     """
-    folder = Path(folder)
+    folder, name = Path(folder), "weights.safetensors"
+    if folder.name == BEST:
+        folder, name = folder.parent, BEST
     settings = load_settings(folder)
     if not (folder / "weights.safetensors").exists() and (folder / "checkpoint.safetensors").exists():
         raise RunError(f"{folder}: training has not ended: go on with mtt train --resume --out {folder}")
-    path = folder / "weights.safetensors"
+    path = folder / name
     with opened(path, RunError) as file:
         held = os.fstat(file.fileno()).st_size
     needed = 4 * settings.model.weights

@@ -7,13 +7,16 @@ their number of time steps. A temporal transformation stands on every edge from 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from mtt_lava.model import Add, Conv, Dense, Model, NeuronSpec, Pool, sends_spikes
+from mtt_lava import kernels
+from mtt_lava.model import Add, Average, Conv, ConvT, Dense, Model, NeuronSpec, Pool, sends_spikes
 from mtt_lava.neuron import WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
 from mtt_lava.temporal import transform
 from netx_export.network import INPUT
@@ -25,6 +28,15 @@ class _Weights:
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.centring: Centring | None = None
+        self.precision: torch.dtype | None = None
+
+    def product(
+        self, of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, weight: torch.Tensor
+    ) -> torch.Tensor:
+        """What `of` makes of input and weights, in the precision that is set; spikes are whole numbers in any."""
+        if self.precision is None:
+            return of(x, weight)
+        return of(x.to(self.precision), weight.to(self.precision)).to(x.dtype)
 
     def used(self, frames: torch.Tensor) -> torch.Tensor:
         """Quantised, or centred on the input (N, C, ...)."""
@@ -38,9 +50,21 @@ class _ConvSynapse(_Weights, slayer.synapse.Conv):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         frames = x.movedim(-1, 0)
         flat = frames.flatten(0, 1)
-        weight = self.used(flat)[..., 0]
-        flat = F.conv2d(flat, weight, None, self.stride[:2], self.padding[:2], self.dilation[:2], self.groups)
+        flat = self.product(partial(self.sums, groups=self.groups), flat, self.used(flat)[..., 0])
         return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
+
+    def sums(self, frames: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:
+        """What weights (outputs, inputs / groups, height, width) make of (N, C, H, W)."""
+        return F.conv2d(frames, weight, None, self.stride[:2], self.padding[:2], self.dilation[:2], groups)
+
+
+class _ConvTSynapse(_ConvSynapse):
+    """The transposed convolution of weights that lie as those of a convolution, outputs first."""
+
+    def sums(self, frames: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:
+        """As that of a convolution."""
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        return F.conv_transpose2d(frames, weight, None, self.stride[:2], self.padding[:2], 0, groups, self.dilation[:2])
 
 
 class _DenseSynapse(_Weights, slayer.synapse.Dense):
@@ -48,7 +72,7 @@ class _DenseSynapse(_Weights, slayer.synapse.Dense):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         frames = x.movedim(-1, 0)
-        return F.linear(frames, self.used(frames.flatten(0, 1)).flatten(1)).movedim(0, -1)
+        return self.product(F.linear, frames, self.used(frames.flatten(0, 1)).flatten(1)).movedim(0, -1)
 
 
 class _Quantiser:
@@ -60,11 +84,36 @@ class _Quantiser:
 
     def __call__(self, weight: torch.Tensor, descale: bool = False) -> torch.Tensor:
         step = self.weight_step
-        integers = step * (weight.detach() * (self.weight_scale / step)).round().clamp(self.low, self.high)
+        integers = (weight.detach() * (self.weight_scale / step)).round_().clamp_(self.low, self.high).mul_(step)
         if descale:
             return integers
-        wanted = weight * (self.weight_scale / WEIGHT_UNIT)
-        return wanted + (integers / WEIGHT_UNIT - wanted).detach()
+        return _Straight.apply(weight, integers.div_(WEIGHT_UNIT), self.weight_scale / WEIGHT_UNIT)
+
+
+class _Straight(torch.autograd.Function):
+    """Quantised weights, with the gradient of `factor` times the weights that they were made of."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, quantised: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.factor = factor
+        return quantised
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return gradients[0] * ctx.factor, None, None
+
+
+class Feedback(torch.nn.Module):
+    """Recurrent weights of a dense block: what its spikes add to its current one time step later."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.synapse = _DenseSynapse(features, features)
+
+    def forward(self, spikes: torch.Tensor) -> torch.Tensor:
+        """Synaptic input (N, F) of spikes (N, F)."""
+        current: torch.Tensor = self.synapse(spikes.unsqueeze(-1))
+        return current.squeeze(-1)
 
 
 class SumPool(torch.nn.Module):
@@ -77,8 +126,32 @@ class SumPool(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Sum over windows."""
         frames = x.movedim(-1, 0)
-        flat = F.avg_pool2d(frames.flatten(0, 1), self.kernel, self.stride, divisor_override=1)
+        images = frames.flatten(0, 1)
+        if kernels.ready(images):
+            flat = _SumPool.apply(images, self.kernel, self.stride)
+        else:
+            flat = F.avg_pool2d(images, self.kernel, self.stride, divisor_override=1)
         return flat.view(*frames.shape[:2], *flat.shape[1:]).movedim(0, -1)
+
+
+class _SumPool(torch.autograd.Function):
+    """Sums over windows of images (N, C, H, W) whose channels lie innermost: PyTorch's take four times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> torch.Tensor:
+        ctx.geometry, ctx.shape = (tuple(kernel), tuple(stride)), x.shape
+        x = x.contiguous(memory_format=torch.channels_last)
+        size = ((x.shape[d + 2] - kernel[d]) // stride[d] + 1 for d in (0, 1))
+        out = torch.empty((*x.shape[:2], *size), memory_format=torch.channels_last)
+        kernels.run_images(kernels.pool, x, out, *ctx.geometry)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        out = torch.empty(ctx.shape, memory_format=torch.channels_last)
+        kernels.run_images(kernels.unpool, gradient, out, *ctx.geometry)
+        return out, None, None
 
 
 class Sum(torch.nn.Module):
@@ -101,13 +174,10 @@ class Sum(torch.nn.Module):
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Spikes."""
-        if not hasattr(self, "neuron"):
-            return torch.stack(list(inputs)).sum(0)
-        total = inputs[0] * self.identity if self.spiking[0] else inputs[0]
+        total = inputs[0] if not self.spiking[0] or self.identity == 1 else inputs[0] * self.identity
         for x, spiking in zip(inputs[1:], self.spiking[1:], strict=True):
             total = torch.add(total, x, alpha=self.identity if spiking else 1)
-        spikes: torch.Tensor = self.neuron(total)
-        return spikes
+        return self.neuron(total) if hasattr(self, "neuron") else total
 
 
 READOUT_GAIN = 0.1
@@ -138,8 +208,12 @@ class SpikingNetwork(torch.nn.Module):
     ----------
     blocks : torch.nn.ModuleList
         One SLAYER block (or `SumPool`, or `Sum`) a layer of the model.
+    names : list of str
+        For every block that of its layer.
     stages : list of int
         For every block the number of its stage.
+    groups : list of tuple
+        What has neurons and trained weights, each with the blocks whose weights come in: one scale for all.
     weight_bits : int or None
         Width of the weights once quantised.
     weight_step : int
@@ -163,15 +237,15 @@ class SpikingNetwork(torch.nn.Module):
         self.input_max = input_max
         self.weight_bits: int | None = None
         self.weight_step = 2
-        self.parts = model.parts()
-        self.stages = model.stages()
+        self.parts = [part for part in model.parts() if not isinstance(part.layer, Average)]
+        self.stages = model.stages()[: len(self.parts)]
         blocks: list[torch.nn.Module] = []
         spikes = {INPUT: True} | {part.name: sends_spikes(part.layer) for part in self.parts}
         for part in self.parts:
             if isinstance(part.layer, Add):
                 spiking = [spikes[name] for name in part.inputs]
                 blocks.append(Sum(spiking, _neuron(model.neuron, reset) if part.layer.neuron else None))
-            else:
+            elif not isinstance(part.layer, Average):
                 blocks.append(_block(part.layer, part.before, part.shape, model.neuron, pool_neurons, norm, reset))
         if model.readout == "voltage":
             # A leaking readout would weigh late time steps more than early ones, and each T differently.
@@ -184,19 +258,20 @@ class SpikingNetwork(torch.nn.Module):
             weight = block.synapse.weight
             block.synapse.centring = Centring(weight.shape[1] * block.synapse.groups, len(weight))
         self.blocks = torch.nn.ModuleList(blocks)
+        self.names = [part.name for part in self.parts]
+        self.groups = self._groups()
         self._last_use = {name: at for at, part in enumerate(self.parts) for name in part.inputs}
+        self._stage_of = {INPUT: -1} | dict(zip(self.names, self.stages, strict=True))
 
-    @property
-    def groups(self) -> list[tuple[torch.nn.Module, list[torch.nn.Module]]]:
-        """What has neurons and trained weights, each with the blocks whose weights come in: one scale for all."""
-        found = {part.name: block for part, block in zip(self.parts, self.blocks, strict=True)}
+    def _groups(self) -> list[tuple[torch.nn.Module, list[torch.nn.Module]]]:
+        found = dict(zip(self.names, self.blocks, strict=True))
         groups: list[tuple[torch.nn.Module, list[torch.nn.Module]]] = []
         for part, block in zip(self.parts, self.blocks, strict=True):
             if isinstance(block, Sum) and hasattr(block, "neuron"):
                 pairs = zip(part.inputs, block.spiking, strict=True)
                 groups.append((block, [found[name] for name, spiking in pairs if not spiking]))
             elif _trained(block) and sends_spikes(part.layer):
-                groups.append((block, [block]))
+                groups.append((block, [block, *([block.feedback] if hasattr(block, "feedback") else [])]))
         return groups
 
     def payload(self, block: torch.nn.Module) -> int:
@@ -212,13 +287,9 @@ class SpikingNetwork(torch.nn.Module):
 
     @property
     def weighted(self) -> list[torch.nn.Module]:
-        """The blocks that have trained weights, in order."""
-        return [block for block in self.blocks if _trained(block)]
-
-    @property
-    def names(self) -> list[str]:
-        """A name for every block: that of its layer."""
-        return self.model.names
+        """What has trained weights, in order: blocks, and the feedback of those that have one."""
+        of = (each for block in self.blocks for each in (block, getattr(block, "feedback", block)))
+        return [each for each in dict.fromkeys(of) if _trained(each)]
 
     @property
     def weighted_names(self) -> list[str]:
@@ -263,7 +334,11 @@ class SpikingNetwork(torch.nn.Module):
         return [found[name] for name in self.names]
 
     def forward(
-        self, x: torch.Tensor, time_steps: Sequence[int] | None = None, spikes: list[torch.Tensor] | None = None
+        self,
+        x: torch.Tensor,
+        time_steps: Sequence[int] | None = None,
+        spikes: list[torch.Tensor] | None = None,
+        each: bool = False,
     ) -> torch.Tensor:
         """The readout of frames `x`.
 
@@ -275,16 +350,24 @@ class SpikingNetwork(torch.nn.Module):
             A number of time steps for every stage; without it every stage runs the T of `x`.
         spikes : list, optional
             Takes the spikes of every block with spiking neurons, (N, C, H, W, T) or (N, F, T).
+        each : bool
+            Return what every time step adds to the readout, (T, N, classes): their sum over time is the readout.
 
         Returns
         -------
         torch.Tensor
             (N, classes): membrane voltage after the last time step (voltage readout, in SLAYER's units: 1/4096 of
-            the chip's once quantised) or spike count.
+            the chip's once quantised) or spike count; summed over a class's outputs where an average joins them.
         """
-        # Time slowest in memory: every synapse is then one product over all time steps, without a copy.
-        outputs = {INPUT: x.movedim(-1, 0).contiguous().movedim(0, -1)}
-        stages = {INPUT: -1} | dict(zip(self.names, self.stages, strict=True))
+        # Time slowest in memory: every synapse is then one product over all time steps, without a copy. Channels lie
+        # innermost, where PyTorch's convolutions are quickest on a CPU.
+        frames = x.movedim(-1, 0)
+        if frames.dim() == 5 and kernels.ready(frames):
+            frames = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).view(frames.shape)
+        else:
+            frames = frames.contiguous()
+        outputs = {INPUT: frames.movedim(0, -1)}
+        stages = self._stage_of
         for number, (part, block) in enumerate(zip(self.parts, self.blocks, strict=True)):
             inputs = [outputs[name] for name in part.inputs]
             for i, name in enumerate(part.inputs):
@@ -301,6 +384,8 @@ class SpikingNetwork(torch.nn.Module):
                 break
             if isinstance(block, Sum):
                 x = block(inputs)
+            elif hasattr(block, "feedback"):
+                x = block.neuron.recur(block.synapse(x), block.feedback)
             elif sends_spikes(part.layer):
                 x = block(x)
             else:
@@ -310,16 +395,39 @@ class SpikingNetwork(torch.nn.Module):
                 spikes.append(x)
         synaptic = self.blocks[-1].synapse(x)
         if self.model.readout == "voltage":
-            return self.blocks[-1].neuron.integrate(synaptic)
-        x, answer = self.blocks[-1].neuron.count(synaptic)
+            return self._by_class(self.blocks[-1].neuron.integrate(synaptic, each))
+        x, answer = self.blocks[-1].neuron.count(synaptic, each)
         if spikes is not None:
             spikes.append(x)
-        return answer
+        return self._by_class(answer)
+
+    @contextmanager
+    def carrying(self) -> Iterator[None]:
+        """Inside, a forward goes on where the last one ended, and no gradient goes back to it.
+
+        So frames can come in one after the other, with memory for one of them only; neurons run in plain PyTorch.
+        """
+        neurons = [block.neuron for block in self.blocks if hasattr(block, "neuron")]
+        for neuron in neurons:
+            neuron.carried = {}
+        try:
+            yield
+        finally:
+            for neuron in neurons:
+                neuron.carried = None
+
+    def _by_class(self, answer: torch.Tensor) -> torch.Tensor:
+        """Sums over the outputs of each class, where an average says that it has several."""
+        if answer.shape[-1] == self.model.classes:
+            return answer
+        # Sums of the chip's integers can take more bits than float32 has.
+        return answer.unflatten(-1, (self.model.classes, -1)).sum(-1, dtype=None if self.training else torch.float64)
 
     @property
     def readout_unit(self) -> float:
-        """What the readout counts in: spikes, or the last layer's threshold."""
-        return 1.0 if self.model.readout == "count" else self.blocks[-1].neuron.threshold
+        """What the readout counts in: spikes, or the last layer's threshold; times the outputs of a class."""
+        unit = 1.0 if self.model.readout == "count" else self.blocks[-1].neuron.threshold
+        return unit * self.parts[-1].shape[0] / self.model.classes
 
     def fold(self, block: torch.nn.Module, carrier: torch.Tensor | None = None, bias: bool = False) -> None:
         """Fold a block's norm into its weights.
@@ -334,6 +442,8 @@ class SpikingNetwork(torch.nn.Module):
         bias : bool
             Keep what the norm adds to the current as a bias; else, without `carrier`, it is removed.
         """
+        if isinstance(block, Feedback):  # whose current is added behind the norm
+            return
         norm, weight, centring = block.neuron.norm, block.synapse.weight, block.synapse.centring
         if not isinstance(norm, Norm):
             return
@@ -361,6 +471,11 @@ class SpikingNetwork(torch.nn.Module):
         for block in self.weighted:
             self.fold(block, bias=biases)
 
+    def multiply_in(self, precision: torch.dtype | None) -> None:
+        """Let weights and spikes be multiplied in this precision, None being their own; integers are, in any case."""
+        for block in self.weighted:
+            block.synapse.precision = precision
+
     def quantise(
         self,
         weight_scales: Sequence[float],
@@ -386,6 +501,7 @@ class SpikingNetwork(torch.nn.Module):
         reaches = reaches or [None] * len(weight_scales)
         for block, scale, reach in zip(self.weighted, weight_scales, reaches, strict=True):
             block.synapse.pre_hook_fx = _Quantiser(scale, weight_bits, weight_step, reach)
+        self.multiply_in(None)
         for owner, members in self.groups:
             quantiser = members[0].synapse.pre_hook_fx
             if any(block.synapse.pre_hook_fx.weight_scale != quantiser.weight_scale for block in members):
@@ -421,11 +537,16 @@ class SpikingNetwork(torch.nn.Module):
             quantiser = members[0].synapse.pre_hook_fx
             if quantiser.reach is None:
                 continue
-            rows = torch.cat([block.synapse.weight.flatten(1) for block in members], 1)
-            sums = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * quantiser.weight_scale
+            rows = [block.synapse.weight.flatten(1) for block in members]
+            up = torch.stack([each.relu().sum(1) for each in rows]).sum(0)
+            down = up - torch.stack([each.sum(1) for each in rows]).sum(0)
+            sums = torch.maximum(up, down) * quantiser.weight_scale
             fixed = sum(owner.spiking) * quantiser.weight_scale if isinstance(owner, Sum) else 0
             for weight in (block.synapse.weight for block in members):
                 weight.mul_(((quantiser.reach - fixed) / sums).clamp(max=1).view(-1, *(1,) * (weight.dim() - 1)))
+
+
+_SYNAPSES = {"conv": _ConvSynapse, "convT": _ConvTSynapse}
 
 
 def _norm(norm: str | None, channels: int) -> Norm | None:
@@ -442,7 +563,7 @@ def _neuron(neuron: NeuronSpec, reset: str) -> Neuron:
 
 
 def _block(
-    layer: Conv | Dense | Pool,
+    layer: Conv | ConvT | Dense | Pool,
     before: tuple[int, ...],
     shape: tuple[int, ...],
     neuron: NeuronSpec,
@@ -466,6 +587,8 @@ def _block(
     if isinstance(layer, Dense):
         block = slayer.block.cuba.Dense(dict(params), math.prod(before), layer.features, delay_shift=False)
         block.synapse = _DenseSynapse(math.prod(before), layer.features)
+        if layer.recurrent:
+            block.feedback = Feedback(layer.features)
     else:
         shape_args = (
             before[0],
@@ -477,7 +600,10 @@ def _block(
             layer.groups,
         )
         block = slayer.block.cuba.Conv(dict(params), *shape_args, delay_shift=False)
-        block.synapse = _ConvSynapse(*shape_args)
+        block.synapse = _SYNAPSES[layer.type](*shape_args)
+    if not layer.neuron:
+        # The current that lasts is that of the neurons that it comes to.
+        neuron = neuron.model_copy(update={"current_decay": 1.0})
     block.neuron = _neuron(neuron, reset)
     block.neuron.norm = _norm(norm, shape[0])
     return block

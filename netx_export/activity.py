@@ -13,7 +13,7 @@ from netx_export.event.backend import Events, EventSimulation
 from netx_export.network import Network, Shape
 from netx_export.netx import read
 from netx_export.result import Activity
-from netx_export.simulation import check_inputs, encoded, read_for, simulate
+from netx_export.simulation import check_inputs, encoded, is_graded, read_for, simulate
 
 RECORD_BYTES = 1 << 28
 """Recorded spikes of a chunk of samples take about this much, unless a single sample needs more."""
@@ -28,7 +28,7 @@ def measure(
     encode: bool = False,
     **options: Any,
 ) -> Activity:
-    """Run a network and count the spikes of every neuron.
+    """Run a network and count the spikes of every neuron, or its messages.
 
     Parameters
     ----------
@@ -65,21 +65,30 @@ def measure(
     options |= {"encode": True} if encode else {}
     spikes_in = encoded(network, inputs) if encode else inputs
     steps = inputs.shape[-1]
-    neurons = sum(math.prod(layer.shape) for layer in network.spiking)
-    chunk = max(1, RECORD_BYTES // (neurons * steps))
+    chunk = recordable(network, steps)
     totals = [np.zeros(layer.shape) for layer in network.spiking]
     for start in range(0, len(inputs), chunk):
         some = inputs[start : start + chunk]
         record = simulate(path, some, backend, record=("spikes",), **options).record
-        totals = [total + spikes.sum((0, -1)) for total, spikes in zip(totals, record.values(), strict=True)]
+        totals = [total + (spikes != 0).sum((0, -1)) for total, spikes in zip(totals, record.values(), strict=True)]
     n = len(inputs)
-    graded = bool(((spikes_in != 0) & (spikes_in != 1)).any())
-    return Activity(steps, (spikes_in != 0).sum((0, -1)) / n, [total / n for total in totals], graded)
+    return Activity(steps, (spikes_in != 0).sum((0, -1)) / n, [total / n for total in totals], is_graded(spikes_in))
+
+
+def recordable(network: Network, size: int) -> int:
+    """How many samples can be recorded at once, at least one, where a neuron takes `size` bytes of each."""
+    return max(1, RECORD_BYTES // (size * sum(math.prod(layer.shape) for layer in network.spiking)))
 
 
 def event_activity(network: Network, events: Events, result: EventSimulation) -> Activity:
     """The same of an event-driven run that recorded ``spikes``."""
+    arrived, spikes = event_totals(network, events, result)
+    n = max(events.n, 1)
+    return Activity(None, arrived / n, [each / n for each in spikes])
+
+
+def event_totals(network: Network, events: Events, result: EventSimulation) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Events that arrived at each input, and spikes of every neuron, in all recordings together."""
     arrived = np.zeros((*network.in_shape, 1, 1)[:3])
     np.add.at(arrived, (events.c, events.y, events.x), 1)
-    n = max(events.n, 1)
-    return Activity(None, arrived.reshape(network.in_shape) / n, [each.sum(0) / n for each in result.record.values()])
+    return arrived.reshape(network.in_shape), [each.sum(0) for each in result.record.values()]

@@ -25,7 +25,9 @@ from netx_export.network import (
     Layer,
     Network,
     NetworkError,
+    Neuron,
     Pool,
+    SigmaDelta,
 )
 
 _EXACT_STEPS = 512
@@ -47,7 +49,8 @@ class Bound:
     terms : int
         Largest sum of absolute products in an output: no sum of some of its inputs is larger.
     pile : Fraction or None
-        How many times a sum the current can become when the same comes in every time step; None: any.
+        How many times a sum the current can become when the same comes in every time step; None: any, as of the sum
+        sigma of sigma-delta neurons.
     raw : bool
         Whether any input is the network's own, with no neurons between.
     """
@@ -84,7 +87,8 @@ def bounds(layers: Iterable[Layer], low: int = 0, high: int = 1, time_steps: int
     Parameters
     ----------
     layers : Network, or iterable of Layer
-        A chain, if it is no network. What has neurons sends 0 or 1; without them a layer passes on its sums.
+        A chain, if it is no network. What has neurons sends 0 or 1, or, sigma-delta, what 32 bits hold; without them a
+        layer passes on its sums.
     low, high : int
         Smallest and largest value of one input of the network in a time step.
     time_steps : int, optional
@@ -111,10 +115,14 @@ def bounds(layers: Iterable[Layer], low: int = 0, high: int = 1, time_steps: int
             most = max(a * high + b * low + more for a, b, more, _ in rows)
             least = min(a * low + b * high + less for a, b, _, less in rows)
             terms = max(-low, high) * max(a - b for a, b, *_ in rows)
-        pile = None if layer.neuron is None else pile_up(layer.neuron.current_decay, time_steps)
+        neuron = layer.neuron
+        pile = pile_up(neuron.current_decay, time_steps) if isinstance(neuron, Neuron) else None
         yield Bound(layer, low, high, least, most, terms, pile, raw)
         before = layer.name
-        if layer.neuron is not None:
+        if neuron is not None and neuron.graded:
+            bits = 31 - (neuron.state_exponent if isinstance(neuron, SigmaDelta) else 0)
+            ranges[before] = (-(1 << bits), (1 << bits) - 1, False)
+        elif neuron is not None:
             ranges[before] = (0, 1, False)
         elif isinstance(layer, Conv) and max(-least, most) > STATE_MAX:
             ranges[before] = (-STATE_MAX - 1, STATE_MAX, raw)  # Lava's conv process keeps its sums in 24 bits

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netx_export.network import INPUT, Conv, Dense, Layer, Network, NetworkError, Shape
+from netx_export.network import INPUT, Add, Conv, Dense, Layer, Network, NetworkError, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +79,23 @@ def one_to_one(layer: Layer, name: str | None = None) -> Layer:
         return Dense(name=name, in_shape=shape, shape=shape, weight=np.eye(shape[0], dtype=np.int64))
     weight = np.ones((shape[0], 1, 1, 1), np.int64)
     return Conv(name=name, in_shape=shape, shape=shape, weight=weight, groups=shape[0])
+
+
+def waits(network: Network) -> dict[str, int]:
+    """For each layer that a shortcut leaves, how many time steps its spikes are held at most.
+
+    What leaves the input early is not held: the host sends it later.
+    """
+    longest: dict[str, int] = {}
+    for way in connections(network):
+        if way.source != INPUT and way.wait:
+            longest[way.source] = max(longest.get(way.source, 0), way.wait)
+    return longest
+
+
+def meets_no_neurons(network: Network, layer: Layer) -> bool:
+    """Whether a layer has weights whose sums reach no neurons: none of its own, and none of an `Add` right behind."""
+    if layer.weight is None or layer.neuron is not None:
+        return False
+    users = network.users(layer.name)
+    return not users or not all(isinstance(user, Add) and user.neuron is not None for user in users)

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from netx_export.network import Layer, Network
+from netx_export.network import MESSAGE_BITS, STATE_BITS, Layer, Network
 
 UNCOUNTED = "wraps of u and saturations of v were not counted: Lava's own models (stock) do not"
+OF_SPIKES, OF_MESSAGES = ("u", "v"), ("sigma", "message")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Limits:
         How many times u was beyond what its bits hold, in neurons times time steps.
     saturations : int
         The same of v.
+    of : (str, str)
+        What they are of. Of sigma-delta neurons: ``("sigma", "message")``, of 24 and 16 bits on the chip
+        (`netx_export.network.MESSAGE_BITS`); Lava's model, and so the simulators, neither wrap nor saturate there. What
+        `netx_export.network.Sigma` sends is sigma itself, and not counted again.
 
     Notes
     -----
@@ -38,11 +43,12 @@ class Limits:
     v_max: int | None
     wraps: int = 0
     saturations: int = 0
+    of: tuple[str, str] = OF_SPIKES
 
     def __or__(self, other: Limits) -> Limits:
         """Of the runs of both."""
         u_max, v_max = _larger(self.u_max, other.u_max), _larger(self.v_max, other.v_max)
-        return Limits(u_max, v_max, self.wraps + other.wraps, self.saturations + other.saturations)
+        return Limits(u_max, v_max, self.wraps + other.wraps, self.saturations + other.saturations, self.of)
 
 
 def _larger(one: int | None, other: int | None) -> int | None:
@@ -51,7 +57,12 @@ def _larger(one: int | None, other: int | None) -> int | None:
 
 def from_counts(network: Network, counts: Iterable[Iterable[int]]) -> dict[str, Limits]:
     """Limits of rows u_max, v_max, wraps, saturations, one a layer with neurons."""
-    return {layer.name: Limits(*map(int, row)) for layer, row in zip(network.spiking, counts, strict=True)}
+    of = OF_MESSAGES if network.graded else OF_SPIKES
+    limits = {}
+    for layer, row in zip(network.spiking, counts, strict=True):
+        u_max, v_max, wraps, saturations = map(int, row)
+        limits[layer.name] = Limits(u_max, v_max, wraps, saturations, of)
+    return limits
 
 
 def add_counts(total: np.ndarray, counts: np.ndarray) -> None:
@@ -67,6 +78,8 @@ def merged(one: Mapping[str, Limits] | None, other: Mapping[str, Limits] | None)
 
 def measured(network: Network, limits: Mapping[str, Limits]) -> Network:
     """The network with what a run over the training data measured: `Layer.u_measured` and `Layer.v_measured`."""
+    if network.graded:
+        return network
     layers = [layer if layer.neuron is None else _measured(layer, limits[layer.name]) for layer in network]
     return replace(network, layers=tuple(layers))
 
@@ -87,8 +100,12 @@ def text(limits: Mapping[str, Limits] | None) -> str:
         return UNCOUNTED
     wrapped = [f"{key} {_times(x.wraps)}, up to {x.u_max:,}" for key, x in limits.items() if x.wraps]
     saturated = [f"{key} {_times(x.saturations)}, up to {x.v_max:,}" for key, x in limits.items() if x.saturations]
-    parts = ["u was beyond its bits and wrapped: " + "; ".join(wrapped)] if wrapped else []
-    parts += ["v was beyond its bits and saturated: " + "; ".join(saturated)] if saturated else []
+    both = "u was beyond its bits and wrapped: ", "v was beyond its bits and saturated: "
+    if any(each.of == OF_MESSAGES for each in limits.values()):
+        held = "which Lava's model holds and the chip does not"
+        both = f"sigma was beyond {STATE_BITS} bits, {held}: ", f"messages were beyond {MESSAGE_BITS} bits, {held}: "
+    parts = [both[0] + "; ".join(wrapped)] if wrapped else []
+    parts += [both[1] + "; ".join(saturated)] if saturated else []
     return " | ".join(parts)
 
 
@@ -98,4 +115,8 @@ def _times(number: int) -> str:
 
 def to_json(limits: Mapping[str, Limits] | None) -> str:
     """As JSON: an object of objects, or null where unknown."""
-    return json.dumps(None if limits is None else {key: asdict(each) for key, each in limits.items()})
+    return json.dumps(None if limits is None else {key: _plain(each) for key, each in limits.items()})
+
+
+def _plain(limits: Limits) -> dict[str, object]:
+    return {name: value for name, value in asdict(limits).items() if name != "of" or limits.of != OF_SPIKES}

@@ -3,8 +3,8 @@
 Exporter, NetX reader and writer, simulators and hardware checks all share it. It knows no file format,
 no training framework and no simulator.
 
-The neuron of every layer follows, per time step, with integers and truncation toward zero
-(Loihi's CUBA neuron; lava-nc ``fixed_pt`` models)::
+Neurons are a family, `AnyNeuron`; those of a network are of one kind. `Neuron`, which sends spikes, follows, per time
+step, with integers and truncation toward zero (Loihi's CUBA neuron; lava-nc ``fixed_pt`` models)::
 
     u <- trunc(u * (4096 - current_decay) / 4096) + 64 * (weight @ input)    wraps at 24 bits
     v <- trunc(v * (4096 - voltage_decay) / 4096) + u + bias * 2**bias_exponent    saturates at +-(2**23 - 1)
@@ -13,6 +13,9 @@ The neuron of every layer follows, per time step, with integers and truncation t
 What a layer emits in a step reaches the layers it feeds in the same step, whatever the way. A delay of d steps makes an
 input arrive d steps later; recurrent input is what the layer itself emitted one step before, or, delayed, d + 1 steps
 before. A layer without neurons passes its sums on.
+
+`SigmaDelta` and `Sigma` send values, and the rule of theirs stands with them. Sums into them are cut to 24 bits by a
+`Conv`, as Lava's process does; no other sum may leave 32 bits.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -50,13 +53,32 @@ DELAY_MAX = 62
 """Longest synaptic delay in time steps (6 bits)."""
 
 
+MESSAGE_BITS = 16
+"""Bits with sign of a sigma-delta neuron's message, which lava-dl's loader asks of the chip."""
+
+
 class NetworkError(UserError):
     """A network, or a file that should hold one, is not what it must be. One clear line."""
 
 
+class AnyNeuron:
+    """The neurons of one layer, of any kind: what all who record, answer or count need to know of them."""
+
+    kind: ClassVar[str]
+    """What messages call them."""
+    states: ClassVar[tuple[str, ...]]
+    """States that can be recorded, by the names that Lava's process models give them; 32-bit integers."""
+    answer: ClassVar[str]
+    """The state that the readout ``"voltage"`` takes after the last time step."""
+    graded: ClassVar[bool]
+    """Whether they send any value instead of 0 and 1."""
+    threshold: int | np.ndarray
+    bias: np.ndarray | None
+
+
 @dataclass(frozen=True, eq=False)
-class Neuron:
-    """The neurons of one layer.
+class Neuron(AnyNeuron):
+    """The CUBA neurons of one layer; the rule stands at the top of this module.
 
     Parameters
     ----------
@@ -77,6 +99,11 @@ class Neuron:
     Arrays hold one integer a channel, (C,), or one a neuron, (C, H, W) or (F,).
     """
 
+    kind: ClassVar[str] = "CUBA"
+    states: ClassVar[tuple[str, ...]] = ("u", "v")
+    answer: ClassVar[str] = "v"
+    graded: ClassVar[bool] = False
+
     threshold: int | np.ndarray
     current_decay: int | np.ndarray = DECAY_UNITY
     voltage_decay: int | np.ndarray = 0
@@ -91,6 +118,67 @@ class Neuron:
             for name, value in values.items()
         )
         return f"<Neuron: {', '.join(texts)}>"
+
+
+@dataclass(frozen=True, eq=False)
+class SigmaDelta(AnyNeuron):
+    """The sigma-delta neurons of one layer, which send what has changed, as values.
+
+    Parameters
+    ----------
+    threshold : int
+        Changes below it are kept back. In units of 2 ** (spike_exponent + state_exponent) of the states.
+    bias : numpy.ndarray, optional
+        Integers in that unit; one a channel, (C,), or one a neuron, (C, H, W) or (F,).
+    spike_exponent, state_exponent : int
+        Bits behind the point of messages, and more of them in states. lava-dl's loader always gives 6 and 6.
+
+    Notes
+    -----
+    Per time step, in integers of 32 bits that wrap (`PySigmaDeltaModelFixed` of lava-nc 0.10.0)::
+
+        sigma   <- sigma + weight @ input
+        value    = max(sigma + bias * 2**(spike_exponent + state_exponent), 0)
+        delta    = value - act + residue
+        sent     = delta where |delta| >= threshold * 2**(spike_exponent + state_exponent), else 0
+        residue <- delta - sent;  act <- value
+        message  = sent >> state_exponent
+
+    A message of 0 is none. All states start from 0, as every sample does. On the chip states have 24 bits and messages,
+    as lava-dl's loader asks for them, `MESSAGE_BITS`; Lava's model holds more, and `netx_export.limits` counts it.
+    """
+
+    kind: ClassVar[str] = "sigma-delta"
+    states: ClassVar[tuple[str, ...]] = ("sigma", "act", "residue")
+    answer: ClassVar[str] = "act"
+    graded: ClassVar[bool] = True
+
+    threshold: int = 0
+    bias: np.ndarray | None = None
+    spike_exponent: int = STATE_SHIFT
+    state_exponent: int = STATE_SHIFT
+
+    @property
+    def shift(self) -> int:
+        """Bits by which threshold and bias are shifted into the unit of the states."""
+        return self.spike_exponent + self.state_exponent
+
+
+@dataclass(frozen=True, eq=False)
+class Sigma(AnyNeuron):
+    """Neurons that add up what comes, and send the sum in every time step: what sigma-delta networks end with.
+
+    ``sigma <- sigma + weight @ input`` in 32 bits that wrap, and sigma is the message (`PySigmaModelFixed` of lava-nc).
+    They have neither threshold nor bias.
+    """
+
+    kind: ClassVar[str] = "sigma"
+    states: ClassVar[tuple[str, ...]] = ("sigma",)
+    answer: ClassVar[str] = "sigma"
+    graded: ClassVar[bool] = True
+
+    threshold: int = field(default=0, init=False)
+    bias: None = field(default=None, init=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -115,7 +203,7 @@ class Layer:
     shape: Shape
     name: str = ""
     inputs: tuple[str, ...] = ()
-    neuron: Neuron | None = None
+    neuron: AnyNeuron | None = None
     weight: np.ndarray | None = None
     weight_scale: float | None = None
     """Integers a unit of trained weight, where known (weight = trained weight * weight_scale)."""
@@ -143,8 +231,7 @@ class Layer:
         for what, shape in (("input", self.in_shape), ("output", self.shape)):
             if len(shape) not in (1, 3) or min(shape) < 1:
                 raise self._error(f"{what} shape {shape} is neither (C, H, W) nor (F,)")
-        for what in () if self.neuron is None else ("threshold", "current_decay", "voltage_decay", "bias"):
-            array = getattr(self.neuron, what)
+        for what, array in () if self.neuron is None else vars(self.neuron).items():
             if isinstance(array, np.ndarray):
                 _integers(self, what, array, None)
                 if array.shape not in (self.shape, self.shape[:1]):
@@ -165,29 +252,103 @@ class Layer:
             raise self._error(f"takes (C, H, W), not {self.in_shape}")
 
 
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Conv(Layer):
-    """Convolution; weight (out channels, in channels / groups, kernel height, width); pairs are (height, width)."""
+class Window(NamedTuple):
+    """What an input of a `Windowed` layer meets."""
 
-    kind: ClassVar[str] = "conv"
+    weight: np.ndarray
+    """(Out channels, in channels / groups, kernel height, width)."""
+    dilation: tuple[int, int]
+    groups: int
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Windowed(Layer):
+    """From maps to maps: an input reaches the outputs in a window, each through another tap of a kernel.
+
+    Simulators and chips build their tables from `window` and `taps` alone. Pairs are (height, width).
+    """
 
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._expect_maps()
-        out, fan, *kernel = _integers(self, "weight", self.weight, 4).shape
-        if min(self.stride + self.dilation) < 1 or min(self.padding) < 0 or self.groups < 1:
-            raise self._error("stride, dilation and groups must be at least 1, padding at least 0")
-        if self.in_shape[0] % self.groups or out % self.groups or fan * self.groups != self.in_shape[0]:
+        out, fan, *kernel = _integers(self, "weight", self.window.weight, 4).shape
+        dilation, groups = self.window.dilation, self.window.groups
+        if min(*self.stride, *dilation, *kernel) < 1 or min(self.padding) < 0 or groups < 1:
+            raise self._error("kernel, stride, dilation and groups must be at least 1, padding at least 0")
+        if self.in_shape[0] % groups or out % groups or fan * groups != self.in_shape[0]:
             raise self._error(
-                f"weights for {out} output and {fan} x {self.groups} groups input channels "
+                f"weights for {out} output and {fan} x {groups} groups input channels "
                 f"do not fit {self.in_shape[0]} input channels"
             )
-        self._expect_shape(conv_shape(self.in_shape, out, kernel, self.stride, self.padding, self.dilation))
+        self._expect_shape(self._gives(self.in_shape, out, kernel, self.stride, self.padding, dilation))
+
+    @property
+    def window(self) -> Window:
+        """Kernel, dilation and groups."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _gives(in_shape: Sequence[int], channels: int, *geometry: Sequence[int]) -> Shape:
+        return conv_shape(in_shape, channels, *geometry)
+
+    def taps(self, axis: int) -> np.ndarray:
+        """The output that each input reaches through each tap of the kernel, along rows (0) or columns (1).
+
+        Returns
+        -------
+        numpy.ndarray
+            (inputs, kernel), -1 where it reaches none. Inputs in order reach outputs in order.
+        """
+        at = np.arange(self.in_shape[1 + axis])[:, None]
+        target, rest = np.divmod(at + self.padding[axis] - self._offsets(axis), self.stride[axis])
+        return np.where((rest == 0) & (target >= 0) & (target < self.shape[1 + axis]), target, -1)
+
+    def _offsets(self, axis: int) -> np.ndarray:
+        """How far the taps of the kernel are from its first."""
+        return self.window.dilation[axis] * np.arange(self.window.weight.shape[2 + axis])
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Weighted(Windowed):
+    """Windowed, with weights (out channels, in channels / groups, kernel height, width)."""
+
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def window(self) -> Window:
+        """Kernel, dilation and groups."""
+        return Window(_integers(self, "weight", self.weight, 4), self.dilation, self.groups)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Conv(Weighted):
+    """Convolution; weight (out channels, in channels / groups, kernel height, width); pairs are (height, width)."""
+
+    kind: ClassVar[str] = "conv"
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ConvT(Weighted):
+    """Transposed convolution: an input reaches the outputs from its position times the stride on, padding cut off.
+
+    Its weights lie as those of `Conv`, outputs first. Lava has no process that computes it.
+    """
+
+    kind: ClassVar[str] = "convT"
+
+    @staticmethod
+    def _gives(in_shape: Sequence[int], channels: int, *geometry: Sequence[int]) -> Shape:
+        return transposed_shape(in_shape, channels, *geometry)
+
+    def taps(self, axis: int) -> np.ndarray:
+        """As `Windowed.taps`."""
+        at = self.stride[axis] * np.arange(self.in_shape[1 + axis])[:, None]
+        target = at - self.padding[axis] + self._offsets(axis)
+        return np.where((target >= 0) & (target < self.shape[1 + axis]), target, -1)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -227,7 +388,7 @@ class Dense(Layer):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Pool(Layer):
+class Pool(Windowed):
     """Sum pool without a neuron: what comes in leaves in the same time step."""
 
     kind: ClassVar[str] = "pool"
@@ -235,14 +396,17 @@ class Pool(Layer):
 
     kernel: tuple[int, int] = (2, 2)
     stride: tuple[int, int] = (2, 2)
-    padding: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
+        if min(self.kernel + self.stride) < 1:
+            raise self._error("kernel and stride must be at least 1")
         super().__post_init__()
-        self._expect_maps()
-        if min(self.kernel + self.stride) < 1 or min(self.padding) < 0:
-            raise self._error("kernel and stride must be at least 1, padding at least 0")
-        self._expect_shape(conv_shape(self.in_shape, self.in_shape[0], self.kernel, self.stride, self.padding))
+
+    @property
+    def window(self) -> Window:
+        """A kernel of ones for every channel."""
+        channels = self.in_shape[0]
+        return Window(np.broadcast_to(np.int32(1), (channels, 1, *self.kernel)), (1, 1), channels)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -286,19 +450,27 @@ class Add(Layer):
         self._expect_shape(self.in_shape)
 
 
+KINDS: dict[str, type[Layer]] = {cls.kind: cls for cls in (Conv, ConvT, Dense, Pool, Flatten, Average, Add)}
+"""Every kind of layer, by the name that files and messages give it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """Neurons before the first layer, which make spikes of values: the values are their biases in every time step.
+    """Neurons before the first layer, which make spikes or messages of values.
+
+    The values are the biases of CUBA neurons in every time step. Of `SigmaDelta` neurons, which have no bias here and
+    no ReLU, they are what is to be sent: times 2 ** (spike_exponent + state_exponent) they take the place of ``value``
+    (`PyDeltaModelFixed` of lava-nc).
 
     Parameters
     ----------
-    neuron : Neuron
+    neuron : Neuron or SigmaDelta
     shape : tuple of int
     number : int
         Number of the group in the file.
     """
 
-    neuron: Neuron
+    neuron: Neuron | SigmaDelta
     shape: Shape
     number: int = 0
 
@@ -317,8 +489,9 @@ class Network:
         feeds another. A layer's ``in_shape`` is the shape of each of its inputs. In the network names and inputs are
         filled in where they were left out.
     readout : str
-        ``"count"``: the answer is the spike count of the last layer's neurons over the time steps.
-        ``"voltage"``: it is their membrane voltage after the last time step; their threshold is never passed.
+        ``"count"``: the answer is the spike count of the last layer's neurons over the time steps; of sigma-delta
+        neurons the sum of their messages. ``"voltage"``: it is their membrane voltage after the last time step, where
+        their threshold is never passed; of other kinds the state they `answer` with.
     reset : str
         What a spike does to v: ``"zero"`` (Loihi's CUBA neuron, all of NetX), or ``"subtract"``: v loses its threshold
         and never falls below the negative threshold; only event-driven chips do so.
@@ -359,19 +532,21 @@ class Network:
         object.__setattr__(self, "layers", tuple(_linked(self.layers)))
         self._check_names()
         self._check_inputs()
-        behind = zip(self.tail, self.layers[-len(self.tail) - 1 :], strict=False)
-        if self.readout == "voltage" and self.spiking and any(one.inputs != (before.name,) for one, before in behind):
-            raise NetworkError(
-                f"{self.source}: a voltage readout is that of one layer with neurons, and what stands behind "
-                f"{self.spiking[-1].name} takes something else too"
-            )
+        self._check_neurons()
+        for one, before in zip(self.tail, self.layers[-len(self.tail) - 1 :], strict=False):
+            if self.readout == "voltage" and self.spiking and (one.inputs != (before.name,) or one.weight is not None):
+                wrong = "has weights" if one.weight is not None else "takes something else too"
+                raise NetworkError(
+                    f"{self.source}: a voltage readout is that of one layer with neurons, and {one.name}, behind "
+                    f"{self.spiking[-1].name}, {wrong}"
+                )
 
     def _check_names(self) -> None:
-        names = [INPUT]
+        names = {INPUT}
         for layer in self.layers:
             if layer.name in names:
                 raise NetworkError(f"{self.source}: two layers are called {layer.name!r}; give each a name of its own")
-            names.append(layer.name)
+            names.add(layer.name)
 
     def _check_inputs(self) -> None:
         shapes: dict[str, Shape] = {}
@@ -384,7 +559,7 @@ class Network:
                 )
             for name in layer.inputs:
                 if name not in shapes and name != INPUT:
-                    known = name in (other.name for other in self.layers)
+                    known = name in self._by_name
                     wrong = "stands behind it" if known else "is no layer"
                     raise NetworkError(f"{where}: its input {name!r} {wrong}; inputs stand before their users")
                 if shapes.setdefault(name, layer.in_shape) != layer.in_shape:
@@ -394,6 +569,25 @@ class Network:
         for layer in self.layers[:-1]:
             if not self.users(layer.name):
                 raise NetworkError(f"{self.source}: layer {layer.name} feeds nothing; only the last layer may")
+
+    def _check_neurons(self) -> None:
+        """Spikes and values do not mix, and values know neither delays nor recurrence."""
+        for layer in self.layers if self.graded else ():
+            wrong = ""
+            if layer.neuron is not None and not layer.neuron.graded:
+                wrong = "has spiking neurons, and others are sigma-delta: give all the same kind"
+            elif isinstance(layer, Dense) and layer.recurrent is not None:
+                wrong = "has recurrent weights, which sigma-delta neurons do not run with: remove them"
+            elif isinstance(layer, Dense) and layer.delay is not None and np.any(layer.delay):
+                wrong = "has delays, which sigma-delta neurons do not run with: remove them"
+            elif self.reset != "zero":
+                wrong = f"has sigma-delta neurons, which know no reset by {self.reset!r}"
+            if wrong:
+                raise NetworkError(f"{self.source}: layer {layer.name}: {wrong}")
+        if self.encoder is not None and self.spiking and self.encoder.neuron.graded != self.graded:
+            kinds = ("spiking", "sigma-delta")
+            one, other = kinds[self.encoder.neuron.graded], kinds[self.graded]
+            raise NetworkError(f"{self.source}: input neurons are {one}, and the others {other}: give all one kind")
 
     @property
     def in_shape(self) -> Shape:
@@ -409,6 +603,17 @@ class Network:
     def spiking(self) -> tuple[Layer, ...]:
         """The layers that have neurons, in order."""
         return tuple(layer for layer in self.layers if layer.neuron is not None)
+
+    @property
+    def graded(self) -> bool:
+        """Whether its neurons send values instead of spikes."""
+        return any(layer.neuron is not None and layer.neuron.graded for layer in self.layers)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What can be recorded of its neurons besides what they send."""
+        kinds = [layer.neuron for layer in self.layers if layer.neuron is not None]
+        return tuple(dict.fromkeys(name for neuron in kinds for name in neuron.states))
 
     @property
     def tail(self) -> tuple[Layer, ...]:
@@ -552,3 +757,25 @@ def conv_shape(
         for n, k, s, p, d in zip(in_shape[1:], kernel, stride, padding, dilation, strict=True)
     ]
     return (channels, *size)
+
+
+def transposed_shape(
+    in_shape: Sequence[int],
+    channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+) -> Shape:
+    """Shape (C, H, W) that a transposed convolution makes of (C, H, W); pairs are (height, width)."""
+    size = [
+        (n - 1) * s - 2 * p + d * (k - 1) + 1
+        for n, k, s, p, d in zip(in_shape[1:], kernel, stride, padding, dilation, strict=True)
+    ]
+    return (channels, *size)
+
+
+def channels_fastest(shape: Shape) -> np.ndarray:
+    """For each index into (H, W, C), which the simulators count neurons by, the index into (C, H, W)."""
+    order = np.arange(np.prod(shape))
+    return order if len(shape) == 1 else np.ascontiguousarray(order.reshape(shape).transpose(1, 2, 0)).ravel()

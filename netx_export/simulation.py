@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,23 @@ from netx_export.network import (
     STATE_MAX,
     STATE_SHIFT,
     Dense,
+    Flatten,
+    Layer,
     Network,
     NetworkError,
+    Pool,
     Shape,
+    SigmaDelta,
 )
 from netx_export.netx import check_encoder, read
+from netx_export.netx.fields import largest_sum_in_lava
 from netx_export.reading import read_npy
 from netx_export.text import short, unknown
 
-RECORDABLE = ("spikes", "u", "v")
-"""What can be recorded of every layer with neurons."""
-
 PAYLOAD_MIN, PAYLOAD_MAX = -(1 << 31), (1 << 31) - 1
 """Range of a graded spike: 32 bits with sign (Loihi 2)."""
+VALUE_MIN, VALUE_MAX = -(1 << 17), (1 << 17) - 1
+"""Values that sigma-delta input neurons can tell apart in states of 32 bits."""
 
 
 class SimulationError(RuntimeError):
@@ -47,13 +52,15 @@ class Simulation:
     Parameters
     ----------
     spikes : numpy.ndarray
-        Spikes of the last layer, integer, (N, C, H, W, T) or (N, F, T); time step t answers input time step t.
+        Spikes of the last layer, integer, (N, C, H, W, T) or (N, F, T); time step t answers input time step t. Of
+        sigma-delta neurons their messages, int32, 0 where there is none.
     readout : numpy.ndarray
-        (N, outputs), int64: spike counts over the T time steps, or, for the readout ``"voltage"``, the membrane
-        voltage after the last one.
+        (N, outputs), int64: spike counts (sums of messages) over the T time steps, or, for the readout ``"voltage"``,
+        the membrane voltage (of other neurons the state they answer with) after the last one.
     record : dict of str to numpy.ndarray
         What else was asked for, by name: ``spikes.<layer>``, ``u.<layer>``, ``v.<layer>``, shaped like `spikes`, where
-        <layer> is the layer's name. State is that at the end of the time step.
+        <layer> is the layer's name; of sigma-delta neurons ``sigma``, ``act`` and ``residue``. State is that at the
+        end of the time step.
     limits : dict of str to Limits, or None
         How far u and v of every layer with neurons went, by the layer's name. None: not counted (backend ``"lava"``
         with ``stock``).
@@ -63,10 +70,18 @@ class Simulation:
     readout: np.ndarray
     record: dict[str, np.ndarray] = field(default_factory=dict)
     limits: dict[str, Limits] | None = None
+    graded: bool = False
+    """Whether `spikes` are messages, of any value."""
 
     def __repr__(self) -> str:
-        n, steps, fired = len(self.spikes), self.spikes.shape[-1], int(self.spikes.sum())
-        return f"<Simulation: {n} samples, T = {steps}, {fired:,} output spikes, {len(self.record)} records>"
+        n, steps, fired = len(self.spikes), self.spikes.shape[-1], self.fired
+        what = "messages" if self.graded else "spikes"
+        return f"<Simulation: {n} samples, T = {steps}, {fired:,} output {what}, {len(self.record)} records>"
+
+    @property
+    def fired(self) -> int:
+        """How many output spikes, or messages, there are."""
+        return int(np.count_nonzero(self.spikes) if self.graded else self.spikes.sum())
 
     def limits_text(self) -> str:
         """One line that says which layers wrapped or saturated, or that nobody counted; else nothing."""
@@ -104,24 +119,27 @@ def read_for(
 
 
 def encoded(network: Network, values: np.ndarray) -> np.ndarray:
-    """Spikes that a network's input neurons make of values.
+    """Spikes, or messages, that a network's input neurons make of values.
 
     Parameters
     ----------
     network : Network
         With an `Encoder`.
     values : numpy.ndarray
-        Integers, (N, C, H, W, T) or (N, F, T): the neurons' biases (mantissas) in every time step.
+        Integers, (N, C, H, W, T) or (N, F, T): the biases (mantissas) of CUBA neurons in every time step, or what
+        sigma-delta neurons are to send (see `netx_export.network.Encoder`).
 
     Returns
     -------
     numpy.ndarray
-        int8, shaped like `values`. Every sample starts from rest.
+        int8, or int32 of messages, shaped like `values`. Every sample starts from rest.
     """
     check_encoder(network)
     check_inputs(network, values, encode=True)
     assert network.encoder is not None
     neuron, shape = network.encoder.neuron, network.in_shape
+    if isinstance(neuron, SigmaDelta):
+        return _differences(neuron, values)
 
     def each(value: int | np.ndarray) -> np.ndarray:
         array = np.asarray(value, np.int64)
@@ -137,6 +155,20 @@ def encoded(network: Network, values: np.ndarray) -> np.ndarray:
         spikes[..., step] = fired
         v[fired] = 0
     return spikes
+
+
+def _differences(neuron: SigmaDelta, values: np.ndarray) -> np.ndarray:
+    """What Lava's Delta process sends of values (..., T): 32-bit integers, which wrap."""
+    wanted = values.astype(np.int32) << np.int32(neuron.shift)
+    messages = np.zeros(values.shape, np.int32)
+    threshold = np.array(neuron.threshold << neuron.shift).astype(np.int32)
+    act, residue = np.zeros((2, *values.shape[:-1]), np.int32)
+    for step in range(values.shape[-1]):
+        delta = wanted[..., step] - act + residue
+        sent = np.where(np.abs(delta) >= threshold, delta, np.int32(0))
+        residue, act = delta - sent, wanted[..., step]
+        messages[..., step] = sent >> np.int32(neuron.state_exponent)
+    return messages
 
 
 def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, encode: bool = False) -> None:
@@ -171,12 +203,14 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, 
         raise NetworkError(f"{where}: has shape {inputs.shape}; {network.source} takes ({wanted})")
     if 0 in inputs.shape:
         raise NetworkError(f"{where}: has shape {inputs.shape}; give at least one sample and one time step")
-    if encode or (network.encoder is not None and inputs.dtype != bool):
+    spikes_enter = network.encoder is not None and not network.encoder.neuron.graded
+    if encode or (spikes_enter and inputs.dtype != bool):
         low, high = int(inputs.min()), int(inputs.max())
-        if encode and (low < BIAS_MIN or high > BIAS_MAX):
+        least, most = (BIAS_MIN, BIAS_MAX) if spikes_enter else (VALUE_MIN, VALUE_MAX)
+        if encode and (low < least or high > most):
+            what = "biases" if spikes_enter else "values"
             raise NetworkError(
-                f"{where}: holds values {low}..{high}; the biases of input neurons are {BIAS_MIN}..{BIAS_MAX}: scale "
-                f"them down"
+                f"{where}: holds values {low}..{high}; the {what} of input neurons are {least}..{most}: scale them down"
             )
         if not encode and (low < 0 or high > 1):
             raise NetworkError(
@@ -203,8 +237,13 @@ def check_inputs(network: Network, inputs: np.ndarray, where: str = "input", *, 
 
 
 def _changes(network: Network, low: int, high: int) -> Iterator[tuple[int, str]]:
-    """Bound of what inputs add to u in one time step, and the name, of each layer with neurons that they reach."""
+    """Bound of what inputs add to u in one time step, and the name, of each layer with neurons that they reach.
+
+    Layers of sigma-delta networks, where what the input itself reaches is no special case, watch their sums themselves.
+    """
     yield 0, ""
+    if network.graded:
+        return
     for bound in bounds(network, low, high):
         layer = bound.layer
         if layer.neuron is not None and bound.raw:
@@ -213,11 +252,60 @@ def _changes(network: Network, low: int, high: int) -> Iterator[tuple[int, str]]
             yield bound.change << (STATE_SHIFT + lone_bits), layer.name
 
 
-def check_record(record: Sequence[str]) -> None:
-    """Refuse names of what cannot be recorded."""
+def is_graded(inputs: np.ndarray) -> bool:
+    """Whether inputs hold other values than 0 and 1."""
+    return bool(((inputs != 0) & (inputs != 1)).any())
+
+
+def check_record(record: Sequence[str], network: Network) -> None:
+    """Refuse names of what cannot be recorded of any layer."""
+    known = ("spikes", *network.states)
     for what in record:
-        if what not in RECORDABLE:
-            raise NetworkError(unknown("record", what, RECORDABLE))
+        if what not in known:
+            raise NetworkError(unknown("record", what, known))
+
+
+def recorded(layer: Layer, record: Sequence[str]) -> list[str]:
+    """What of `record` there is in a layer, in the order in which results have it."""
+    return [] if layer.neuron is None else [what for what in ("spikes", *layer.neuron.states) if what in record]
+
+
+def spike_type(network: Network) -> type[np.signedinteger[Any]]:
+    """Of what neurons send."""
+    return np.int32 if network.graded else np.int8
+
+
+def answer_type(network: Network) -> type[np.signedinteger[Any]]:
+    """Of what the last layer gives: spikes, or sums of them."""
+    return spike_type(network) if all(isinstance(layer, Flatten) for layer in network.tail) else np.int32
+
+
+def check_sums(network: Network, layer: Layer, largest: int) -> None:
+    """Refuse sums into a layer of a sigma-delta network beyond what Lava's processes hold."""
+    most = largest_sum_in_lava(layer)
+    if largest > most:
+        raise NetworkError(
+            f"{network.source}: layer {layer.name}: messages came to a sum of {largest}; Lava's process of it holds at "
+            f"most {most}, and would go on with wrong ones; give smaller inputs"
+        )
+
+
+def linear(layers: Sequence[Layer], signal: np.ndarray) -> np.ndarray:
+    """What layers without neurons and weights make of (N, *in_shape); integers become int64."""
+    signal = signal.astype(np.int64) if signal.dtype.kind != "f" else signal
+    for layer in layers:
+        if isinstance(layer, Pool):
+            (height, width), (down, right) = layer.padding, layer.stride
+            signal = np.pad(signal, ((0, 0), (0, 0), (height, height), (width, width)))
+            rows, columns = down * (layer.shape[1] - 1) + 1, right * (layer.shape[2] - 1) + 1
+            windows = product(range(layer.kernel[0]), range(layer.kernel[1]))
+            signal = sum(
+                (signal[:, :, y : y + rows : down, x : x + columns : right] for y, x in windows),
+                start=np.zeros((), np.int64),
+            )
+        else:
+            signal = signal.reshape(len(signal), *layer.shape, -1).sum(axis=-1)
+    return signal
 
 
 def simulate(
@@ -259,4 +347,3 @@ def simulate(
     from netx_export.spread import spread
 
     return spread(path, inputs, backend, workers=workers, scheduler=scheduler, **options)
-

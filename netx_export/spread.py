@@ -117,7 +117,7 @@ def spread(
     encode = bool(options.get("encode"))
     network = read_for(path, inputs, encode=encode)
     check_inputs(network, inputs, encode=encode)
-    check_record(record)
+    check_record(record, network)
     if time_limit is not None:
         options["time_limit"] = time_limit  # so that it ends on other machines too
     if backend == "fast":
@@ -141,7 +141,8 @@ def spread(
                 whole[name][samples] = array
             limits.append(result.limits)
             bar.update(samples.stop - samples.start)
-    return Simulation(whole.pop("spikes"), whole.pop("readout"), whole, reduce(merged, limits))
+    limits_ = reduce(merged, limits)
+    return Simulation(whole.pop("spikes"), whole.pop("readout"), whole, limits_, network.graded)
 
 
 class _Chunks:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 from hypothesis import settings
 
@@ -10,6 +11,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before torch is imported: small networks gain nothing from threads, and lose where a core has other work too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Before Triton is imported: without a GPU its kernels run in its interpreter.
+if not any(Path("/dev").glob("nvidia[0-9]*")):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The same examples in every run: a change is judged by what it changed. HYPOTHESIS_PROFILE=explore draws new ones.
 settings.register_profile("default", deadline=None, derandomize=True)

@@ -322,6 +322,18 @@ def graph() -> Any:
     return Network((first, again, add, pool, flat, last))
 
 
+@cache
+def sigma_delta() -> Any:
+    """A small network whose neurons send values."""
+    from dataclasses import replace
+
+    from netx_export.network import Network, Sigma, SigmaDelta
+
+    conv, flat, dense = network()
+    neuron = SigmaDelta(3, np.array([1, -2, 3]))
+    return Network((replace(conv, neuron=neuron), flat, replace(dense, neuron=Sigma())), readout="voltage")
+
+
 def npy_files() -> list[Files]:
     shape = (2, 2, 8, 8, 3)
     types = np.int8, np.uint64, np.float32
@@ -352,13 +364,21 @@ def read_events(folder: Path) -> None:
 
 
 def net_files() -> list[Files]:
+    import h5py
+
     from netx_export import netx
 
     found = []
-    for each in (network(), graph()):
+    for each in (network(), graph(), sigma_delta()):
         with tempfile.TemporaryDirectory() as folder:
-            netx.write(each, Path(folder) / "in.net")
-            found.append({"in.net": (Path(folder) / "in.net").read_bytes()})
+            path = Path(folder) / "in.net"
+            netx.write(each, path)
+            found.append({"in.net": path.read_bytes()})
+            if each is sigma_delta():  # and as others write it, with input neurons
+                with h5py.File(path, "r+") as file:
+                    del file.attrs["format"]
+                    file["layer/0/neuron/type"], file["layer/0/neuron/vThMant"] = b"SDNN", 0
+                found.append({"in.net": path.read_bytes()})
     shared = Path(__file__).parents[2] / "shared" / "cases"
     return found + [{"in.net": path.read_bytes()} for path in sorted(shared.glob("slay_*.net"))]
 
@@ -371,7 +391,24 @@ def read_net(folder: Path) -> None:
 
 def model_files() -> list[Files]:
     folder = Path(__file__).parents[1] / "mtt_lava" / "models"
-    return [{"in.toml": path.read_bytes()} for path in sorted(folder.glob("*.toml"))]
+    texts = [path.read_bytes() for path in sorted(folder.glob("*.toml"))]
+    text = 'name = "all"\ninput = [2, 6, 6]\n'
+    for layer in LAYERS:
+        fields = {key: [*value] if isinstance(value, tuple) else value for key, value in layer.items()}
+        text += "[[layers]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items())
+    return [{"in.toml": each} for each in (*texts, text.encode())]
+
+
+LAYERS: tuple[dict[str, Any], ...] = (
+    {"type": "convT", "name": "first", "channels": 2, "kernel": 3},
+    {"type": "conv", "name": "way", "channels": 2, "kernel": 1, "neuron": False, "block": "one"},
+    {"type": "add", "name": "sum", "inputs": ("way", "first"), "block": "one"},
+    {"type": "pool", "kernel": 4},
+    {"type": "dense", "features": 4, "recurrent": True},
+    {"type": "dense", "features": 6},
+    {"type": "average", "features": 3},
+)
+"""One of every kind."""
 
 
 def read_model(folder: Path) -> None:
@@ -399,14 +436,14 @@ def read_profile(folder: Path) -> None:
 def run_files() -> list[Files]:
     from mtt_lava.run import Run, Settings
 
-    layers = [{"type": "conv", "channels": 2, "kernel": 3}, {"type": "dense", "features": 3}]
+    chain = ({"type": "conv", "channels": 2, "kernel": 3}, {"type": "dense", "features": 3})
     found = []
-    for norm, more in (("centred", {}), ("batch", {"biases": "kept"})):
+    for layers, norm, more in ((chain, "centred", {}), (chain, "batch", {"biases": "kept"}), (LAYERS, "centred", {})):
         model = {"name": "tiny", "input": [2, 6, 6], "layers": layers}
         settings = Settings.make(model, data="digits-dvs", norm=norm, **more)
         net = settings.build()
         net.fold_norms("biases" in more)
-        net.quantise([60.0, 60.0], 8)
+        net.quantise([60.0] * len(net.weighted), 8)
         run = Run(settings, net)
         run.measured, run.classes = {"conv1": (5, 9)}, ("a", "b", "c")
         with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,9 @@
-"""NetX files that tests change by hand."""
+"""NetX files that tests change by hand, or load in Lava."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,14 @@ from pathlib import Path
 import h5py
 
 from netx_export.files import seal
+from netx_export.lava.interpreter import interpreter
+
+
+def in_lava(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in the Python that has Lava, which also finds this package."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [interpreter(), "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, start_new_session=True)
 
 
 @contextmanager

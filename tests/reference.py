@@ -1,14 +1,29 @@
 """An obviously right simulator of the network description: plain NumPy integers, one time step after the other.
 
-It follows lava-nc 0.10.0's fixed-point models (``lava/proc/lif/models.py``, ``conv``, ``dense``), without the time
-step that every synapse costs in Lava. Others are compared with it, so it is written to be read, not to be fast.
+It follows lava-nc 0.10.0's fixed-point models (``lava/proc/lif/models.py``, ``sdn``, ``conv``, ``dense``), without the
+time step that every synapse costs in Lava. Others are compared with it, so it is written to be read, not to be fast.
 """
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
-from netx_export.network import INPUT, Add, Average, Conv, Dense, Flatten, Layer, Network, Pool
+from netx_export.network import (
+    INPUT,
+    Add,
+    Average,
+    Conv,
+    ConvT,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    Neuron,
+    Pool,
+    SigmaDelta,
+)
 
 
 def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]]:
@@ -26,7 +41,8 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
     list of dict
         For each layer ``spikes`` (what leaves it), and for layers with neurons ``u`` and ``v`` after the step, each
         int64 of shape (N, *layer.shape, T); and ``u_before`` and ``v_before``, the absolute values that they would have
-        had in the step had they not wrapped, or not saturated and not been reset.
+        had in the step had they not wrapped, or not saturated and not been reset. For sigma-delta neurons ``sigma``,
+        ``act`` and ``residue``.
     """
     batch, steps = inputs.shape[0], inputs.shape[-1]
     records: list[dict[str, np.ndarray]] = []
@@ -34,7 +50,10 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
     for layer in network:
         signals = [given[name] for name in layer.inputs]
         record = {"spikes": np.zeros((batch, *layer.shape, steps), dtype=np.int64)}
-        if layer.neuron is not None:
+        if layer.neuron is not None and layer.neuron.graded:
+            states = {name: np.zeros((batch, *layer.shape), np.int64) for name in layer.neuron.states}
+            record |= {name: np.zeros_like(record["spikes"]) for name in states}
+        elif layer.neuron is not None:
             record |= {name: np.zeros_like(record["spikes"]) for name in ("u", "v", "u_before", "v_before")}
             u = np.zeros((batch, *layer.shape), dtype=np.int64)
             v = np.zeros_like(u)
@@ -42,6 +61,11 @@ def simulate(network: Network, inputs: np.ndarray) -> list[dict[str, np.ndarray]
             activation = sum(synapses(layer, signal, t) for signal in signals)
             if layer.neuron is None:
                 record["spikes"][..., t] = activation
+                continue
+            if layer.neuron.graded:
+                record["spikes"][..., t] = graded_step(layer, states, activation)
+                for name, state in states.items():
+                    record[name][..., t] = state
                 continue
             if isinstance(layer, Dense) and layer.recurrent is not None and t > 0:
                 activation = activation + delayed(layer.recurrent, layer.recurrent_delay, record["spikes"], t - 1)
@@ -67,6 +91,8 @@ def synapses(layer: Layer, signal: np.ndarray, t: int) -> np.ndarray:
         assert layer.weight is not None
         sums = convolve(layer, layer.weight.astype(np.int64), layer.groups, layer.dilation, now)
         return sums if layer.neuron is not None else wrap(sums, 24)
+    if isinstance(layer, ConvT):
+        return scatter(layer, now)
     if isinstance(layer, Average):
         return now.reshape(len(now), layer.shape[0], -1).sum(axis=2)
     assert isinstance(layer, Pool)
@@ -102,10 +128,25 @@ def convolve(
     return out
 
 
+def scatter(layer: ConvT, image: np.ndarray) -> np.ndarray:
+    """Transposed convolution of (N, C, H, W): every input pixel adds its kernel to the outputs, one after the other."""
+    assert layer.weight is not None
+    (height, width), (down, right) = layer.padding, layer.stride
+    size = (layer.shape[1] + 2 * height, layer.shape[2] + 2 * width)
+    full = np.zeros((len(image), layer.shape[0], *size), np.int64)
+    outputs, inputs = len(layer.weight) // layer.groups, image.shape[1] // layer.groups
+    for channel, kernel in enumerate(layer.weight.astype(np.int64)):
+        first = channel // outputs * inputs
+        for (y, x), (i, j) in product(np.ndindex(*image.shape[2:]), np.ndindex(*kernel.shape[1:])):
+            sums = (image[:, first : first + inputs, y, x] * kernel[:, i, j]).sum(axis=1)
+            full[:, channel, y * down + i * layer.dilation[0], x * right + j * layer.dilation[1]] += sums
+    return full[:, :, height : height + layer.shape[1], width : width + layer.shape[2]]
+
+
 def neuron_step(layer: Layer, u: np.ndarray, v: np.ndarray, activation: np.ndarray) -> tuple[np.ndarray, ...]:
     """One step of Loihi's CUBA neuron: u, v after the step, spikes, and what |u| and |v| were before they were cut."""
     neuron = layer.neuron
-    assert neuron is not None
+    assert isinstance(neuron, Neuron)
     limit = 1 << 23
     kept = decay(u, each(layer, neuron.current_decay))
     u_before = np.abs(kept + (wrap(activation, 32) << 6))
@@ -120,6 +161,23 @@ def neuron_step(layer: Layer, u: np.ndarray, v: np.ndarray, activation: np.ndarr
     v = np.clip(v_sum, -limit + 1, limit - 1)
     spikes = v > each(layer, neuron.threshold) << 6
     return u, np.where(spikes, 0, v), spikes.astype(np.int64), u_before, np.abs(v_sum)
+
+
+def graded_step(layer: Layer, states: dict[str, np.ndarray], activation: np.ndarray) -> np.ndarray:
+    """One step of Lava's Sigma or SigmaDelta neuron, in `states`; the message."""
+    if isinstance(layer, Conv):
+        activation = wrap(activation, 24)  # Lava's conv process keeps its sums in 24 bits
+    states["sigma"] = wrap(states["sigma"] + activation, 32)
+    neuron = layer.neuron
+    if not isinstance(neuron, SigmaDelta):
+        return states["sigma"]
+    one = 1 << (neuron.spike_exponent + neuron.state_exponent)
+    bias = each(layer, 0 if neuron.bias is None else neuron.bias) * one
+    value = np.maximum(wrap(states["sigma"] + bias, 32), 0)
+    delta = wrap(value - states["act"] + states["residue"], 32)
+    sent = np.where(wrap(np.abs(delta), 32) >= neuron.threshold * one, delta, 0)
+    states["residue"], states["act"] = wrap(delta - sent, 32), value
+    return sent >> neuron.state_exponent
 
 
 def each(layer: Layer, value: int | np.ndarray) -> np.ndarray:

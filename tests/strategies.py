@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import fields, replace
 
 import numpy as np
@@ -13,8 +14,10 @@ from netx_export.network import (
     BIAS_MIN,
     STATE_MAX,
     Add,
+    AnyNeuron,
     Average,
     Conv,
+    ConvT,
     Dense,
     Flatten,
     Layer,
@@ -22,7 +25,10 @@ from netx_export.network import (
     Neuron,
     Pool,
     Shape,
+    Sigma,
+    SigmaDelta,
     conv_shape,
+    transposed_shape,
 )
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -88,6 +94,18 @@ def convs(draw: st.DrawFn, in_shape: Shape, name: str = "") -> Conv:
         dilation=dilation,
         groups=groups,
     )
+
+
+@st.composite
+def transposed(draw: st.DrawFn, layer: Conv) -> ConvT:
+    """The layer, but that it is a transposed convolution; its padding leaves something."""
+    assert layer.weight is not None
+    kernel, stride, dilation = layer.weight.shape[2:], layer.stride, layer.dilation
+    whole = transposed_shape(layer.in_shape, 1, kernel, stride, (0, 0), dilation)
+    padding = tuple(min(p, (n - 1) // 2) for p, n in zip(layer.padding, whole[1:], strict=True))
+    shape = transposed_shape(layer.in_shape, layer.shape[0], kernel, stride, padding, dilation)
+    fields = {"padding": padding, "shape": shape, "neuron": draw(neurons(shape))}
+    return ConvT(**{field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)} | fields)
 
 
 @st.composite
@@ -203,7 +221,8 @@ def graphs(draw: st.DrawFn, form: str = "any") -> Network:
         neuron = layer.neuron
         if form == "spikes" and neuron is not None:
             most = int(layer.weight.max())  # type: ignore[union-attr]
-            neuron = Neuron(draw(st.integers(1, most)))  # or deep layers would hardly ever spike
+            # Higher, and deep layers would hardly ever spike; lower, and an event would become millions.
+            neuron = Neuron(draw(st.integers(-(-most // 16), most)))
         layers.append(replace(layer, name=name, neuron=neuron))
         open_[name] = layer.shape
         return name
@@ -211,8 +230,11 @@ def graphs(draw: st.DrawFn, form: str = "any") -> Network:
     def conv(source: str, neuron: bool = True, like: Shape | None = None) -> str:
         """A convolution; or one that gives what another gives."""
         before = open_[source]
+        layer: Layer
         if like is None:
             layer = draw(convs(before))
+            if form != "currents" and max(before[1:]) <= 4 and draw(st.integers(0, 5)) == 5:
+                layer = draw(transposed(layer))
         else:
             stride = tuple(-(-n // m) for n, m in zip(before[1:], like[1:], strict=True))
             kernel = tuple(n - (m - 1) * s for n, m, s in zip(before[1:], like[1:], stride, strict=True))
@@ -283,6 +305,27 @@ def graphs(draw: st.DrawFn, form: str = "any") -> Network:
     return Network(tuple(layers), readout="count", reset="subtract" if form == "spikes" else "zero")
 
 
+@st.composite
+def sigma_deltas(draw: st.DrawFn, network: Network) -> Network:
+    """The network, with sigma-delta neurons instead of all others, and sometimes a last layer that sends sums."""
+    layers: list[Layer] = []
+    for layer in network:
+        changes: dict[str, object] = {}
+        if isinstance(layer, Dense):
+            changes = {"recurrent": None, "delay": None, "recurrent_delay": None}
+        if layer.neuron is not None:
+            bias = None
+            if draw(st.booleans()):
+                kind = draw(st.sampled_from((layer.shape[:1], layer.shape)))
+                size = draw(st.sampled_from((20, 20, 1000, 1 << 15)))
+                bias = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).integers(-size, size, size=kind)
+            changes["neuron"] = SigmaDelta(draw(st.sampled_from((0, 0, 1, 13, 400)) | st.integers(0, 131071)), bias)
+            if layer is network.layers[-1] and draw(st.booleans()):
+                changes["neuron"] = Sigma()
+        layers.append(replace(layer, **changes))  # type: ignore[arg-type]
+    return replace(network, layers=tuple(layers))
+
+
 def _calmed(layer: Layer) -> Layer:
     """The layer, its current forgotten at once where it could wrap."""
     if layer.neuron is None or next(bounds([layer])).current() <= STATE_MAX:
@@ -313,10 +356,11 @@ def assert_same(a: Network, b: Network) -> None:
         _assert_fields(one, other)
 
 
-def _assert_fields(one: Layer | Neuron, other: Layer | Neuron) -> None:
+def _assert_fields(one: Layer | AnyNeuron, other: Layer | AnyNeuron) -> None:
+    assert type(one) is type(other)
     for name in (field.name for field in fields(one)):
         x, y = getattr(one, name), getattr(other, name)
-        if isinstance(x, Neuron) and isinstance(y, Neuron):
+        if isinstance(x, AnyNeuron) and isinstance(y, AnyNeuron):
             _assert_fields(x, y)
         else:
             np.testing.assert_array_equal(x, y, err_msg=name, strict=isinstance(x, np.ndarray))

@@ -18,7 +18,20 @@ from hw_profiles import ProfileError, Report, check, load
 from hw_profiles.families import FAMILIES
 from hw_profiles.families.loihi import loihi1_axon_bits
 from hw_profiles.families.speck import core_layers
-from netx_export.network import Average, Conv, Dense, Encoder, Flatten, Layer, Network, Neuron, Pool, conv_shape
+from netx_export.network import (
+    Average,
+    Conv,
+    Dense,
+    Encoder,
+    Flatten,
+    Layer,
+    Network,
+    Neuron,
+    Pool,
+    Sigma,
+    SigmaDelta,
+    conv_shape,
+)
 
 
 def neuron(threshold: int = 100, **changes: Any) -> Neuron:
@@ -738,7 +751,7 @@ def test_unknown_limits_are_not_checked(tmp_path: Path) -> None:
         silent = {rule.__name__ for rule in FAMILIES[family].rules} - unchecked
         # These speak only where the chip is known to need it, or the caller gives numbers.
         assert silent <= {
-            *("payload", "reset_interval", "placement", "refractory", "weight_exponent", "structure"),
+            *("payload", "reset_interval", "placement", "refractory", "weight_exponent", "structure", "sigma_delta"),
             *("synapses", "threshold_profiles", "synapse_formats", "assignment", "saturation"),
             *("readout_threshold", "camera", "merges", "destinations"),
         }
@@ -765,3 +778,19 @@ def test_input_neurons_are_noted() -> None:
     """They are not placed, and the report says so."""
     network = Network((dense(2, 2),), encoder=Encoder(neuron(), (2,)))
     assert said(check(network, load("loihi2")), "structure", "note")[0].startswith("input neurons 2: are not placed")
+
+
+def test_sigma_delta_neurons() -> None:
+    """Allowed where the chip has them, refused by layer where not; thresholds and biases fit the states."""
+    layers = [
+        replace(conv((1, 4, 4), 1, (1, 1), name="first"), neuron=SigmaDelta(2047, np.array([-2047]))),
+        replace(conv((1, 4, 4), 1, (1, 1), name="second"), neuron=SigmaDelta(2048, np.array([-3000]))),
+        replace(conv((1, 4, 4), 1, (1, 1), name="last"), neuron=Sigma()),
+    ]
+    network = Network(tuple(layers))
+    found = {str(finding).partition(" [")[0] for finding in check(network, load("loihi2")).of("violation")}
+    remedy = "lower the layer's weight scale, threshold and bias together"
+    assert found == {f"second: threshold 2,048 > 2,047: {remedy}", f"second: bias 3,000 > 2,047: {remedy}"}
+    for chip in ("loihi1", "speck2e", "kapoho-bay", "dynapcnn"):
+        found = check(network, load(chip)).of("violation")
+        assert {finding.layer for finding in found if "neurons" in finding.quantity} == {"first", "second", "last"}

@@ -6,10 +6,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import sys
 import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtt_lava.data import (
+    DATASETS,
     EVENT_DTYPE,
     DataError,
     Dataset,
@@ -35,6 +38,7 @@ from mtt_lava.data import (
     split,
     subset,
 )
+from mtt_lava.data import simulated as camera_blocks
 from mtt_lava.data.camera import Camera, record
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "nmnist_small"
@@ -230,25 +234,22 @@ def test_other_data_other_frames():
         np.testing.assert_array_equal(frames(data, time_steps)[0], frames(data, time_steps, cache=False)[0])
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "flip", "noise", "pickle"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "header", "recording", "starts", "checks", "noise", "pickle"])
 def test_damaged_cache_files_are_built_again(damage, caplog):
     """Whatever happened to a cache file, the frames are right, nothing is said, and the file is good again."""
     data = small_dataset()
     expected, _ = frames(data, 7)
     (file,) = cache_files(cache_folder())
     good = file.read_bytes()
-    middle = good.index(b"frames.npy") + 60
+    places = {"header": good.index(b"largest") + 10, "recording": 1200}
+    places |= {"starts": len(good) - 20, "checks": len(good) - 2}
     if damage == "pickle":
-        np.savez(file, frames=np.array([{"an": "object"}], dtype=object))
+        np.savez(file.open("wb"), frames=np.array([{"an": "object"}], dtype=object))
+    elif damage in places:
+        at = places[damage]
+        file.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
     else:
-        file.write_bytes(
-            {
-                "empty": b"",
-                "cut": good[: len(good) // 2],
-                "flip": good[:middle] + bytes([good[middle] ^ 255]) + good[middle + 1 :],
-                "noise": b"not a zip file",
-            }[damage]
-        )
+        file.write_bytes({"empty": b"", "cut": good[: len(good) // 2], "noise": b"not such a file"}[damage])
     np.testing.assert_array_equal(frames(data, 7)[0], expected)
     read = counting_reads(data)
     np.testing.assert_array_equal(frames(data, 7)[0], expected)
@@ -384,7 +385,7 @@ def test_picture_shows_on_red_and_off_blue():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cifar10", "split": "train"}, "no data set 'cifar10'; there are digits-dvs, nmnist"),
+        ({"name": "cifar11", "split": "train"}, "no data set 'cifar11'; there are digits-dvs, nmnist"),
         ({"name": "digits-dvs", "split": "val"}, "split 'val' is unknown; there is: train, test"),
         ({"name": "digits-dvs", "split": "test", "seed": -1}, "seed is -1; must be a whole number, 0 or more"),
         ({"name": "digits-dvs", "split": "test", "seed": 0.5}, "seed is 0.5"),
@@ -410,6 +411,22 @@ def test_opening_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_data_set_is_a_module_and_a_line(monkeypatch: pytest.MonkeyPatch):
+    """One more name in the table opens what its module makes, and is offered where a name is wrong."""
+    asked = []
+
+    def open_split(*arguments: object) -> str:
+        asked.append(arguments)
+        return "opened"
+
+    monkeypatch.setitem(sys.modules, "tests.mine", SimpleNamespace(open_split=open_split))
+    monkeypatch.setitem(DATASETS, "mine", "tests.mine")
+    assert open_dataset("mine", split="train", root="r", seed=3, cache="c") == "opened"
+    assert asked == [("train", "r", 3, Path("c"))]
+    with pytest.raises(DataError, match=r"there are digits-dvs, .*, mine \(did you mean mine\?\)"):
+        open_dataset("mines", split="test")
 
 
 # ---------------------------------------------------------------------------------------------- digits-dvs
@@ -521,6 +538,7 @@ def test_a_blank_image_gives_noise_alone():
     assert abs(counts.mean() - expected) < 5 * np.sqrt(expected / 20)
 
 
+@pytest.mark.slow
 def test_digits_can_be_learned():
     """A linear classifier of the events of each saccade, trained on half the data, is right beyond 85 %."""
     from sklearn.linear_model import LogisticRegression
@@ -633,12 +651,13 @@ def blocks_of_two(monkeypatch) -> list[int]:
     """Make blocks of two recordings, and note the number of the first image of each that is simulated."""
     simulated: list[int] = []
 
-    def watched(*args, first, **kwargs):
-        simulated.append(first)
-        return record(*args, first=first, **kwargs)
+    def watched(*args, **kwargs):
+        if "first" in kwargs:
+            simulated.append(kwargs["first"])
+        return record(*args, **kwargs)
 
-    monkeypatch.setattr(cifar10, "_BLOCK", 2)
-    monkeypatch.setattr(cifar10, "record", watched)
+    monkeypatch.setattr(camera_blocks, "BLOCK", 2)
+    monkeypatch.setattr(camera_blocks, "record", watched)
     return simulated
 
 
@@ -767,7 +786,7 @@ def test_cifar10_files_of_two_data_sets_are_not_mixed(tmp_path):
     """Files that name other classes than each other are refused."""
     write_cifar(tmp_path / "train_1.npz", 1, classes=["cat", "dog"])
     write_cifar(tmp_path / "train_2.npz", 1, classes=["dog", "cat"])
-    with pytest.raises(DataError, match=r"train\*\.npz differ in classes"):
+    with pytest.raises(DataError, match=r"train_2\.npz differ in classes"):
         open_dataset("cifar10-camera", split="train", root=tmp_path)
 
 

@@ -161,7 +161,7 @@ def test_bench_paper_goes_on_where_it_was(
     path = tmp_path / "out" / "0" / "mtt" / "points.npz"
     with np.load(path) as file:
         arrays = dict(file)
-    names = ("time_steps", "samples", "spikes", "synops", "spike_difference")
+    names = ("time_steps", "samples", "spikes", "synops", "spike_difference", "neurobench")
     old = [{name: point[name] for name in names} | {"accuracy": 2.0} for point in json.loads(str(arrays["points"]))]
     np.savez(path, **(arrays | {"points": np.array(json.dumps(old))}))
     again = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1, 8), 2, progress=False)
@@ -194,6 +194,23 @@ def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Pat
         RunError, match=r"method 'mtt-sparse' is unknown .*sparse\?\); there is: sdt, sdt-sparse, nmt, mtt"
     ):
         paper(settings, tmp_path / "other", ("mtt-sparse",), (1,), 2, progress=False)
+
+
+def test_bench_paper_with_seeds_uses_the_data_set_s_own_split(tmp_path: Path, monkeypatch: Any) -> None:
+    """Once a seed, each with its own base; the accuracy is the mean over seeds on the same test data."""
+    import mtt_lava.studies.paper as module
+
+    splits = {"train": bars(30), "test": bars(9, "test")}
+    monkeypatch.setattr(module, "open_dataset", lambda *_, split, **__: splits[split])
+    settings = make(profile="speck2e", epochs=4)
+    result = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1,), seeds=(3, 5), progress=False)
+    for seed in (3, 5):
+        for name in ("base", "sdt", "mtt"):
+            assert load_settings(tmp_path / "out" / f"seed{seed}" / name).seed == seed
+    assert [row["seed"] for row in result.rows() if row["method"] == "mtt" and row["at"] == "event"] == [3, 5]
+    assert result.pooled("mtt") == pytest.approx(result.accuracies("mtt").mean(0))
+    assert "9 test recordings of digits-dvs, mean of 2 seeds (+- standard deviation of seeds)" in str(result)
+    assert result.to_dict()["seeds"] == [3, 5]
 
 
 def test_evaluate_event_shows_both(speck: Run, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

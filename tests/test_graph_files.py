@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from netx_files import edited
+from netx_files import edited, in_lava
 from strategies import assert_same, chains, graphs, infos, networks
 
 from netx_export import layer_table, netx
@@ -208,8 +206,7 @@ def test_lava_dl_fails_at_once_on_a_graph(tmp_path: Path) -> None:
     """It loads the chain beside it, and of the graph not one layer."""
     netx.write(residual(), tmp_path / "graph.net")
     netx.write(chain(), tmp_path / "chain.net")
-    command = [sys.executable, "-c", LOAD, str(tmp_path / "graph.net"), str(tmp_path / "chain.net")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = in_lava(LOAD, str(tmp_path / "graph.net"), str(tmp_path / "chain.net"))
     said = [line for line in done.stdout.splitlines() if line.startswith(("LOADED", "FAILED"))]
     assert said == ["FAILED KeyError", "LOADED 3"], done.stderr
 
@@ -255,7 +252,7 @@ def attribute(name: str, value: Any, group: str = "/") -> Callable[[h5py.File], 
         (put("graph/0/shape", [1, 5, 4]), r"graph/1: layer stem: gives \(1, 5, 4\), not the shape \(1, 4, 4\)"),
         (put("graph/0/shape", None), "graph/0/shape: is missing"),
         (put("graph/0/type", b"conv"), "graph/0/type: the first entry of a graph is its input"),
-        (put("graph/3/type", b"input"), "graph/3/type: 'input' is no layer of a graph; conv, .*add are"),
+        (put("graph/3/type", b"input"), "graph/3/type: 'input' is no layer of a graph; .*conv, .*add are"),
         (put("graph/3/type", b"concat"), "graph/3/type: 'concat' is no layer of a graph"),
         (put("graph/3/bias", [1]), "graph/3/bias: there are no neurons that could have one"),
         (put("graph/7/delay_rec", 63), "graph/7/delay_rec: holds what no graph may: lava-dl clamps delays"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import quantised
 
-from mtt_lava import Run, Settings, SpikingNetwork, export, kernels, load_model, prove, to_network, train
-from mtt_lava.data import frames, from_images, open_dataset
-from mtt_lava.evaluation import run_network
+import hw_profiles
+from hw_profiles import check, load
+from mtt_lava import Run, Settings, SpikingNetwork, evaluate, export, kernels, load_model, prove, to_network, train
+from mtt_lava import neuron as neuron_module
+from mtt_lava.data import frames, from_images, open_dataset, subset
+from mtt_lava.evaluation import evaluate_events, run_network, table, to_events
 from mtt_lava.model import ModelError
+from mtt_lava.neuron import Neuron
+from mtt_lava.run import RunError
+from mtt_lava.scoring import score
+from netx_export.event.backend import simulate as simulate_events
 from netx_export.fast.backend import simulate
-from netx_export.network import Add, Conv
+from netx_export.network import Add, Conv, Dense
 from netx_export.simulation import Simulation
 from netx_export.simulation import simulate as simulate_file
 
@@ -86,24 +94,9 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
         layers.append(add(f"l{number + 1}", *ways, block=block))
         shapes[f"l{number + 1}"] = (wide, size)
         channels = wide
-    decays = {"voltage_decay": draw(st.sampled_from([0.0, 0.5]))}
+    voltage, current = draw(st.sampled_from([0.0, 0.5])), draw(st.sampled_from([1.0, 1.0, 0.5]))
+    decays = {"voltage_decay": voltage, "current_decay": current}
     return model(*layers, readout=draw(st.sampled_from(["voltage", "count"])), neuron=decays)
-
-
-def make_quantised(content: dict[str, Any], biases: bool, seed: int) -> Run:
-    """A run with random weights, of one scale where they feed the same neurons, as training chooses them."""
-    with pytest.MonkeyPatch.context() as patch:
-        plain = SpikingNetwork.quantise
-
-        def joint(self: SpikingNetwork, scales: list[float], *rest: Any) -> None:
-            chosen = dict(zip(self.weighted, scales, strict=True))
-            for owner, members in self.groups:
-                most = min([chosen[block] for block in members] + [254.0] * (owner not in members))
-                chosen |= dict.fromkeys(members, most)
-            plain(self, [chosen[block] for block in self.weighted], *rest)
-
-        patch.setattr(SpikingNetwork, "quantise", joint)
-        return quantised(content, biases, seed)
 
 
 def states(run: Run, inputs: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -112,15 +105,19 @@ def states(run: Run, inputs: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarr
     Without u where there are biases, which SLAYER adds to it and the chip to v.
     """
     found: list[list[torch.Tensor]] = []
-    plain = kernels.fire
+    plain = neuron_module._fired
 
-    def fire(reset: str, current: torch.Tensor, voltage: torch.Tensor, spikes: torch.Tensor, *rest: Any) -> None:
-        plain(reset, current, voltage, spikes, *rest)
+    def fired(current: torch.Tensor, *constants: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        spikes, voltage = plain(current, *constants)
         found.append([x.movedim(0, -1) for x in (spikes, current * 4096, voltage * (spikes == 0) * 4096)])
+        return spikes, voltage
 
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), run.at(inputs.shape[-1]):
-        patch.setattr(kernels, "fire", fire)
+    with torch.no_grad(), run.at(inputs.shape[-1]), pytest.MonkeyPatch.context() as patch:
+        compiled, _ = run_network(run, torch.from_numpy(inputs))
+        patch.setattr(neuron_module, "_fired", fired)
+        patch.setattr(kernels, "ready", lambda _: False)
         readout, _ = run_network(run, torch.from_numpy(inputs))
+    assert torch.equal(readout, compiled)
     named = zip(run.network.spiking_names, found, strict=True)
     records = {f"{what}.{name}": x.numpy() for name, each in named for what, x in zip(EVERYTHING, each, strict=True)}
     if run.network.biases:
@@ -151,7 +148,7 @@ def assert_exact(run: Run, inputs: np.ndarray) -> int:
 @given(models(), st.booleans(), st.integers(0, 100))
 def test_shortcuts_compute_what_the_integers_do(content: dict[str, Any], biases: bool, seed: int) -> None:
     """SLAYER's blocks with shortcuts, quantised, and the exported graph agree in every spike and in the readout."""
-    run = make_quantised(content, biases, seed)
+    run = quantised(content, biases, seed)
     inputs = (np.random.default_rng(seed).random((2, 2, 6, 6, 5)) < 0.5).astype(np.int32)
     assert_exact(run, inputs)
 
@@ -171,7 +168,7 @@ def test_the_file_of_a_residual_network_fires_the_same(tmp_path: Path) -> None:
 
 def test_identity_shortcuts_are_weights_that_fit() -> None:
     """The shortcut of spikes is written as 1 times the common scale, small enough for eight bits to hold it."""
-    run = make_quantised(model(*RESIDUAL), False, 3)
+    run = quantised(model(*RESIDUAL), False, 3)
     layers = {layer.name: layer for layer in to_network(run)}
     identity, main, total = layers["sum.identity2"], layers["b"], layers["sum"]
     assert isinstance(identity, Conv)
@@ -280,7 +277,6 @@ def test_two_blocks_on_n_mnist_are_exact(trained: Run, time_steps: int) -> None:
     assert assert_exact(trained, np.minimum(counts[:20], trained.settings.input_max or counts.max())) > 1000
 
 
-@pytest.mark.smoke
 @pytest.mark.lava
 @pytest.mark.parametrize("time_steps", [4, *(pytest.param(t, marks=pytest.mark.slow) for t in (10, 16))])
 def test_two_blocks_on_lava_are_exact(trained: Run, tmp_path: Path, time_steps: int) -> None:
@@ -290,6 +286,23 @@ def test_two_blocks_on_lava_are_exact(trained: Run, tmp_path: Path, time_steps: 
     export(trained, tmp_path / "a.net", time_steps=time_steps)
     result = simulate_file(tmp_path / "a.net", inputs, "lava", record=EVERYTHING, progress=False)
     assert assert_alike(trained, inputs, result) > 1000
+
+
+@pytest.mark.parametrize(("model", "profile"), [("nmnist-res2", "loihi2"), ("nmnist-sum2", "speck2e")])
+def test_residual_runs_are_evaluated(model: str, profile: str) -> None:
+    """Spikes of all layers, operations of all that have weights: a sum of currents has those that feed it."""
+    values = {"data": "digits-dvs", "epochs": 2, "samples": 50, "time_steps": 4, "allow_unfit": True}
+    run = train(Settings.make(model, profile=profile, **values), progress=False)
+    data = subset(open_dataset("digits-dvs", split="test"), range(20))
+    points = evaluate(run, [2, 4], data, event_driven=profile == "speck2e", progress=False)
+    for point in points:
+        network, activity = to_network(run, point.time_steps), point.activity
+        assert activity is not None
+        layers = [layer.name for layer in network.spiking]
+        operations = dict(zip(layers, hw_profiles.synaptic_operations(network, activity), strict=True))
+        assert point.synops == {name: each for name, each in operations.items() if not name.startswith("pool")}
+        assert list(point.spikes) == run.network.spiking_names
+    assert "synops" in table(points)
 
 
 @pytest.mark.lava
@@ -343,3 +356,115 @@ HAND = {
 def test_weights_as_worked_out_by_hand(name: str, weights: int) -> None:
     """Every trained weight of the architecture, and none more."""
     assert load_model(name).weights == weights
+
+
+# ------------------------------------------------------------------------------------------------ recurrence, averages
+
+
+RECURRENT = {
+    "name": "recurrent",
+    "input": [2, 8, 8],
+    "layers": [
+        {"type": "pool", "kernel": 2},
+        {"type": "pool", "kernel": [1, 2]},
+        {"type": "dense", "features": 12, "recurrent": True},
+        {"type": "dense", "features": 20},
+        {"type": "average", "features": 10},
+    ],
+}
+"""Pools of the input, a layer that feeds itself, two outputs a class."""
+
+
+@pytest.fixture(scope="module")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """Trained with mixed time steps, and its file."""
+    values: dict[str, Any] = {"data": "digits-dvs", "epochs": 10, "time_steps": 4, "samples": 200, "method": "mtt"}
+    content = RECURRENT | {"input": list(load_model("nmnist-3c1fc").input)}
+    run = train(Settings.make(content, **values), progress=False)
+    path = tmp_path_factory.mktemp("recurrent") / "a.net"
+    export(run, path)
+    return run, path
+
+
+def test_recurrent_layers_and_averages_learn_and_fire_the_same(recurrent: tuple[Run, Path]) -> None:
+    """Mixed time steps train what feeds itself; its integers fire the same at any T, in the file too."""
+    run, path = recurrent
+    feedback = dict(zip(run.network.names, run.network.blocks, strict=True))["dense1"].feedback
+    weights = run.network.weights
+    assert weights == run.settings.model.weights
+    assert feedback.synapse.weight.abs().max() > 0
+    (layer,) = (layer for layer in to_network(run) if layer.name == "dense1")
+    assert isinstance(layer, Dense)
+    assert layer.recurrent is not None
+    for proof in prove(run, [1, 3, 9], "fast", samples=10, progress=False):
+        assert proof.bits > 0
+        assert not any(proof.mismatches.values())
+    counts, labels = frames(open_dataset("digits-dvs", split="test"), 6)
+    result = simulate_file(path, counts[:100].astype(np.int32), backend="fast", progress=False)
+    assert result.readout.shape == (100, 10)
+    assert score(result.readout, labels[:100], "voltage").accuracy > 0.3  # chance is 0.1
+
+
+@pytest.mark.lava
+def test_a_recurrent_layer_fires_the_same_on_lava(recurrent: tuple[Run, Path]) -> None:
+    """Feedback, pools and averages of a trained network on Lava's own processes."""
+    (proof,) = prove(recurrent[0], [4], "lava", samples=3, progress=False)
+    assert proof.bits > 0
+    assert not any(proof.mismatches.values())
+
+
+@pytest.mark.parametrize("surrogate", ["laplace", "triangular", "exponential"])
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_without_feedback_recurrence_is_the_plain_neuron(surrogate: str, reset: str) -> None:
+    """Spikes and gradients of the loop over time steps, with feedback weights of 0, are those of the compiled loops."""
+    torch.manual_seed(0)
+    neuron = Neuron(1.0, 0.75, 0.25, surrogate=surrogate, reset=reset)
+    ways = []
+    for fire in (neuron, lambda x: neuron.recur(x, torch.zeros_like)):
+        x = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        spikes = fire(x)
+        (spikes * torch.linspace(-1, 1, 7)).sum().backward()
+        ways.append((spikes.detach(), x.grad))
+    assert ways[0][0].sum() > 10
+    assert torch.equal(ways[0][0], ways[1][0])
+    torch.testing.assert_close(ways[0][1], ways[1][1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([{"type": "dense", "features": 4, "recurrent": True}], "feeds nothing back: leave recurrent out"),
+        ([{"type": "dense", "features": 5}, {"type": "average", "features": 2}], "5 outputs cannot be shared out"),
+        ([{"type": "average", "features": 2}], "the last layer must be dense"),
+        (
+            [{"type": "average", "features": 2}, {"type": "dense", "features": 4}],
+            "an average stands behind the last dense layer only",
+        ),
+    ],
+)
+def test_what_recurrence_and_averages_cannot_be(layers: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_model({"name": "m", "input": [6], "layers": layers})
+
+
+def test_without_a_clock_averages_count_the_events_of_their_outputs() -> None:
+    """A class has the output events of its neurons, which are what the chip's readout must have room for."""
+    layers = ({"type": "pool", "kernel": 4}, *RECURRENT["layers"][3:])
+    content = {"name": "votes", "input": list(load_model("nmnist-3c1fc").input), "layers": list(layers)}
+    values: dict[str, Any] = {"data": "digits-dvs", "profile": "speck2e", "epochs": 4, "time_steps": 4, "samples": 100}
+    run = train(Settings.make(content, **values), progress=False)
+    test = subset(open_dataset("digits-dvs", split="test"), range(20))
+    network, events = to_network(run), to_events(test)
+    whole = simulate_events(network, events, progress=False)
+    *layers, _ = network.layers
+    parts = simulate_events(replace(network, layers=tuple(layers)), events, progress=False)
+    assert whole.counts.sum() > 20
+    np.testing.assert_array_equal(whole.counts, parts.counts.reshape(20, 10, 2).sum(2))
+    np.testing.assert_array_equal(whole.readout, evaluate_events(run, test, progress=False).readout)
+    (finding,) = (each for each in check(network, load("speck2e")).findings if each.quantity == "outputs")
+    assert (finding.used, finding.layer) == (20, "dense1")
+
+
+def test_a_chip_that_only_feeds_forward_refuses_recurrence() -> None:
+    with pytest.raises(RunError, match=r"does not fit profile speck2e: .*recurrent synapse"):
+        Settings.make(RECURRENT, data="digits-dvs", profile="speck2e")

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
-from netx_files import edited
+from netx_files import edited, in_lava
 
 from netx_export import netx
 from netx_export.lava import backend as lava_backend
+from netx_export.lava.interpreter import interpreter
+from netx_export.lava.interpreter import setup as make_environment
 from netx_export.limits import UNCOUNTED, Limits, from_counts
 from netx_export.network import Conv, Dense, Flatten, Network, NetworkError, Neuron
 from netx_export.simulation import Simulation, SimulationError, check_inputs, load_inputs, simulate
@@ -280,7 +282,7 @@ print(json.dumps(seen))
 @pytest.mark.lava
 def test_sparse_conv_model_equals_lavas_own() -> None:
     """For any shape and input, binary and graded, up to the ends of 24 and of 32 bits, it sends what Lava's sends."""
-    done = subprocess.run([sys.executable, "-c", CONV_MODELS], capture_output=True, text=True)
+    done = in_lava(CONV_MODELS)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["cases"] == seen["binary"] + seen["graded"] == 400
@@ -325,7 +327,7 @@ def misbehaving(folder: Path, action: str, early: bool = True) -> list[str]:
     netx.write(dense_network(), folder / "a.net")
     script = folder / "child.py"
     script.write_text(CHILD.format(folder=str(folder), action=action, early=early))
-    return [sys.executable, str(script)]
+    return [interpreter(), str(script)]
 
 
 def left_behind(folder: Path, within: float = 2.0) -> list[str]:
@@ -399,11 +401,11 @@ def test_failure_in_one_of_several_runs_ends_all(tmp_path: Path, monkeypatch: py
 @needs_linux
 @pytest.mark.lava
 def test_time_limit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run over its time limit, here still starting, is ended with one clear line."""
-    command = misbehaving(tmp_path, "pass")
+    """A run over its time limit, still starting or standing in time step 3, is ended with one clear line."""
+    command = misbehaving(tmp_path, "time.sleep(1e4)")
     monkeypatch.setattr(lava_backend, "_command", lambda job, inherited: [*command, str(job), str(inherited)])
     start = time.monotonic()
-    with pytest.raises(SimulationError, match=r"^Lava took longer than the time limit of 1 s: 0 of 1001 time steps"):
+    with pytest.raises(SimulationError, match=r"^Lava took longer than the time limit of 1 s: [0-3] of 1001 time steps"):
         simulate(tmp_path / "a.net", np.ones((1, 1, 1000), int), progress=False, time_limit=1)
     assert time.monotonic() - start < 10
     assert left_behind(tmp_path) == []
@@ -570,3 +572,67 @@ def test_result_is_saved_whole(tmp_path: Path) -> None:
         assert json.loads(saved["limits"].item()) is None
         np.testing.assert_array_equal(saved["spikes"], result.spikes)
     assert os.listdir(tmp_path) == ["out"]
+
+
+# ---------------------------------------------------------------------------------------------- where Lava runs
+
+
+def test_the_interpreter_named_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named must be there; else this Python where it has Lava, else that of the environment made for it."""
+    other = tmp_path / "mtt-lava" / "lava" / "bin" / "python"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("MTT_LAVA_PYTHON", str(other))
+    with pytest.raises(NetworkError, match=r"MTT_LAVA_PYTHON is '.*', no program"):
+        interpreter()
+    other.parent.mkdir(parents=True)
+    other.symlink_to(sys.executable)
+    assert interpreter() == str(other)
+    monkeypatch.delenv("MTT_LAVA_PYTHON")
+    monkeypatch.setattr("netx_export.lava.interpreter.find_spec", lambda name: None)
+    assert interpreter() == str(other)
+    other.unlink()
+    with pytest.raises(NetworkError, match=r"Lava runs on Python 3.10 only, .* mtt lava setup, .* --backend fast"):
+        interpreter()
+    monkeypatch.setattr("netx_export.lava.interpreter.find_spec", lambda name: name)
+    assert interpreter() == sys.executable
+
+
+UV = """#!/bin/sh
+echo "$@" >> {log}
+{action}
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_setup_makes_an_environment_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """With a uv that only notes what it is asked: one with what Lava needs; the old one stays if it fails."""
+    action = "echo 'error: no such host' >&2; exit 3" if fails else 'for last; do :; done; mkdir -p "$last/bin"'
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text(UV.format(log=tmp_path / "log", action=f'if [ "$1" = venv ]; then :; {action}; fi'))
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{uv.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    place = tmp_path / "data" / "mtt-lava" / "lava"
+    place.mkdir(parents=True)
+    (place / "old").touch()
+    if fails:
+        with pytest.raises(NetworkError, match=r"^uv venv failed: error: no such host$"):
+            make_environment()
+        assert (place / "old").exists()
+    else:
+        assert make_environment("python3.10") == place / "bin" / "python"
+        made, installed = (tmp_path / "log").read_text().splitlines()
+        assert "--python python3.10" in made
+        assert "lava-nc==" in installed
+        assert "lava-dl==" in installed
+        assert not (place / "old").exists()
+    assert not place.with_name("lava.new").exists()
+
+
+def test_setup_without_uv_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NetworkError, match="needs uv"):
+        make_environment()

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import secrets
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,18 +20,32 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from netx_files import edited
+from netx_files import edited, in_lava
 from strategies import assert_same, networks
 
 from netx_export import netx
 from netx_export.fast import backend as fast_backend
 from netx_export.lava import backend as lava_backend
-from netx_export.network import Average, Conv, Dense, Flatten, Layer, Network, NetworkError, Neuron, Pool, conv_shape
+from netx_export.network import (
+    AnyNeuron,
+    Average,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    NetworkError,
+    Neuron,
+    Pool,
+    Sigma,
+    SigmaDelta,
+    conv_shape,
+)
 
 IF = Neuron(100)
 
 
-def dense(weight: Any, neuron: Neuron | None = IF, **fields: Any) -> Dense:
+def dense(weight: Any, neuron: AnyNeuron | None = IF, **fields: Any) -> Dense:
     """A dense layer from its weights."""
     array = np.array(weight)
     return Dense(in_shape=(array.shape[1],), shape=(array.shape[0],), weight=array, neuron=neuron, **fields)
@@ -309,6 +321,7 @@ def test_input_range_is_checked_through_the_layers() -> None:
 @pytest.fixture(scope="module")
 def lava_utils() -> tuple[ModuleType, ModuleType]:
     """NetX's utils, loaded from its file (its package would import all of Lava), and lava-nc's weight utils."""
+    pytest.importorskip("lava.utils", reason="Lava runs on Python 3.10 only")
     import lava
     import lava.utils.weightutils as weightutils
 
@@ -482,9 +495,7 @@ def test_lava_loads_what_was_written(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"{i}.net") for i in range(len(drawn))]
     for network, path in zip(drawn, paths, strict=True):
         netx.write(network, path)
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, *paths], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = in_lava(LOAD, *paths)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.split("LOADED")[1])
     for network, layers in zip(drawn, found, strict=True):
@@ -603,6 +614,7 @@ def foreign(path: Path, *layers: dict[str, Any]) -> Path:
 
 NEURON = {"neuron/type": "LOIHI", "neuron/iDecay": 1024, "neuron/vDecay": 128, "neuron/vThMant": 80}
 DENSE = {"type": "dense", "shape": np.array([2, 1, 1]), "weight": np.array([[2.0, -4.0, 6.0], [8, 10, 12]]), **NEURON}
+SDNN = {"neuron/type": "SDNN", "neuron/vThMant": 3, "neuron/iDecay": None, "neuron/vDecay": None}
 CONV = {
     "type": np.array([b"conv"]),
     "shape": [2, 2, 1],
@@ -825,6 +837,91 @@ def test_numbers_of_the_groups(path: Path) -> None:
     assert netx.read(path).numbers == small().numbers == (1, 2, 3)
 
 
+def sigma_delta(path: Path, *layers: dict[str, Any]) -> Path:
+    return foreign(path, *({k: v for k, v in layer.items() if v is not None} for layer in layers))
+
+
+def test_sigma_delta_files_are_read(path: Path) -> None:
+    """Input, threshold, bias and sums at the end; the readout is what the last layer has added up."""
+    network = netx.read(
+        sigma_delta(
+            path,
+            IMAGE,
+            CONV | SDNN | {"bias": [5.0, -40000.0], "neuron/activation": "relu"},
+            {"type": "flatten", "shape": [4, 1, 1]},
+            DENSE | SDNN | {"weight": np.full((2, 4), 2), "neuron/sigma_output": False},  # its value says nothing
+        )
+    )
+    first, _, last = network.layers
+    assert isinstance(first.neuron, SigmaDelta)
+    assert (first.neuron.threshold, first.neuron.spike_exponent, first.neuron.state_exponent) == (3, 6, 6)
+    assert first.neuron.bias is not None
+    assert first.neuron.bias.tolist() == [5, -40000]
+    assert isinstance(last.neuron, Sigma)
+    assert (network.readout, network.graded, network.states) == ("voltage", True, ("sigma", "act", "residue"))
+    network = netx.read(sigma_delta(path, DENSE | SDNN))
+    assert (network.readout, network.encoder) == ("count", None)
+
+
+def test_what_lava_makes_of_sigma_delta_fields_is_said(path: Path) -> None:
+    """Lava's 32 bits keep 20 of a bias and a threshold, and the loader knows one activation."""
+    layer = DENSE | SDNN | {"bias": [1 << 19, 1], "neuron/activation": "identity", "neuron/vThMant": (1 << 20) + 5}
+    layer |= {"neuron/weight_exp": 2}
+    with pytest.warns(netx.NetxWarning) as caught:
+        neuron = netx.read(sigma_delta(path, layer)).layers[0].neuron
+    assert isinstance(neuron, SigmaDelta)
+    assert (neuron.threshold, neuron.bias.tolist()) == (5, [-(1 << 19), 1])  # type: ignore[union-attr]
+    texts = " | ".join(str(each.message) for each in caught)
+    for part in ("bias: lava-dl makes 524288 -524288", "vThMant: lava-dl makes 1048581 5", "always computes relu"):
+        assert part in texts
+    assert "neuron/weight_exp: lava-dl does not read the weight exponent of a norm" in texts
+
+
+def test_sigma_delta_networks_that_no_file_holds(tmp_path: Path) -> None:
+    """Exponents, thresholds and biases that NetX cannot state: the layer, the value, what is allowed."""
+    layer = Dense(in_shape=(1,), shape=(2,), weight=np.array([[2], [4]]))
+    cases = (
+        (SigmaDelta(1, spike_exponent=0), "spike exponent 0 is not an integer in 6..6; lava-dl's loader gives no"),
+        (SigmaDelta(-1), "threshold -1 is not an integer in 0..131071"),
+        (SigmaDelta(1, np.array([0, 40000])), "bias 40000 is not an integer in -32768..32767"),
+    )
+    for neuron, message in cases:
+        with pytest.raises(NetworkError, match=f"layer 1 \\(dense1\\): {message}"):
+            netx.write(Network((replace(layer, neuron=neuron),)), tmp_path / "a.net")
+    with pytest.raises(NetworkError, match="layer dense1: sigma-delta neurons add up what comes without a bound known"):
+        netx.check_input_range(Network((replace(layer, neuron=SigmaDelta(1)),)), 1)
+
+
+def test_sigma_delta_blocks_of_slayer_are_read(path: Path) -> None:
+    """What SLAYER's own blocks write: an input, a convolution, a flatten, a dense layer, sums."""
+    import torch
+    from lava.lib.dl.slayer.block import sigma_delta as block
+
+    torch.manual_seed(1)
+    neuron = {"threshold": 0.1, "activation": torch.nn.functional.relu}
+    blocks = torch.nn.ModuleList(
+        [
+            block.Input(neuron),
+            block.Conv(neuron, 2, 3, 3, stride=2, weight_scale=2),
+            block.Flatten(),
+            block.Dense(neuron, 12, 5, weight_scale=2),
+            block.Output(neuron, 5, 2, weight_scale=2),
+        ]
+    )
+    signal = torch.rand(1, 2, 5, 6, 7)
+    for each in blocks:
+        signal = each(signal)
+    with h5py.File(path, "w") as file:
+        for number, each in enumerate(blocks):
+            each.export_hdf5(file.create_group(f"layer/{number}"))
+    with pytest.warns(netx.NetxWarning, match="the input is the messages that enter the first synapse"):
+        network = netx.read(path)
+    assert [type(layer.neuron) for layer in network] == [SigmaDelta, type(None), SigmaDelta, Sigma]
+    assert network.encoder is not None
+    assert isinstance(network.encoder.neuron, SigmaDelta)
+    assert network.encoder.neuron.threshold == 6  # 0.1 of 64
+
+
 def test_pool_and_average_are_read(path: Path) -> None:
     """What lava-dl refuses: a pool is a conv layer with a group a channel, an average sums up at the end."""
     image = {"type": "input", "shape": [2, 5, 4]}
@@ -919,10 +1016,20 @@ def test_a_pool_written_anew_is_a_convolution_that_lava_runs(path: Path) -> None
         ([IMAGE, POOL | {"delay": 1}], "layer/1/delay: delays of a pool layer"),
         ([IMAGE, POOL | {"weight": [1, 2, 3]}], r"weight: has shape \(3,\), not the kernel's, \(2, 2\)"),
         ([IMAGE, POOL | {"shape": [1, 3, 3]}], r"layer/1: layer pool1: gives \(1, 2, 2\), not the shape \(1, 3, 3\)"),
-        ([DENSE | {"neuron/type": "SDNN"}], "layer/0/neuron/type: 'SDNN' are sigma-delta neurons"),
-        ([IMAGE | {"neuron/type": "SDNN"}, CONV], "layer/0/neuron/type: 'SDNN' are sigma-delta neurons"),
-        ([CONV, DENSE | {"neuron/type": "SDNN"}], "layer/1/neuron/type: 'SDNN' are sigma-delta neurons"),
-        ([DENSE | {"neuron/type": "RF_PHASE"}], "'RF_PHASE'"),
+        ([IMAGE | SDNN, CONV], "input neurons are sigma-delta, and the others spiking: give all one kind"),
+        ([IMAGE | NEURON, CONV | SDNN], "input neurons are spiking, and the others sigma-delta: give all one kind"),
+        ([DENSE, SQUARE | SDNN], "layer dense0: has spiking neurons, and others are sigma-delta"),
+        ([RECURRENT | SDNN], "layer dense_rec0: has recurrent weights, which sigma-delta neurons do not run with"),
+        ([DENSE | SDNN | {"delay": 1}], "layer dense0: has delays, which sigma-delta neurons do not run with"),
+        ([DENSE | SDNN | {"neuron/vThMant": [1, 2]}], r"layer/0/neuron/vThMant: has shape \(2,\); sigma-delta neurons"),
+        ([DENSE | SDNN | {"neuron/vThMant": None}], "layer/0/neuron/vThMant: is missing"),
+        ([DENSE | SDNN | {"neuron/messageBits": 16}], "layer/0/neuron/messageBits: message bits do not run"),
+        ([IMAGE | SDNN | {"neuron/messageBits": 16}, CONV | SDNN], "layer/0/neuron/messageBits: message bits do not"),
+        ([DENSE | SDNN | {"neuron/sigma_output": True, "bias": [1, 2]}], "layer/0/bias: a layer with sigma output has"),
+        ([IMAGE, POOL | SDNN], "layer/1/neuron/type: a pool with sigma-delta neurons cannot be represented"),
+        ([DENSE | {"neuron/type": "RF_PHASE"}], "'RF_PHASE' cannot .* loader fails on it too without complex weights"),
+        ([DENSE | {"neuron/type": "ALIF"}], "'ALIF' cannot be .*, and lava-dl's loader fails on it too$"),
+        ([CONV | {"neuron/type": "foo"}], "layer/0/type: the file does not state"),
         ([DENSE | {"type": 3}], "layer/0/type: holds 3, not a text"),
         ([DENSE | {"neuron/messageBits": 0}], "layer/0/neuron/messageBits: message bits do not run"),
         ([DENSE | {"neuron/iDecay": [1, 2, 3]}], r"layer/0/neuron/iDecay: has shape \(3,\), not one .* \(2,\)"),
@@ -938,7 +1045,7 @@ def test_a_pool_written_anew_is_a_convolution_that_lava_runs(path: Path) -> None
         ([DENSE | {"weight": np.array([[-1, 0, 0], [0, 0, 0]])}], "weight: Lava clips the weights to fractions"),
         ([DENSE | {"weight": np.ones((0, 3))}], r"weight: has shape \(0, 3\), so no values"),
         ([DENSE | {"weight": "many"}], "weight: holds .*, not numbers"),
-        ([DENSE | {"weight": None, "weight/real": 1, "weight/imag": 1}], "complex weights cannot"),
+        ([DENSE | {"weight": None, "weight/real": 1, "weight/imag": 1}], "complex weights, .* cannot be"),
         ([DENSE | {"bias": [1, 2, 3]}], r"bias: has shape \(3,\)"),
         ([DENSE | {"delay": [1, 2, 3, 4]}], r"delay: has shape \(4,\), which does not fit"),
         ([DENSE | {"delay": -1}], "delay: holds -1"),
@@ -1256,8 +1363,7 @@ def test_what_is_refused_fails_in_lava(tmp_path: Path) -> None:
     for path in paths:
         with pytest.raises(NetworkError):
             netx.read(path, for_lava=True)
-    command = [sys.executable, "-c", ATTEMPT, f"netx-{secrets.token_hex(6)}", *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, start_new_session=True)
+    done = in_lava(ATTEMPT, f"netx-{secrets.token_hex(6)}", *map(str, paths))
     said = [line.partition("ATTEMPT ")[2] for line in done.stdout.splitlines() if "ATTEMPT " in line]
     assert said == [expected for _, expected in FAILING], done.stderr
 
@@ -1283,7 +1389,8 @@ def test_every_field_is_documented(path: Path) -> None:
 
     clockless = Network((replace(full, recurrent=None),), reset="subtract")
     graph = Network((replace(full, recurrent_delay=np.array([[1]])), dense([[2]], neuron=None)))
-    for written_network in (network, clockless, wide(517, **WIDE), graph):
+    values = Network((dense([[2]], SigmaDelta(1)), dense([[2]], Sigma())))
+    for written_network in (network, clockless, wide(517, **WIDE), graph, values):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", netx.NetxWarning)  # the last one is wide
             netx.write(written_network, path)

@@ -1,13 +1,34 @@
 """Our neuron against SLAYER's own, its gradients against plain autograd, and the norm against torch's."""
 
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import mtt_lava
+from mtt_lava import kernels
 from mtt_lava import neuron as neuron_module
-from mtt_lava.neuron import STATE_UNIT, SURROGATES, VOLTAGE_MAX, WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
+from mtt_lava.neuron import (
+    STATE_UNIT,
+    SURROGATES,
+    VOLTAGE_MAX,
+    WEIGHT_UNIT,
+    Bias,
+    Centring,
+    Neuron,
+    Norm,
+    _Centred,
+    slayer,
+)
+from mtt_lava.spiking import SumPool
 
 
 def quantised_input(seed: int, shape: tuple[int, ...], largest: int = 200) -> torch.Tensor:
@@ -113,49 +134,177 @@ def test_the_laplace_surrogate_counts_a_charge_once(decay: float, width: float):
     torch.testing.assert_close(x.grad, wanted, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@st.composite
+def neurons(draw: st.DrawFn) -> tuple[Neuron, int]:
+    """A neuron of any kind, with any norm it can have, and its channels."""
+    reset, surrogate = draw(st.sampled_from(["zero", "subtract"])), draw(st.sampled_from(SURROGATES))
+    decays = draw(st.sampled_from([1.0, 1.0, 0.25, 0.0])), draw(st.sampled_from([0.0, 0.25, 1.0]))
+    neuron = Neuron(0.75, *decays, surrogate, draw(st.sampled_from([0.5, 1.0, 2.0])), reset)
+    neuron.exact = draw(st.booleans())
+    channels = draw(st.integers(1, 5))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    norm = draw(st.sampled_from([None, "bias"] if neuron.exact else [None, "bias", "batch", "scale"]))
+    if norm == "bias":
+        neuron.norm = Bias(torch.randn(channels, generator=generator) / 4)
+        neuron.norm.weight_scale = 50.0 if neuron.exact else None
+    elif norm is not None:
+        neuron.norm = Norm(channels, centred=norm == "batch")
+        neuron.norm.mean.copy_(torch.randn(channels, generator=generator) * neuron.norm.centred)
+        neuron.norm.power.copy_(torch.rand(channels, generator=generator) + 0.5)
+        for parameter in neuron.norm.parameters():
+            parameter.data.copy_(torch.rand(channels, generator=generator) + 0.2)
+    return neuron.train(draw(st.booleans())), channels
+
+
+SATURATING = Neuron(0.75)
+SATURATING.exact = True
+
+
+@settings(deadline=None, max_examples=60)
+@example(which=(SATURATING, 5), samples=3, space=[4], large=False, channels_last=False, t=12, threads=1, seed=0)
 @given(
-    shape=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    which=neurons(),
+    samples=st.integers(2, 3),
+    space=st.lists(st.integers(1, 4), max_size=2),
     large=st.booleans(),
+    channels_last=st.booleans(),
     t=st.integers(1, 12),
-    reset=st.sampled_from(["zero", "subtract"]),
-    surrogate=st.sampled_from(SURROGATES),
-    width=st.sampled_from([0.5, 1.0, 2.0]),
-    decay=st.sampled_from([0.0, 0.25, 1.0]),
-    exact=st.booleans(),
+    threads=st.integers(1, 3),
     seed=st.integers(0, 999),
 )
 def test_compiled_loops_compute_what_torch_does(
-    shape: list[int],
+    which: tuple[Neuron, int],
+    samples: int,
+    space: list[int],
     large: bool,
+    channels_last: bool,
     t: int,
-    reset: str,
-    surrogate: str,
-    width: float,
-    decay: float,
-    exact: bool,
+    threads: int,
     seed: int,
 ):
-    """Forward every bit, backward within rounding, for any shape, reset and surrogate, on several threads too."""
-    if large:
-        shape = [*shape[:-1], 9000]
+    """Spikes, gradients and running statistics, for any shape, layout, decay, reset, surrogate, norm and arithmetic."""
+    shape = (t, samples * 4000 if large else samples, which[1], *space)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        passes_compute_what_torch_does(kernels, which[0], shape, channels_last, seed)
+
+
+@settings(deadline=None, max_examples=60)
+@example(which=(SATURATING, 5), samples=3, space=[4], channels_last=False, t=12, seed=0)
+@given(
+    which=neurons(),
+    samples=st.integers(2, 3),
+    space=st.lists(st.integers(1, 9), max_size=2),
+    channels_last=st.booleans(),
+    t=st.integers(1, 12),
+    seed=st.integers(0, 999),
+)
+def test_kernels_for_gpus_compute_what_torch_does(
+    which: tuple[Neuron, int], samples: int, space: list[int], channels_last: bool, t: int, seed: int
+):
+    """On a GPU; where there is none in Triton's interpreter (`conftest.py`), where that has what they need."""
+    triton = pytest.importorskip("triton")
+    if not torch.cuda.is_available() and int(triton.__version__.split(".")[0]) < 3:
+        pytest.skip(f"the interpreter of Triton {triton.__version__} has no floor, ceiling and barrier")
+    from mtt_lava import kernels_gpu
+
+    passes_compute_what_torch_does(kernels_gpu, which[0], (t, samples, which[1], *space), channels_last, seed)
+
+
+COMPILED = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from mtt_lava import kernels_gpu
+
+flags = dict.fromkeys(["FILTERED", "LEAKY", "SUBTRACT", "NORMED", "LAST"], True)
+for name in ("moments", "forward", "backward", "finish"):
+    for exact in (False, True):
+        kernel = getattr(kernels_gpu, "_" + name)
+        fixed = {**flags, "EXACT": exact, "UNIT": 4096.0, "SURROGATE": 2, "BLOCK": kernels_gpu.BLOCK}
+        types = dict.fromkeys(["steps", "size", "inner", "channels"], "i32")
+        types |= dict.fromkeys(["threshold", "kept", "limit", "passed_on", "width"], "fp32")
+        types |= dict.fromkeys(fixed, "constexpr")
+        signature = {name: types.get(name, "*fp32") for name in kernel.arg_names}
+        source = ASTSource(kernel, signature, {name: fixed[name] for name in fixed if name in signature})
+        code = triton.compile(source, GPUTarget("cuda", 80, 32), {"enable_fp_fusion": False}).asm["ptx"]
+        print(name, "fma." in code, "div.rn.f32" in code)
+"""
+
+
+def test_kernels_for_gpus_compile_as_they_must_round(tmp_path: Path):
+    """For a GPU that need not be there: no product is fused with a sum, and the soft reset's quotient is IEEE's."""
+    triton = pytest.importorskip("triton")
+    if int(triton.__version__.split(".")[0]) < 3:
+        pytest.skip(f"Triton {triton.__version__} compiles with a driver only")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    quotients = {"moments": False, "forward": True, "backward": True, "finish": False}
+    assert done.stdout.splitlines() == [f"{name} False {rn}" for name, rn in quotients.items() for _ in range(2)]
+
+
+def test_without_triton_plain_torch_serves_gpus_and_a_warning_says_so(monkeypatch: pytest.MonkeyPatch):
+    """Once; what is missing is named."""
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "mtt_lava.kernels_gpu", raising=False)
+    monkeypatch.delattr(mtt_lava, "kernels_gpu", raising=False)
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), is_cuda=True, dtype=torch.float32)
+    kernels._on_gpu.cache_clear()
+    with pytest.warns(UserWarning, match=r"plain PyTorch, slower: Triton does not work here \(.*triton") as warned:
+        assert [kernels.passes(on_gpu) for _ in range(2)] == [None, None]
+    kernels._on_gpu.cache_clear()
+    assert len(warned) == 1
+
+
+def passes_compute_what_torch_does(
+    passes: ModuleType, neuron: Neuron, shape: tuple[int, ...], channels_last: bool, seed: int
+) -> None:
+    """Compare both ways of a neuron on random input (T, N, C, ...).
+
+    Spikes bit for bit, but behind a norm where the voltage is within rounding (1e-4 thresholds) of where it decides.
+    """
+    device = "cuda" if passes is not kernels and torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn((*shape, t), generator=generator) * 2
-    if exact:
-        x = (x * 1000).round() / STATE_UNIT
+    x = torch.randn(shape, generator=generator) * 2
+    if neuron.exact:
+        # Every other time so strong that the voltage saturates.
+        x = (x * (1000 if seed % 2 else 3_000_000)).round() / STATE_UNIT
+    if channels_last:
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    weights = torch.randn(x.shape, generator=generator).to(device)
+    normal = isinstance(neuron.norm, Norm)
     results = []
-    for compiled in (True, False):
+    for of in (None, passes):
+        one, inputs = copy.deepcopy(neuron).to(device), x.detach().to(device).requires_grad_()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(neuron_module, "_on_cpu", lambda _, on=compiled: on)
-            neuron = Neuron(0.75, 1.0, decay, surrogate, width, reset)
-            neuron.exact = exact
-            inputs = x.clone().requires_grad_()
-            spikes = neuron(inputs)
-            (spikes * torch.linspace(-1, 1, t)).sum().backward()
-            results.append((spikes.detach(), inputs.grad))
-    (spikes, gradient), (wanted, wanted_gradient) = results
+            patch.setattr(kernels, "passes", lambda _, of=of: of)
+            if normal and of is None:
+                plain = neuron_module._fired
+
+                def fired(*given: object, plain=plain) -> tuple[torch.Tensor, torch.Tensor]:
+                    spikes, voltage = plain(*given)
+                    halves = voltage / 0.375
+                    weights.mul_(((halves - halves.round()).abs() > 2e-4).all(0))
+                    return spikes, voltage
+
+                patch.setattr(neuron_module, "_fired", fired)
+            spikes = one(inputs.movedim(0, -1)).movedim(-1, 0)
+            (spikes * weights).sum().backward()
+        found = [inputs.grad, *(p.grad for p in one.parameters() if p.requires_grad)]
+        results.append((spikes.detach() * (weights != 0), found, dict(one.named_buffers())))
+    (wanted, gradients, buffers), (spikes, found, kept) = results
     assert torch.equal(spikes, wanted)
-    torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-3, atol=1e-4)
+    assert spikes.stride() == x.stride() or x.is_contiguous()
+    torch.testing.assert_close(found[0], gradients[0], rtol=1e-3, atol=1e-4 * max(1, float(gradients[0].abs().max())))
+    # Of parameters they are sums over all neurons, whose signs differ.
+    most = float(gradients[0].abs().sum())
+    for ours, theirs in zip(found[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 + 5e-5 * most)
+    for name, value in kept.items():
+        torch.testing.assert_close(value, buffers[name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_silent_neuron_still_feels_a_gradient():
@@ -339,3 +488,69 @@ def test_centred_weights_give_no_mean_current(groups: int, outputs: int, inputs:
     wanted = 2 * weight.std() * mean.view(groups, inputs).sum(1).repeat_interleave(outputs)
     np.testing.assert_allclose(current(centring(weight, x)).detach(), wanted, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(centring.eval()(weight, None).detach(), centring.train()(weight, x).detach(), atol=1e-5)
+
+
+def test_the_gradient_of_centred_weights_is_autograds():
+    """Through the mean weighted by the inputs', and to the lift; the deviation that it lifts by is a constant."""
+    generator = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(6, 2, 3, 3, 1, generator=generator), torch.rand(20, 4, 5, 5, generator=generator)
+    centring, gradients = Centring(4, 6), []
+    toward = torch.randn(weight.shape, generator=generator)
+    share = (x.mean((0, 2, 3)).view(2, 1, 2) / x.mean((0, 2, 3)).view(2, 1, 2).sum(2, keepdim=True)).expand(2, 3, 2)
+    for ours in (True, False):
+        inputs, lift = weight.clone().requires_grad_(), torch.ones(6, requires_grad=True)
+        if ours:
+            centring.lift = torch.nn.Parameter(lift.detach())
+            lift, centred = centring.lift, centring(inputs, x)
+        else:
+            middle = (inputs.flatten(2).mean(2) * share.reshape(6, 2)).sum(1) - lift * weight.std()
+            centred = inputs - middle.view(-1, 1, 1, 1, 1)
+        (centred * toward).sum().backward()
+        gradients.append((inputs.grad, lift.grad))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(groups=st.integers(1, 3), outputs=st.integers(1, 4), inputs=st.integers(1, 4), seed=st.integers(0, 999))
+def test_centring_in_loops_is_that_in_torch(groups: int, outputs: int, inputs: int, seed: int):
+    """Centred weights and both gradients, also where nothing or nothing of a group came in."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(groups * outputs, inputs, 3, 2, 1, generator=generator)
+    mean = torch.rand(groups, inputs, generator=generator) * (torch.rand(groups, 1, generator=generator) > 0.3)
+    toward, found = torch.randn(weight.shape, generator=generator), []
+    for ready in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernels, "ready", lambda _, ready=ready: ready)
+            given, lift = weight.clone().requires_grad_(), torch.ones(groups * outputs, requires_grad=True)
+            centred = _Centred.apply(given, lift, mean.flatten())
+            (centred * toward).sum().backward()
+            found.append((centred.detach(), given.grad, lift.grad))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    shape=st.tuples(*[st.integers(1, 9)] * 2, *[st.integers(4, 9)] * 2),
+    kernel=st.tuples(*[st.integers(1, 4)] * 2),
+    stride=st.tuples(*[st.integers(1, 4)] * 2),
+    channels_last=st.booleans(),
+)
+def test_sum_pools_compute_what_torchs_do(
+    shape: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int], channels_last: bool
+):
+    """Sums and gradients, of windows that overlap, touch or leave gaps."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 9, (*shape, 1), generator=generator).float()
+    x = x.to(memory_format=torch.channels_last_3d) if channels_last else x
+    results = []
+    for compiled in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernels, "ready", lambda _, on=compiled: on)
+            inputs = x.clone().requires_grad_()
+            y = SumPool(kernel, stride)(inputs)
+            (y * torch.arange(y.numel()).view(y.shape)).sum().backward()
+            results.append((y.detach(), inputs.grad))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs)

@@ -257,6 +257,7 @@ def killed_at_start(pipe: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_workers_killed_at_their_start(
     folder: Path, inputs: np.ndarray, alone: Simulation, monkeypatch: pytest.MonkeyPatch
 ):

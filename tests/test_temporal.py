@@ -8,7 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtt_lava.temporal import FORMS, Sampler, TemporalError, borders, matrix, transform
+from mtt_lava.temporal import (
+    DRAWS,
+    FORMS,
+    METHODS,
+    Sampler,
+    TemporalError,
+    accumulate,
+    borders,
+    matrix,
+    random_borders,
+    transform,
+)
 
 steps = st.integers(1, 40)
 
@@ -105,10 +116,11 @@ def test_it_works_on_a_gpu():
     sandwich=st.booleans(),
     seed=st.integers(0, 99),
     step=st.integers(0, 99),
+    draws=st.sampled_from(DRAWS),
 )
-def test_samplers(method: str, blocks: int, group: int, hold: bool, sandwich: bool, seed: int, step: int):
+def test_samplers(method: str, blocks: int, group: int, hold: bool, sandwich: bool, seed: int, step: int, draws: str):
     """Numbers stay in range, groups agree, SDT and NMT are uniform, held stages and the anchor are at t_max."""
-    sampler = Sampler(method, blocks, 2, 7, 3, group, hold, sandwich, seed)
+    sampler = Sampler(method, blocks, 2, 7, 3, group, hold, sandwich, seed, draws=draws)
     drawn = sampler.draw(step)
     assert drawn == sampler.draw(step), "a draw depends on seed and step only"
     assert len(drawn) == (1 if method == "sdt" else 3)
@@ -134,6 +146,75 @@ def test_mtt_draws_stages_independently_and_uniformly():
     assert abs(np.corrcoef(drawn.T)[np.triu_indices(3, 1)]).max() < 0.05
 
 
+@given(few=steps, more=steps, seed=st.integers(0, 99))
+def test_frames_summed_at_random_borders_lose_nothing(few: int, more: int, seed: int):
+    """Every group holds at least one frame, groups follow each other, and each pixel's sum over time stays."""
+    many = few + more - 1
+    cuts = random_borders(np.random.default_rng(seed), few, many)
+    assert (len(cuts), cuts[0], cuts[-1]) == (few + 1, 0, many)
+    assert all(right > left for left, right in itertools.pairwise(cuts))
+    x = frames(many, seed)
+    y = accumulate(x, cuts)
+    assert torch.equal(y.sum(-1), x.sum(-1))
+    assert all(torch.equal(y[..., k], x[..., a:b].sum(-1)) for k, (a, b) in enumerate(itertools.pairwise(cuts)))
+
+
+def test_all_cuts_are_as_likely():
+    """Two groups of six frames: each border a fifth of the time."""
+    generator = np.random.default_rng(0)
+    found = np.bincount([random_borders(generator, 2, 6)[1] for _ in range(5000)], minlength=6)
+    assert found[0] == 0
+    assert abs(found[1:] / 5000 - 0.2).max() < 0.02
+
+
+@given(
+    method=st.sampled_from(sorted(METHODS)),
+    sandwich=st.booleans(),
+    finer=st.integers(1, 3),
+    configurations=st.integers(2, 4),
+    step=st.integers(0, 99),
+)
+def test_only_accumulation_cuts(method: str, sandwich: bool, finer: int, configurations: int, step: int):
+    """One entry a configuration; what it draws for itself is cut into as many groups, by the same borders each time."""
+    sampler = Sampler(method, 3, 2, 7, configurations, sandwich=sandwich, finer=finer, seed=1)
+    drawn, cuts = sampler.draw(step), sampler.cuts(step, 7 * finer)
+    assert len(drawn) == len(cuts)
+    assert cuts == sampler.cuts(step, 7 * finer)
+    for time_steps, each in zip(drawn, cuts, strict=True):
+        assert each is None or (len(each) == time_steps[0] + 1 and each[-1] == 7 * finer and len(set(time_steps)) == 1)
+    ends = 2 if sandwich and (configurations > 2 or step % 2 == 0) else 0
+    assert sum(each is not None for each in cuts) == (configurations - ends if method == "accumulate" else 0)
+
+
+@pytest.mark.parametrize(("method", "draws"), [(m, d) for m in ("nmt", "mtt") for d in DRAWS])
+def test_every_number_is_drawn_as_often(method: str, draws: str):
+    """However configurations are drawn together, each of them is uniform, and stages of MTT are uncorrelated."""
+    sampler = Sampler(method, 3, 1, 5, 4, seed=1, draws=draws)
+    drawn = np.array([sampler.draw(step) for step in range(1500)])
+    counts = np.stack([[np.bincount(stage, minlength=6)[1:] for stage in each.T] for each in drawn.swapaxes(0, 1)])
+    assert abs(counts / len(drawn) - 0.2).max() < 0.05
+    if method == "mtt":
+        assert abs(np.corrcoef(drawn.reshape(-1, 3).T)[np.triu_indices(3, 1)]).max() < 0.05
+    means = drawn.mean((1, 2))
+    assert means.std() < {"independent": 1.0, "antithetic": 1e-9, "stratified": 0.25}[draws]
+
+
+@given(st.integers(0, 99), st.integers(1, 9), st.integers(1, 6))
+def test_pairs_mirror_and_parts_are_all_there(step: int, blocks: int, pairs: int):
+    """Two of a pair cost together what the ends of the range do; of ten parts of ten, each number is there once."""
+    drawn = np.array(Sampler("mtt", blocks, 2, 9, 2 * pairs, draws="antithetic").draw(step))
+    assert (drawn[::2] + drawn[1::2] == 11).all()
+    drawn = np.array(Sampler("mtt", blocks, 1, 10, 10, draws="stratified").draw(step))
+    assert (np.sort(drawn, axis=0) == np.arange(1, 11)[:, None]).all()
+
+
+def test_two_configurations_take_turns_at_the_ends():
+    """With a sandwich of two, every second mini-batch has both ends, and the others are drawn."""
+    sampler = Sampler("mtt", 3, 1, 10, 2, sandwich=True, draws="antithetic")
+    assert all(sampler.draw(step) == [(10, 10, 10), (1, 1, 1)] for step in range(0, 20, 2))
+    assert len({tuple(sampler.draw(step)) for step in range(1, 20, 2)}) > 5
+
+
 def test_seeds_differ():
     """Another seed gives another sequence."""
     a, b = (Sampler("mtt", 4, seed=s) for s in (0, 1))
@@ -148,10 +229,13 @@ def test_seeds_differ():
             lambda: matrix(3, 2, "fold"),
             "form of a temporal transformation 'fold' is unknown; there is: group, fraction, trim",
         ),
-        (lambda: Sampler("bptt", 3), "training method 'bptt' is unknown; there is: sdt, nmt, mtt"),
+        (lambda: Sampler("bptt", 3), "training method 'bptt' is unknown; there is: sdt, nmt, mtt, accumulate, online"),
+        (lambda: Sampler("accumulate", 3, hold_first=True), "method 'accumulate' runs the same number of time steps"),
+        (lambda: random_borders(np.random.default_rng(0), 4, 3), "cannot cut 3 frames into 4"),
         (lambda: Sampler("mtt", 3, 5, 4), "5..4"),
         (lambda: Sampler("mtt", 0), "blocks is 0"),
-        (lambda: Sampler("mtt", 3, configurations=2, sandwich=True), "must be at least 3"),
+        (lambda: Sampler("mtt", 3, configurations=1, sandwich=True), "must be at least 2"),
+        (lambda: Sampler("mtt", 3, draws="paired"), "there is: independent, antithetic, stratified"),
         (lambda: borders(4, 3), "cannot cut 3 frames into 4"),
     ],
 )

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 from mtt_lava import Run, Settings, evaluate, load_run, to_network, train, training
-from mtt_lava.data import Dataset, from_events, from_images
+from mtt_lava.augmentation import draw, geometric
+from mtt_lava.data import Dataset, frames, from_events, from_images
 from mtt_lava.evaluation import table
 from mtt_lava.run import LOCK, RunError, locked, save_state
 from mtt_lava.spiking import _ConvSynapse
 from mtt_lava.temporal import transform
+from mtt_lava.training import checkpoint, phases
 
 MODEL = {
     "name": "tiny",
@@ -68,6 +71,21 @@ def test_it_learns_and_runs_at_any_t(learned: Run):
     assert all(point.spikes["conv1"] > point.spikes["pool1"] > 0 for point in points)
 
 
+def test_stages_run_at_time_steps_of_their_own(learned: Run):
+    """The same T everywhere is that T; others are what training runs; what cannot be is refused."""
+    data = bars(60, "test")
+    alike, own, plain = evaluate(learned, [(4, 4), (4, 2), 4], data, progress=False)
+    assert (alike.score, alike.spikes, alike.label) == (plain.score, plain.spikes, "4-4")
+    inputs = torch.from_numpy(frames(data, 4)[0]).float()
+    with torch.no_grad():
+        wanted = learned.network(inputs, (4, 2))
+    np.testing.assert_array_equal(own.readout, wanted.numpy())
+    assert own.accuracy > 0.6
+    assert (own.synops, own.activity, own.to_dict()["stages"]) == ({}, None, [4, 2])
+    with pytest.raises(RunError, match="time steps 4-2-1: tiny has 2 stages: give 2 numbers, at least 1 each"):
+        evaluate(learned, [(4, 2, 1)], data, progress=False)
+
+
 def test_a_run_folder_holds_the_run(learned: Run):
     """Settings, weights and metrics come back from the folder; nothing else is in it."""
     folder = learned.folder
@@ -98,11 +116,11 @@ def test_eight_bits_are_used(learned: Run):
 
 def test_a_mini_batch_is_algorithm_1(monkeypatch: pytest.MonkeyPatch):
     """One optimiser step follows the mean of the gradients of s configurations."""
-    trainer = training._Trainer(make(configurations=3), None, bars(20), progress=False)
+    trainer = training.Trainer(make(configurations=3), None, bars(20), progress=False)
     network, steps = trainer.network, []
     network.train()
     expected = [torch.zeros_like(p) for p in network.parameters()]
-    x, labels = trainer._batch(torch.randperm(20, generator=torch.Generator().manual_seed(0)), None)
+    x, labels = trainer.batch(torch.randperm(20, generator=torch.Generator().manual_seed(0)), None)
     for t in trainer.samplers[0].draw(0):
         network.zero_grad()
         F.cross_entropy(network(x, t) * 10 / t[-1], labels).backward()
@@ -113,7 +131,7 @@ def test_a_mini_batch_is_algorithm_1(monkeypatch: pytest.MonkeyPatch):
         steps.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in network.parameters()])
 
     monkeypatch.setattr(trainer.optimiser, "step", step)
-    trainer.epoch(training.tqdm(disable=True))
+    trainer.epoch(tqdm(disable=True))
     assert len(steps) == 1
     torch.testing.assert_close(steps[0], expected)
 
@@ -121,8 +139,8 @@ def test_a_mini_batch_is_algorithm_1(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("profile", ["loihi2", "speck2e"])
 def test_the_penalty_is_mean_spikes_of_hidden_neurons(profile: str):
     """A recording's spikes a neuron, mean over a layer, then over layers; the readout's spikes do not count."""
-    trainer = training._Trainer(make(profile=profile, spike_penalty=1.0), None, bars(20), progress=False)
-    x, _ = trainer._batch(torch.arange(20), None)
+    trainer = training.Trainer(make(profile=profile, spike_penalty=1.0), None, bars(20), progress=False)
+    x, _ = trainer.batch(torch.arange(20), None)
     spikes: list[torch.Tensor] = []
     trainer.network(x, (4, 4), spikes)
     hidden = spikes[: 2 if profile == "loihi2" else 1]  # Pools have neurons there; here the readout spikes instead.
@@ -135,8 +153,8 @@ def test_copies_are_divided_out_of_the_penalty():
     """A still image shown twice as long fires twice as often, and costs the same."""
     images = np.full((20, 2, 8, 8), 3)
     data = from_images(images, [i % 3 for i in range(20)], classes=3)
-    trainer = training._Trainer(make(profile="speck2e", spike_penalty=1.0), None, data, progress=False)
-    x, _ = trainer._batch(torch.arange(20), None)
+    trainer = training.Trainer(make(profile="speck2e", spike_penalty=1.0), None, data, progress=False)
+    x, _ = trainer.batch(torch.arange(20), None)
     costs = []
     for t in (200, 400):
         spikes: list[torch.Tensor] = []
@@ -148,11 +166,21 @@ def test_copies_are_divided_out_of_the_penalty():
 
 def test_copies_count_from_the_recording_on():
     """Frames that are copied multiply what comes into a stage and all after it; summing them does not."""
-    trainer = training._Trainer(make(profile="speck2e"), None, bars(20), progress=False)
+    trainer = training.Trainer(make(profile="speck2e"), None, bars(20), progress=False)
     assert trainer.network.stages == [0, 0, 1]
     assert trainer._copies((1, 4)) == [1, 1, 4]
     assert trainer._copies((4, 2)) == [1, 1, 1]
     assert [trainer._span(t) for t in ((4, 4), (1, 4), (4, 2))] == [4, 16, 4]
+
+
+def test_a_row_is_moved_along_itself_only():
+    """What lies away from its ends stays in it, whatever the turn and the shift down."""
+    frames = torch.zeros(2, 50, 1, 1, 101)
+    frames[..., 40:61] = 1
+    generator = torch.Generator().manual_seed(0)
+    moved = geometric(frames, draw(5, 50, generator))
+    assert moved.sum((0, 2, 3, 4)).min() > 0.85 * 2 * 21
+    assert not torch.equal(moved, frames)
 
 
 def test_a_spike_penalty_saves_spikes():
@@ -167,13 +195,13 @@ def test_a_spike_penalty_saves_spikes():
 @pytest.mark.parametrize("method", ["sdt", "nmt", "mtt"])
 def test_finer_frames_add_one_configuration(method: str):
     """Mixtures train finer * T time steps too, on the recordings' own finer frames; all others see them summed."""
-    plain, finer = (training._Trainer(make(method=method, finer=n), None, bars(20), progress=False) for n in (1, 3))
+    plain, finer = (training.Trainer(make(method=method, finer=n), None, bars(20), progress=False) for n in (1, 3))
     mixed = method != "sdt"
     assert finer.samplers[1].draw(5) == plain.samplers[1].draw(5) + [(12, 12)] * mixed
-    x = [trainer._batch(torch.arange(20), None)[0] for trainer in (plain, finer)]
+    x = [trainer.batch(torch.arange(20), None)[0] for trainer in (plain, finer)]
     assert x[1].shape[-1] == (12 if mixed else 4)
     torch.testing.assert_close(transform(x[1], 4), x[0])
-    finer.epoch(training.tqdm(disable=True))
+    finer.epoch(tqdm(disable=True))
 
 
 @pytest.mark.parametrize("biases", ["none", "scaled"])
@@ -181,7 +209,7 @@ def test_a_stopped_run_resumes_to_the_same_result(tmp_path: Path, monkeypatch: p
     """Stopped in either phase and resumed, a run ends with the very weights of an unbroken one."""
     settings = make(biases=biases, norm="batch", augment=True, finer=2, spike_penalty=0.1)
     whole = train(settings, None, bars(), progress=False)
-    real = training._Trainer.epoch
+    real = training.Trainer.epoch
     for killed in (0, 2, 5):
         folder = tmp_path / str(killed)
 
@@ -190,10 +218,10 @@ def test_a_stopped_run_resumes_to_the_same_result(tmp_path: Path, monkeypatch: p
                 raise KeyboardInterrupt
             return real(self, bar)
 
-        monkeypatch.setattr(training._Trainer, "epoch", epoch)
+        monkeypatch.setattr(training.Trainer, "epoch", epoch)
         with pytest.raises(KeyboardInterrupt):
             train(settings, folder, bars(), progress=False)
-        monkeypatch.setattr(training._Trainer, "epoch", real)
+        monkeypatch.setattr(training.Trainer, "epoch", real)
         if killed:
             with pytest.raises(RunError, match="training has not ended: go on with mtt train --resume"):
                 load_run(folder)
@@ -231,12 +259,12 @@ def test_a_learned_quantised_bias_survives_the_folder(tmp_path: Path):
 
 def test_calibration_uses_the_training_t_only():
     """After calibration the norms hold statistics of T alone, whatever configurations came before."""
-    trainer = training._Trainer(make(norm="batch"), None, bars(20), progress=False)
+    trainer = training.Trainer(make(norm="batch"), None, bars(20), progress=False)
     trainer.network.train()
     for t in (1, 2, 3):
-        trainer.network(trainer._batch(torch.arange(20), None)[0], (t, t))
-    trainer.calibrate()
-    x, _ = trainer._batch(torch.arange(20), None)
+        trainer.network(trainer.batch(torch.arange(20), None)[0], (t, t))
+    phases.calibrate(trainer)
+    x, _ = trainer.batch(torch.arange(20), None)
     current = trainer.network.blocks[0].synapse(x.movedim(-1, 0).contiguous().movedim(0, -1))
     torch.testing.assert_close(trainer.network.blocks[0].neuron.norm.mean, current.mean((0, 2, 3, 4)))
 
@@ -244,10 +272,10 @@ def test_calibration_uses_the_training_t_only():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"method": "bptt"}, "method: Input should be 'sdt', 'nmt' or 'mtt' (got 'bptt')"),
+        ({"method": "bptt"}, "'nmt', 'mtt', 'accumulate', 'online' or 'online-nmt' (got 'bptt')"),
         ({"epochs": 1}, "epochs: Input should be greater than or equal to 2 (got 1)"),
         ({"t_min": 9}, "time steps 9..4 are no range: need 1 <= t_min <= t_max"),
-        ({"configurations": 2}, "configurations is 2: with sandwich it must be at least 3"),
+        ({"configurations": 1}, "configurations is 1: with sandwich it must be at least 2"),
         ({"biases": "kept"}, "biases 'kept' come from norm 'batch'; norm is 'centred'"),
         ({"profile": "speck2e", "norm": "batch", "biases": "scaled"}, "profile speck2e has no biases"),
         ({"profile": "loihi9"}, "loihi9"),
@@ -374,8 +402,15 @@ def deep(convolutions: int) -> dict[str, Any]:
     return {"name": f"deep{convolutions}", "input": [2, 8, 8], "layers": [*layers, {"type": "dense", "features": 3}]}
 
 
-@pytest.mark.parametrize("profile", ["loihi1", "loihi2", "speck2e"])
-@pytest.mark.parametrize("method", ["sdt", "mtt"])
+@pytest.mark.parametrize(
+    ("method", "profile"),
+    [
+        *(("mtt", profile) for profile in ("loihi2", "speck2e")),
+        pytest.param("mtt", "loihi1", marks=pytest.mark.slow),
+        *(pytest.param("sdt", profile, marks=pytest.mark.slow) for profile in ("loihi1", "loihi2")),
+        ("sdt", "speck2e"),
+    ],
+)
 def test_a_deep_network_lives_on_every_chip(profile: str, method: str):
     """Seven convolutions learn the bars; every layer fires, every class is answered, nothing is silent."""
     settings = Settings.make(deep(7), data="bars", profile=profile, method=method, time_steps=6, epochs=10, batch=20)
@@ -391,11 +426,11 @@ def test_a_deep_network_lives_on_every_chip(profile: str, method: str):
 
 def test_a_network_trained_with_centred_weights_has_nothing_to_remove():
     """Lowering folds what training saw: before weights are rounded, no spike changes."""
-    trainer = training._Trainer(make(profile="speck2e", epochs=4), None, bars(), progress=False)
+    trainer = training.Trainer(make(profile="speck2e", epochs=4), None, bars(), progress=False)
     trainer.epochs_until(2)
-    trainer.calibrate()
+    phases.calibrate(trainer)
     trainer.network.eval()
-    x, full = trainer._batch(torch.arange(30), None)[0], (4, 4)
+    x, full = trainer.batch(torch.arange(30), None)[0], (4, 4)
     before: list[torch.Tensor] = []
     after: list[torch.Tensor] = []
     trainer.network(x, full, before)
@@ -408,14 +443,14 @@ def test_a_network_trained_with_centred_weights_has_nothing_to_remove():
 
 def test_what_inputs_carry_stands_for_a_bias():
     """The weights found come to 1 on inputs that are alike: of a convolution, of one in groups, of a dense layer."""
-    conv = training.Moments(_ConvSynapse(2, 4, 3))
+    conv = phases.Moments(_ConvSynapse(2, 4, 3))
     conv.add(torch.tensor([1.0, 3.0]).view(1, 2, 1, 1, 1).expand(5, 2, 6, 6, 4))
     carrier = conv.constant(1e-9)
     assert 9 * (carrier[0] + 3 * carrier[1]).item() == pytest.approx(1, rel=1e-4)
-    grouped = training.Moments(_ConvSynapse(4, 4, 3, groups=2))
+    grouped = phases.Moments(_ConvSynapse(4, 4, 3, groups=2))
     grouped.add(torch.full((2, 4, 5, 5, 3), 0.5))
     np.testing.assert_allclose(grouped.constant(1e-9), [1 / 9, 1 / 9], rtol=1e-4)  # two channels, nine taps of 0.5
-    dense = training.Moments(make().build().weighted[1].synapse)
+    dense = phases.Moments(make().build().weighted[1].synapse)
     dense.add(torch.full((5, 16, 4), 0.25))
     assert dense.constant(1e-9).item() == pytest.approx(1 / 4, rel=1e-4)
 
@@ -428,9 +463,9 @@ def test_absorbed_biases_lose_less_than_removed_ones():
             deep(5), data="bars", profile="speck2e", method="sdt", norm="batch", biases=biases, time_steps=6, epochs=8,
             batch=20,
         )  # fmt: skip
-        trainer = training._Trainer(settings, None, bars(180), progress=False)
+        trainer = training.Trainer(settings, None, bars(180), progress=False)
         trainer.epochs_until(4)
-        lowered[biases] = trainer.lower()["lowered"]
+        lowered[biases] = phases.lower(trainer)["lowered"]
     assert lowered["absorbed"]["before"] == lowered["none"]["before"]
     assert lowered["absorbed"]["after"] > lowered["none"]["after"]
 
@@ -443,7 +478,7 @@ def kill(trainer: Any) -> None:
 
 def test_a_dead_network_stops_with_remedies(capsys: pytest.CaptureFixture[str]):
     """Training says at once what never fired, and stops after several epochs without an answer."""
-    trainer = training._Trainer(make(profile="speck2e", epochs=20), None, bars(), progress=True)
+    trainer = training.Trainer(make(profile="speck2e", epochs=20), None, bars(), progress=True)
     kill(trainer)
     with pytest.raises(RunError, match=r"after epoch 3 no output has answered .* 3 epochs .* ln\(3\) = 1.099") as error:
         trainer.epochs_until(9)
@@ -456,7 +491,7 @@ def test_a_dead_network_stops_with_remedies(capsys: pytest.CaptureFixture[str]):
 
 def test_a_dead_network_goes_on_where_asked():
     """With silent_epochs 0 the same training runs to its end, and its accuracy is 0."""
-    trainer = training._Trainer(make(profile="speck2e", epochs=20, silent_epochs=0), None, bars(), progress=False)
+    trainer = training.Trainer(make(profile="speck2e", epochs=20, silent_epochs=0), None, bars(), progress=False)
     kill(trainer)
     trainer.epochs_until(5)
     assert json.loads(trainer.lines[-1])["accuracy"] == 0
@@ -473,9 +508,9 @@ def test_validation_holds_recordings_out(tmp_path: Path):
     runs = [train(make(validate_on=0.2), tmp_path / str(i), bars(100), progress=False) for i in range(2)]
     assert [m["validation"] for m in runs[0].metrics] == [m["validation"] for m in runs[1].metrics]
     assert all(set(m["validation"]) == {"accuracy", "silent", "tied"} for m in runs[0].metrics)
-    trainer = training._Trainer(make(validate_on=0.2), None, bars(100), progress=False)
-    assert len(trainer.labels) + len(trainer.held[1]) == 100
-    assert set(np.bincount(trainer.held[1].numpy())) == {7}
+    trainer = training.Trainer(make(validate_on=0.2), None, bars(100), progress=False)
+    assert len(trainer.labels) + len(trainer.held) == 100
+    assert set(np.bincount(trainer.held.labels)) == {7}
 
 
 def test_validation_changes_nothing_else():
@@ -488,14 +523,14 @@ def test_validation_changes_nothing_else():
 
 def test_fewer_samples_are_the_first(tmp_path: Path):
     """`samples` trains on the first recordings, and refuses nothing where there are fewer."""
-    assert len(training._Trainer(make(samples=25), None, bars(60), progress=False).labels) == 25
-    assert len(training._Trainer(make(samples=999), None, bars(60), progress=False).labels) == 60
+    assert len(training.Trainer(make(samples=25), None, bars(60), progress=False).labels) == 25
+    assert len(training.Trainer(make(samples=999), None, bars(60), progress=False).labels) == 60
 
 
 def test_the_first_phase_can_have_a_method_of_its_own():
     """float_method sdt runs T alone until weights are quantised, then the mixture."""
     settings = make(method="mtt", float_method="sdt", finer=2)
-    trainer = training._Trainer(settings, None, bars(60), progress=False)
+    trainer = training.Trainer(settings, None, bars(60), progress=False)
     assert trainer.samplers[0].draw(0) == [(4, 4)]
     assert len(trainer.samplers[1].draw(0)) == settings.configurations + 1
     assert settings.frames == 8
@@ -540,7 +575,7 @@ def test_a_refused_training_leaves_no_folder(tmp_path: Path):
 
 def test_a_run_is_resumed_with_the_same_recordings_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Other recordings, labels, classes or window are refused; threads, on which sums depend, are as at the start."""
-    monkeypatch.setattr(training._Trainer, "run", lambda self: self.epochs_until(1))
+    monkeypatch.setattr(training.Trainer, "run", lambda self: self.epochs_until(1))
     train(make(), tmp_path / "run", bars(60), progress=False)
     with pytest.raises(RunError, match="was trained on other recordings"):
         train(make(), tmp_path / "run", bars(90), resume=True, progress=False)
@@ -591,7 +626,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, change: dict[str, obje
     tensors = {"optimiser.0.step.more": torch.ones(1)} if change is None else {}
     save_state(tmp_path / "checkpoint.safetensors", settings.build(), tensors, info)
     trainer = SimpleNamespace(folder=tmp_path, settings=settings, network=settings.build(), data="")
-    trainer._new_optimiser = lambda: torch.optim.AdamW(trainer.network.parameters())
+    trainer.new_optimiser = lambda: torch.optim.AdamW(trainer.network.parameters())
     with pytest.raises(RunError, match=r"checkpoint\.safetensors: damaged") as error:
-        training._Trainer.restore(trainer)  # type: ignore[arg-type]
+        checkpoint.restore(trainer)  # type: ignore[arg-type]
     assert len(str(error.value)) < 300

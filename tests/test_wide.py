@@ -79,7 +79,7 @@ def test_scales_hold_the_bound_or_what_the_data_reaches_is_written(wide: tuple[i
 
 def test_what_scales_cannot_hold_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Where weights keep all their bits and the bound fails, the measured margin is stored, written and warned of."""
-    monkeypatch.setattr("mtt_lava.training.SLACK", 1e9)
+    monkeypatch.setattr("mtt_lava.training.phases.SLACK", 1e9)
     model = {"name": "wide", "input": [2, 64, 64], "layers": WIDE[2704]}
     settings = Settings.make(model, data="bars", epochs=2, time_steps=4, batch=10, augment=False)
     run = train(settings, tmp_path / "run", bars(60), progress=False)

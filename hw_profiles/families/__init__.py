@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hw_profiles import common_rules
 from hw_profiles.case import Rule
-from hw_profiles.families import loihi_rules, speck_rules
+from hw_profiles.families import akida_rules, loihi_rules, processor_rules, speck_rules, xylo_rules
 from hw_profiles.families.loihi import place_on_loihi
 from hw_profiles.families.speck import place_on_speck
 from hw_profiles.placement import Placement
@@ -32,6 +32,10 @@ class Family:
     of_training: frozenset[Rule]
 
 
+def _by_its_own_tools(network: Network, profile: Profile) -> Placement:
+    raise NetworkError(f"the tools of {profile.name} place its neurons")
+
+
 FAMILIES = {
     "loihi": Family(
         place_on_loihi,
@@ -43,6 +47,9 @@ FAMILIES = {
         (*common_rules.RULES, *speck_rules.RULES),
         common_rules.OF_TRAINING | speck_rules.OF_TRAINING,
     ),
+    "xylo": Family(_by_its_own_tools, xylo_rules.RULES, common_rules.OF_TRAINING | xylo_rules.OF_TRAINING),
+    "akida": Family(_by_its_own_tools, akida_rules.RULES, common_rules.OF_TRAINING | akida_rules.OF_TRAINING),
+    "processor": Family(_by_its_own_tools, processor_rules.RULES, common_rules.OF_TRAINING),
 }
 """By the name that profiles give."""
 

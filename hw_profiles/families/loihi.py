@@ -23,7 +23,8 @@ from hw_profiles.geometry import Geometry, Range, Reach, Shape, as_map, even, pe
 from hw_profiles.groups import Group, groups
 from hw_profiles.placement import RESOURCES, Core, Demand, Part, Placement
 from hw_profiles.profile import Profile
-from netx_export.network import Add, Layer, Network, NetworkError, Pool
+from netx_export.connections import meets_no_neurons
+from netx_export.network import Layer, Network, NetworkError, Pool
 
 POPULATION_SLOTS = 2
 """Output axons that a 32-bit population axon takes (nengo-loihi). A 16-bit one takes 1, but holds fewer atoms and axons
@@ -115,7 +116,7 @@ class _Target:
     def _synapses(
         self, layer: Layer, geometry: Geometry, channels: int, rows: Reach | None, columns: Reach | None, tile: Shape
     ) -> dict[str, int]:
-        if not geometry.conv:
+        if not geometry.windowed:
             axons = math.prod(layer.in_shape)
             return {"input axons": axons, "synapse memory": axons * self._bits(channels, 0), "index": 0}
         assert rows is not None
@@ -142,7 +143,7 @@ class _Target:
 
     def smallest(self, users: Users) -> dict[str, int]:
         """The most that a single neuron takes, given how what it feeds is cut."""
-        widest = [tuple(axis.widest() for axis in g.axes) if g.conv else (None, None) for g in self.geometries]
+        widest = [tuple(axis.widest() for axis in g.axes) if g.windowed else (None, None) for g in self.geometries]
         axons = sum(user.most_axons([[(i, i + 1) for i in range(n)] for n in self.shape], feed) for user, feed in users)
         # However a layer that feeds itself is cut: parts x their neurons are all neurons at least.
         axons += self.shape[0] if self.recurrent else 0
@@ -166,7 +167,7 @@ class _Split:
         """What each range of rows and columns sees of each feed."""
         return [
             (geometry.axes[0].tiles(self.counts[1]), geometry.axes[1].tiles(self.counts[2]))
-            if geometry.conv
+            if geometry.windowed
             else ([None], [None])
             for geometry in self.target.geometries
         ]
@@ -207,7 +208,7 @@ class _Split:
             Of channels, rows and columns of the layer before: the part made of those that need the most counts.
         """
         geometry = self.target.geometries[feed]
-        if not geometry.conv:
+        if not geometry.windowed:
             return math.prod(max(stop - start for start, stop in some) for some in ranges) * self.parts
         fed = [geometry.sources_of(part) for part in self.ranges[0]]
         feeding = max(sum(low < stop and start < high for low, high in fed) for start, stop in ranges[0])
@@ -222,12 +223,12 @@ class _Split:
     @property
     def repeats(self) -> tuple[int, int]:
         """How often inputs arrive, and how often weights are stored: what the choice among equal splits goes by."""
-        if not any(geometry.conv for geometry in self.target.geometries):
+        if not any(geometry.windowed for geometry in self.target.geometries):
             return self.parts, 1
         inputs = sum(
             self.counts[0] * sum(len(r.inputs) for r in rows) * sum(len(c.inputs) for c in columns)
             for (rows, columns), geometry in zip(self.reaches, self.target.geometries, strict=True)
-            if geometry.conv
+            if geometry.windowed
         )
         return inputs, self.counts[1] * self.counts[2]
 
@@ -259,8 +260,7 @@ def place_on_loihi(network: Network, profile: Profile) -> Placement:
     for layer in network:
         if isinstance(layer, Pool):
             raise NetworkError(f"{layer.name} is a pool without neurons: write it as a convolution")
-        adds = [isinstance(user, Add) and user.neuron is not None for user in network.users(layer.name)]
-        if layer.weight is not None and layer.neuron is None and not (adds and all(adds)):
+        if meets_no_neurons(network, layer):
             raise NetworkError(f"{layer.name} has no neurons")
     limits = {name: getattr(profile.facts, fact).value for name, fact in RESOURCES["loihi"].items()}
     targets = [_Target(group, profile) for group in groups(network)]

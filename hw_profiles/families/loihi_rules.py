@@ -12,8 +12,8 @@ from hw_profiles.case import BOARD, Case, Finding, Rule
 from hw_profiles.families.loihi import place_on_loihi
 from hw_profiles.placement import RESOURCES
 from netx_export.bounds import bounds, largest_input, share
-from netx_export.connections import connections
-from netx_export.network import INPUT, Dense
+from netx_export.connections import waits
+from netx_export.network import Dense, Neuron
 
 
 def fan_in(case: Case) -> Iterator[Finding]:
@@ -27,8 +27,8 @@ def fan_in(case: Case) -> Iterator[Finding]:
     first = True
     for bound in bounds(case.network, 0, case.input_payload or 1, case.time_steps):
         layer, quantity = bound.layer, "worst-case current"
-        if layer.neuron is None:
-            continue
+        if not isinstance(layer.neuron, Neuron):
+            continue  # of neurons that send values `sigma_delta` speaks
         if bits is None or shift is None:
             yield case.unknown("state_bits" if bits is None else "state_shift", quantity, None, layer.name)
             continue
@@ -103,7 +103,7 @@ def readout_threshold(case: Case) -> Iterator[Finding]:
 
 def neurons(case: Case) -> Iterator[Finding]:
     """All neurons together fit all cores together; a layer of more than a core has room for is split."""
-    used = sum(math.prod(layer.shape) for layer, _ in case.spiking)
+    used = sum(math.prod(layer.shape) for layer in case.network.spiking)
     for name, held in _relayed(case).items():
         steps = "a time step" if held[0] == 1 else f"{held[0]} time steps"
         remedy = f"they hold its spikes {steps} for a shortcut"
@@ -116,11 +116,7 @@ def neurons(case: Case) -> Iterator[Finding]:
 
 def _relayed(case: Case) -> dict[str, tuple[int, int]]:
     """For each layer that a shortcut leaves: how long its spikes are held, and the relay neurons that do it."""
-    waits: dict[str, int] = {}
-    for way in connections(case.network):
-        if way.source != INPUT and way.wait:
-            waits[way.source] = max(waits.get(way.source, 0), way.wait)
-    return {name: (wait, wait * math.prod(case.network[name].shape)) for name, wait in waits.items()}
+    return {name: (wait, wait * math.prod(case.network[name].shape)) for name, wait in waits(case.network).items()}
 
 
 def synapse_memory(case: Case) -> Iterator[Finding]:

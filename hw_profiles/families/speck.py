@@ -87,6 +87,8 @@ def place_on_speck(network: Network, profile: Profile) -> Placement:
             raise NetworkError(f"{layer.name} adds up currents, and the chip only events")
         if layer.weight is not None and layer.neuron is None:
             raise NetworkError(f"{layer.name} has no neurons")
+        if layer.weight is not None and not isinstance(layer, (Conv, Dense)):
+            raise NetworkError(f"{layer.name} is a {layer.kind} layer, and a core only convolves")
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import maximum_bipartite_matching
 

@@ -7,17 +7,18 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 from netx_export.text import meant
 
 from .binning import bin_events, frames
-from .cache import cache_folder
+from .cache import cache_folder, cache_limit
+from .camera import Camera
 from .dataset import (
     EVENT_DTYPE,
     DataError,
     Dataset,
-    check_seed,
     check_split,
     from_events,
     from_images,
@@ -25,14 +26,20 @@ from .dataset import (
     picture,
 )
 from .parts import folds, join, split, subset
+from .reader import FrameReader, open_frames
+from .simulated import camera_dataset
 
 __all__ = [
     "DATASETS",
     "EVENT_DTYPE",
+    "Camera",
     "DataError",
     "Dataset",
+    "FrameReader",
     "bin_events",
     "cache_folder",
+    "cache_limit",
+    "camera_dataset",
     "folds",
     "frames",
     "from_events",
@@ -40,13 +47,28 @@ __all__ = [
     "from_tonic",
     "join",
     "open_dataset",
+    "open_frames",
     "picture",
     "split",
     "subset",
 ]
 
-DATASETS = ("digits-dvs", "nmnist", "cifar10-camera")
-"""The names that `open_dataset` knows."""
+DATASETS = {
+    "digits-dvs": "mtt_lava.data.digits",
+    "nmnist": "mtt_lava.data.nmnist",
+    "cifar10-camera": "mtt_lava.data.cifar10",
+    "mnist-camera": "mtt_lava.data.camera_sets:open_mnist_camera",
+    "pictures-camera": "mtt_lava.data.camera_sets:open_pictures",
+    "cifar10-dvs": "mtt_lava.data.cifar10_dvs",
+    "dvs-gesture": "mtt_lava.data.dvs_gesture",
+    "n-caltech101": "mtt_lava.data.ncaltech101",
+    "shd": "mtt_lava.data.heidelberg:open_shd",
+    "ssc": "mtt_lava.data.heidelberg:open_ssc",
+    "mnist": "mtt_lava.data.images:open_mnist",
+    "cifar10": "mtt_lava.data.images:open_cifar10",
+    "cifar100": "mtt_lava.data.images:open_cifar100",
+}
+"""The names that `open_dataset` knows, and whose function it calls: ``open_split``, if no other is named."""
 
 
 def open_dataset(
@@ -62,24 +84,18 @@ def open_dataset(
     Parameters
     ----------
     name : str
-        ``digits-dvs``, ``nmnist`` or ``cifar10-camera``; or data of your own: a folder of recordings (folders train and
+        Of `DATASETS`, whose modules say what they are; or data of your own: a folder of recordings (folders train and
         test, or a share held out, with a folder for each class and in it files .npy, .npz, .csv, .h5, N-MNIST's .bin,
         or, with the extra ``recordings``, .aedat4, .dat, .raw, .es; see `mtt_lava.data.files.read_file`), which may
         hold a file data.toml; a path of such a ``.toml`` file (see `mtt_lava.data.own.Description`); or
         ``module:function``, called with ``split="train"`` (and `root`, if given), which returns a `Dataset`.
-        ``digits-dvs`` is built in: scikit-learn's 1,797 handwritten digits before a simulated event camera; 1,500
-        train, 297 test. ``nmnist`` is real. ``cifar10-camera`` is simulated, not recorded: CIFAR-10's photographs,
-        which you provide, before the same camera with 32 x 32 pixels.
     split : {"train", "test"}
     root : path, optional
-        For ``nmnist``. In this order: ``root/NMNIST/Train/<digit>/*.bin`` (any number of them; ``Test`` for the test
-        split); ``root/NMNIST/train.zip`` (``test.zip``), unpacked into the cache; else tonic downloads
-        into `root`, 1.2 GB. Default: a folder in the cache. For ``cifar10-camera``, which needs it: a folder with
-        ``train*.npz`` or ``test*.npz``, for the split, strung together in order of their names: arrays x,
-        (N, 32, 32, 3) or (N, 32, 32) uint8; y, (N,) integers; and, optional, classes, their names. For a ``.toml``
-        file: the folder that its paths start from; default: its own.
+        For data sets that you provide, or that are downloaded: see their modules. For a ``.toml`` file: the folder
+        that its paths start from; default: its own.
     seed : int
-        Of the simulated camera and its noise. The images and their order are the same for all seeds.
+        Of the simulated camera and its noise: the images and their order are the same for all seeds. Of data sets
+        that are published without a split (cifar10-dvs, n-caltech101): which recordings test.
     cache : path, optional
         Folder for derived data. Default: ``$MTT_CACHE``, or ``mtt-lava`` in the user's cache folder.
 
@@ -94,22 +110,10 @@ def open_dataset(
     """
     check_split(split)
     folder = Path(cache).expanduser() if cache is not None else None
-    if name == "digits-dvs":
-        from .digits import open_digits
-
-        if root is not None:
-            raise DataError("digits-dvs is built in and takes no root; leave it out")
-        check_seed(seed)
-        return open_digits(split, int(seed), folder)
-    if name == "nmnist":
-        from .nmnist import open_nmnist
-
-        return open_nmnist(split, root, folder)
-    if name == "cifar10-camera":
-        from .cifar10 import open_cifar10
-
-        check_seed(seed)
-        return open_cifar10(split, root, int(seed), folder)
+    if name in DATASETS:
+        module, _, function = DATASETS[name].partition(":")
+        opened: Dataset = getattr(import_module(module), function or "open_split")(split, root, seed, folder)
+        return opened
     from .own import is_own, open_own
 
     if is_own(name):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cache import cache_folder, cached, digest
 from .dataset import DataError, Dataset
-
-_VERSION = 1  # raise when the same events give other frames
 
 
 def frames(dataset: Dataset, time_steps: int, cache: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -18,6 +15,8 @@ def frames(dataset: Dataset, time_steps: int, cache: bool = True) -> tuple[np.nd
     window into the last. So no event is lost, and T frames added up in groups of k are the T / k frames of the
     same data. (tonic's ``ToFrame(n_time_bins=T)`` cuts each recording between its own first and last event
     instead, which gives every recording another clock, and leaves out events at its end.)
+
+    All frames are in memory at once; `mtt_lava.data.open_frames` reads them as they are asked for.
 
     Parameters
     ----------
@@ -41,32 +40,45 @@ def frames(dataset: Dataset, time_steps: int, cache: bool = True) -> tuple[np.nd
     DataError
         If `time_steps` is not a whole number of at least 1, or a recording cannot be read.
     """
-    if isinstance(time_steps, bool) or not isinstance(time_steps, int | np.integer) or time_steps < 1:
-        raise DataError(f"time_steps is {time_steps!r}; must be a whole number, at least 1")
+    time_steps = check_time_steps(time_steps)
     if dataset.static:
         images = np.asarray(dataset.events)[..., None]
-        return np.broadcast_to(images, (*images.shape[:-1], int(time_steps))), dataset.labels
+        return np.broadcast_to(images, (*images.shape[:-1], time_steps)), dataset.labels
     if not cache:
-        return _bin_all(dataset, int(time_steps)), dataset.labels
-    key = digest(_VERSION, dataset.fingerprint, dataset.sensor_size, dataset.duration)
-    folder = (dataset.cache or cache_folder()) / "frames"
-    (counts,) = cached(
-        folder / f"{_file_name(dataset.name)}-{dataset.split}-T{time_steps}-{key}.npz",
-        ("frames",),
-        lambda: (_bin_all(dataset, int(time_steps)),),
-        compress=True,  # frames are mostly zeros
-    )
+        return _bin_all(dataset, time_steps), dataset.labels
+    from .reader import open_frames
+
+    reader = open_frames(dataset, time_steps)
+    counts = np.empty(reader.shape, np.promote_types(np.uint8, np.min_scalar_type(reader.largest)))
+    for part in reader.parts():
+        counts[part] = np.moveaxis(reader.take(part), 0, -1)
     return counts, dataset.labels
+
+
+def check_time_steps(time_steps: int) -> int:
+    """Return a number of time steps as Python has it, or raise `DataError` unless it is one."""
+    if isinstance(time_steps, bool) or not isinstance(time_steps, int | np.integer) or time_steps < 1:
+        raise DataError(f"time_steps is {time_steps!r}; must be a whole number, at least 1")
+    return int(time_steps)
 
 
 def bin_events(recording: np.ndarray, sensor_size: tuple[int, int, int], time_steps: int, duration: int) -> np.ndarray:
     """Return the frames of one recording, (P, H, W, T) int64; see `frames`."""
     width, height, polarities = sensor_size
+    counts = bin_recording(recording, sensor_size, time_steps, duration)
+    return np.ascontiguousarray(counts.T).reshape(polarities, height, width, time_steps)
+
+
+def bin_recording(
+    recording: np.ndarray, sensor_size: tuple[int, int, int], time_steps: int, duration: int
+) -> np.ndarray:
+    """Return the frames of one recording, time first, (T, P * H * W) int64; see `frames`."""
+    width, height, polarities = sensor_size
     step = np.minimum(recording["t"] * time_steps // duration, time_steps - 1)
     row = recording["p"].astype(np.int64) * height + recording["y"]
-    place = (row * width + recording["x"]) * time_steps + step
-    counts = np.bincount(place, minlength=polarities * height * width * time_steps)
-    return counts.reshape(polarities, height, width, time_steps)
+    place = (step * polarities * height + row) * width + recording["x"]
+    counts = np.bincount(place, minlength=time_steps * polarities * height * width)
+    return counts.reshape(time_steps, -1)
 
 
 def _bin_all(dataset: Dataset, time_steps: int) -> np.ndarray:
@@ -84,7 +96,3 @@ def _bin_all(dataset: Dataset, time_steps: int) -> np.ndarray:
             counts = counts.astype(np.min_scalar_type(largest))
         counts[i] = one
     return counts
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:64]

@@ -1,7 +1,8 @@
 """Recordings in the formats of event cameras, read by faery, in a child process that damaged files may bring down.
 
 faery (and any other reader of AEDAT 4) trusts what a file declares: damaged ones end its process or ask for any
-memory. The child has a limit of both, and is started anew where it ended.
+memory. The child has a limit of both, and is started anew where it ended. It reads HDF5 files of spikes too, for
+`mtt_lava.data.heidelberg`: their lists of arrays are where damage ends HDF5, or makes it read for ever.
 """
 
 from __future__ import annotations
@@ -56,9 +57,35 @@ def read_camera_file(path: Path) -> np.ndarray:
             f"{path.suffix} files are read by faery, which is not installed: uv sync --extra recordings, or pip "
             "install faery"
         )
+    return ask_child(path, None, _SECONDS + (path.stat().st_size >> 20))[1]
+
+
+def ask_child(path: Path, item: str | int | None, seconds: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Let the child read a file.
+
+    Parameters
+    ----------
+    path : Path
+    item : str or int or None
+        None: all events. Of a file of spikes: "labels", or the number of a recording.
+    seconds : int
+        The longest that it may take.
+
+    Returns
+    -------
+    answer : dict
+        For "labels": labels and classes.
+    events : numpy.ndarray
+        Fields x, y, t (microseconds), p; for "labels" none.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or foreign.
+    """
     with _lock:
         try:
-            return _ask(path)
+            return _ask(path, item, seconds)
         except BaseException as error:
             # Also when interrupted: what the child still says belongs to no later question.
             if not isinstance(error, DataError):
@@ -66,13 +93,11 @@ def read_camera_file(path: Path) -> np.ndarray:
             raise
 
 
-def _ask(path: Path) -> np.ndarray:
+def _ask(path: Path, item: str | int | None, seconds: int) -> tuple[dict[str, Any], np.ndarray]:
     child = _started()
     assert child.stdin is not None
     assert child.stdout is not None
-    size = path.stat().st_size
-    seconds = _SECONDS + (size >> 20)
-    question = [str(path.resolve()), seconds, _BASE_BYTES + _MORE_BYTES * size]
+    question = [str(path.resolve()), item, seconds, _BASE_BYTES + _MORE_BYTES * path.stat().st_size]
     with contextlib.suppress(BrokenPipeError):  # then its end says more
         child.stdin.write(json.dumps(question).encode() + b"\n")
         child.stdin.flush()
@@ -83,7 +108,7 @@ def _ask(path: Path) -> np.ndarray:
             raise DataError(answer["error"])
         raw = child.stdout.read(answer["events"] * _DTYPE.itemsize)
         if len(raw) == answer["events"] * _DTYPE.itemsize:
-            return np.frombuffer(raw, _DTYPE)
+            return answer, np.frombuffer(raw, _DTYPE)
     child.wait()
     status = _stop()
     if status == -signal.SIGALRM:
@@ -191,10 +216,12 @@ def _serve() -> None:
     """Read the files whose names come in; answer each with a line of JSON, and the bytes of its events."""
     import resource
 
+    from . import heidelberg
+
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     for line in sys.stdin.buffer:
-        name, seconds, limit = json.loads(line)
+        name, item, seconds, limit = json.loads(line)
         path = Path(name)
         answer: dict[str, Any] = {}
         events = np.empty(0, _DTYPE)
@@ -203,7 +230,14 @@ def _serve() -> None:
             with contextlib.suppress(ValueError, OSError):  # a lower limit of others stays
                 resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
             signal.alarm(seconds)
-            events = _read(path)
+            if item is None:
+                events = _read(path)
+            elif item == "labels":
+                answer |= heidelberg.labels_in(path)
+            else:
+                columns = heidelberg.recording_in(path, item)
+                events = np.zeros(len(columns["t"]), _DTYPE)
+                events["x"], events["t"] = columns["x"], columns["t"]
             answer["events"] = len(events)
         except DataError as error:
             answer["error"] = str(error)

@@ -7,20 +7,17 @@ a black border would be the strongest contour of all.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from netx_export.reading import read_npz
 
-from .cache import cache_folder, cached, digest
-from .camera import DURATION, VERSION, Camera, Recordings, packed, record
-from .dataset import DataError, Dataset, as_labels
+from .camera import Camera
+from .dataset import DataError, Dataset, as_labels, check_seed
+from .simulated import View, seen, set_up
 
 SENSOR_SIZE = (32, 32, 2)
 CAMERA = Camera(pitch=1.0)
@@ -29,101 +26,81 @@ CAMERA = Camera(pitch=1.0)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """What the labels mean where the files do not say."""
 
-_BLOCK = 500  # recordings simulated, and kept on disk, together
-_HELD = 8  # blocks in memory: some 15 MB each
-_FIRST = {"train": 0, "test": 1 << 20}  # the noise of a test recording is that of no train recording
 _EXPECTED = (
     "train*.npz and test*.npz with arrays x, (N, 32, 32, 3) or (N, 32, 32) uint8, and y, (N,) integers "
     "(torchvision's cifar-10-batches-py is pickled, and pickles are not read)"
 )
 
 
-class _Simulated(Sequence[np.ndarray]):
-    """Recordings of `images`, (N, 32, 32) in 0..1, simulated in blocks when asked for."""
+def open_split(split: str, root: str | os.PathLike[str] | None, seed: int, cache: Path | None) -> Dataset:
+    """Open ``cifar10-camera``; recordings are simulated in blocks of 500 when asked for and kept in the cache.
 
-    def __init__(self, images: np.ndarray, split: str, seed: int, folder: Path) -> None:
-        content = hashlib.sha256(images.tobytes()).hexdigest()
-        self.fingerprint = digest("cifar10-camera", VERSION, split, seed, CAMERA, content)
-        self._images = images
-
-        def block(start: int) -> Recordings:
-            part = images[start : start + _BLOCK]
-            first = _FIRST[split] + start
-            content = hashlib.sha256(part.tobytes()).hexdigest()
-            path = folder / f"{split}-{start}-seed{seed}-{digest(VERSION, CAMERA, seed, first, content)}.npz"
-            return Recordings(
-                *cached(
-                    path,
-                    ("events", "ends"),
-                    lambda: packed(
-                        record(
-                            part,
-                            range(len(part)),
-                            seed=seed,
-                            sensor=SENSOR_SIZE[:2],
-                            camera=CAMERA,
-                            border="edge",
-                            first=first,
-                            name="cifar10-camera",
-                        )
-                    ),
-                )
-            )
-
-        self._block = functools.lru_cache(_HELD)(block)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        start, place = divmod(range(len(self))[index], _BLOCK)
-        return self._block(start * _BLOCK)[place]
-
-
-def open_cifar10(split: str, root: str | os.PathLike[str] | None, seed: int, cache: Path | None) -> Dataset:
-    """Open ``cifar10-camera``; recordings are simulated in blocks of 500 when asked for and kept in the cache."""
+    The files of `root`, which you provide, are ``train*.npz`` or ``test*.npz``, for the split, strung together in
+    order of their names: arrays x, (N, 32, 32, 3) or (N, 32, 32) uint8; y, (N,) integers; and, optional, classes,
+    their names. A file ``camera.toml`` there may set up another camera (`mtt_lava.data.simulated.set_up`).
+    """
+    seed = check_seed(seed)
     if root is None:
         raise DataError(f"cifar10-camera: no root; pass as root the folder that holds {_EXPECTED}")
     root = Path(root).expanduser()
     paths = sorted(path for path in root.glob(f"{split}*.npz") if path.is_file())
     if not paths:
         raise DataError(f"{root}: no {split}*.npz; must be a folder that holds {_EXPECTED}")
-    parts = [_load(path) for path in paths]
-    images = np.concatenate([images for images, _, _ in parts])
-    names = {classes for _, _, classes in parts if classes}
+    parts, labels, classes = read_parts(paths, CLASSES)
+    usual = View(CAMERA, SENSOR_SIZE[:2])
+    view = set_up(root, usual)
+    # Recordings of the usual camera have always been told apart by its fields alone.
+    key = (CAMERA,) if view == usual else None
+    images = parts[0] if len(parts) == 1 else np.concatenate(_alike(parts))
+    return seen(images, labels, classes, view, seed, "cifar10-camera", split, cache, key)
+
+
+def _alike(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Return images of several files in colours if some are: grey is grey in colours too."""
+    colours = any(x.ndim == 4 for x in parts)
+    return [np.repeat(x[..., None], 3, axis=3) if colours and x.ndim == 3 else x for x in parts]
+
+
+def read_parts(
+    paths: Sequence[Path], classes: tuple[str, ...], colours: bool = False
+) -> tuple[list[np.ndarray], np.ndarray, tuple[str, ...]]:
+    """Return images of each .npz file, uint8; the labels of all, int64; and their classes.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files with arrays x, y and, optional, classes; see `open_split`.
+    classes : tuple of str
+        What the labels mean where the files do not say.
+    colours : bool
+        Images are (N, 32, 32, 3); else they may be grey as well, (N, 32, 32).
+
+    Raises
+    ------
+    DataError
+        If a file is not so, or they differ in classes.
+    """
+    stored = [read_npz(path, DataError, ("x", "y", "classes")) for path in paths]
+    shapes = ((32, 32, 3),) if colours else ((32, 32), (32, 32, 3))
+    names = set()
+    for path, arrays in zip(paths, stored, strict=True):
+        missing = [name for name in ("x", "y") if name not in arrays]
+        if missing:
+            raise DataError(f"{path}: no array {', '.join(missing)}; must hold x and y")
+        x = arrays["x"]
+        if x.dtype != np.uint8 or x.shape[1:] not in shapes:
+            allowed = "(N, 32, 32, 3)" + ("" if colours else " or (N, 32, 32)")
+            raise DataError(f"{path}: x of type {x.dtype}, shape {x.shape}; must be uint8, {allowed}")
+        if "classes" in arrays:
+            names.add(tuple(map(str, np.atleast_1d(arrays["classes"]))))
     if len(names) > 1:
-        raise DataError(f"{root}: the {split}*.npz differ in classes; they must be of one data set")
-    classes = names.pop() if names else CLASSES
-    labels = np.concatenate(
-        [as_labels(y, len(x), len(classes), where=str(path)) for path, (x, y, _) in zip(paths, parts, strict=True)]
-    )
-    return Dataset(
-        name="cifar10-camera",
-        split=split,
-        sensor_size=SENSOR_SIZE,
-        classes=classes,
-        events=_Simulated(images, split, seed, (cache or cache_folder()) / "cifar10-camera"),
-        labels=labels,
-        duration=DURATION,
-        cache=cache,
-    )
-
-
-def _load(path: Path) -> tuple[np.ndarray, list[int], tuple[str, ...]]:
-    """Return a file's images as grey, float32 in 0..1, its labels, and its classes if it names them."""
-    stored = read_npz(path, DataError, ("x", "y", "classes"))
-    missing = [name for name in ("x", "y") if name not in stored]
-    if missing:
-        raise DataError(f"{path}: no array {', '.join(missing)}; must hold x and y")
-    x, y = stored["x"], np.atleast_1d(stored["y"]).tolist()
-    classes = tuple(map(str, np.atleast_1d(stored["classes"]))) if "classes" in stored else ()
-    if x.dtype != np.uint8 or x.shape[1:] not in ((32, 32), (32, 32, 3)):
-        raise DataError(f"{path}: x of type {x.dtype}, shape {x.shape}; must be uint8, (N, 32, 32, 3) or (N, 32, 32)")
-    if x.ndim == 4:
-        # In whole numbers, so that the images are the same on every machine.
-        grey = (x @ np.array([299, 587, 114], dtype=np.int32)).astype(np.float32) / np.float32(255_000)
-    else:
-        grey = x.astype(np.float32) / np.float32(255)
-    return grey, y, classes
+        raise DataError(
+            f"{paths[0].parent}: the files {paths[0].name} to {paths[-1].name} differ in classes; "
+            "they must be of one data set"
+        )
+    classes = names.pop() if names else classes
+    labels = [
+        as_labels(np.atleast_1d(arrays["y"]).tolist(), len(arrays["x"]), len(classes), where=str(path))
+        for path, arrays in zip(paths, stored, strict=True)
+    ]
+    return [arrays["x"] for arrays in stored], np.concatenate(labels), classes

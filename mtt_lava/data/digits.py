@@ -6,13 +6,14 @@ The 1,797 digits of `sklearn.datasets.load_digits` (8 x 8 pixels, 17 grey levels
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from .cache import cache_folder, cached, digest
 from .camera import DURATION, VERSION, Camera, Recordings, packed, record
-from .dataset import Dataset
+from .dataset import DataError, Dataset, check_seed
 
 SENSOR_SIZE = (34, 34, 2)
 TRAIN = 1500
@@ -28,8 +29,11 @@ def load() -> tuple[np.ndarray, np.ndarray]:
     return (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
 
 
-def open_digits(split: str, seed: int, cache: Path | None) -> Dataset:
+def open_split(split: str, root: str | os.PathLike[str] | None, seed: int, cache: Path | None) -> Dataset:
     """Open ``digits-dvs``; the recordings are simulated once (seconds) and kept in the cache."""
+    if root is not None:
+        raise DataError("digits-dvs is built in and takes no root; leave it out")
+    seed = check_seed(seed)
     images, labels = load()
     indices = range(TRAIN) if split == "train" else range(TRAIN, len(images))
     fingerprint = digest("digits-dvs", VERSION, split, seed, Camera())

@@ -187,7 +187,7 @@ def as_whole(values: np.ndarray, field: str, where: str, allowed: str = "whole n
     if values.dtype.kind in "iu":
         return values
     if values.dtype.kind == "f":
-        whole = np.isfinite(values) & (np.abs(values) < 2.0**62)
+        whole = np.isfinite(values) & (np.abs(values.astype(float)) < 2.0**62)
         whole &= np.rint(np.where(whole, values, 0.5)) == values
         if whole.all():
             return values.astype(np.int64)

@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from netx_export.text import short
 from .cache import cache_folder, digest, warn_unwritable
 from .dataset import DataError, Dataset, as_labels
 from .events import as_recording
+from .stored import Stored, stamp
 
 SENSOR_SIZE = (34, 34, 2)
 DURATION = 315_000
@@ -37,36 +38,26 @@ _LARGEST_MEMBER = 1 << 24  # bytes; recordings have some 20,000
 _TIMEOUT = 30  # seconds without an answer from the server
 
 
-class _Recordings(Sequence[np.ndarray]):
-    """The recordings of a ``tonic.datasets.NMNIST``, read when asked for."""
-
-    def __init__(self, source: Any, keep: object = None) -> None:
-        self.fingerprint = digest(*map(_stamp, source.data))
-        self._source = source
-        self._keep = keep  # a temporary folder that has to last as long as its files are needed
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        path = Path(self._source.data[index])
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-        if size == 0 or size % _EVENT_BYTES:
-            raise DataError(
-                f"{path}: {size} bytes; must be a whole number of {_EVENT_BYTES}-byte events, at least one: "
-                "the file is damaged, take it from the archive again"
-            )
-        events, _ = self._source[index]
-        return as_recording(events, SENSOR_SIZE, where=str(path))
+def _read(source: Any, index: int) -> np.ndarray:
+    """Return a recording of a ``tonic.datasets.NMNIST``."""
+    path = Path(source.data[index])
+    size = stamp(path)[1]
+    if size == 0 or size % _EVENT_BYTES:
+        raise DataError(
+            f"{path}: {size} bytes; must be a whole number of {_EVENT_BYTES}-byte events, at least one: "
+            "the file is damaged, take it from the archive again"
+        )
+    events, _ = source[index]
+    return as_recording(events, SENSOR_SIZE, where=str(path))
 
 
-def open_nmnist(split: str, root: str | os.PathLike[str] | None, cache: Path | None) -> Dataset:
-    """Open N-MNIST; see `mtt_lava.data.open_dataset` for where it is looked for."""
+def open_split(split: str, root: str | os.PathLike[str] | None, _: int, cache: Path | None) -> Dataset:
+    """Open N-MNIST, which leaves nothing to a seed.
+
+    In this order: ``root/NMNIST/Train/<digit>/*.bin`` (any number of them; ``Test`` for the test split);
+    ``root/NMNIST/train.zip`` (``test.zip``), unpacked into the cache; else tonic downloads into `root`, 1.2 GB.
+    Default: a folder in the cache.
+    """
     root = Path(root).expanduser() if root is not None else (cache or cache_folder()) / "nmnist"
     folder = _FOLDERS[split]
     archive = root / "NMNIST" / f"{split}.zip"
@@ -88,7 +79,7 @@ def open_nmnist(split: str, root: str | os.PathLike[str] | None, cache: Path | N
         split=split,
         sensor_size=SENSOR_SIZE,
         classes=_DIGITS,
-        events=_Recordings(source, keep),
+        events=Stored(range(len(source)), partial(_read, source), digest(*map(stamp, source.data)), keep),
         labels=labels,
         duration=DURATION,
         cache=cache,
@@ -97,11 +88,6 @@ def open_nmnist(split: str, root: str | os.PathLike[str] | None, cache: Path | N
 
 def _holds_recordings(folder: Path) -> bool:
     return any(path.is_file() for path in folder.glob("*/*.bin"))
-
-
-def _stamp(path: str) -> tuple[str, int, int]:
-    status = os.stat(path)
-    return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
 def _tonic_nmnist(root: Path, split: str) -> Any:
@@ -123,7 +109,7 @@ def _tonic_nmnist(root: Path, split: str) -> Any:
 
 def _unpacked(archive: Path, cache: Path | None) -> tuple[Path, object]:
     """Unpack `archive` into the cache, once; return the folder to open and, where it is a passing one, its keeper."""
-    target = (cache or cache_folder()) / "nmnist-unpacked" / digest(archive.resolve(), *_stamp(str(archive))[1:])
+    target = (cache or cache_folder()) / "nmnist-unpacked" / digest(archive.resolve(), *stamp(str(archive))[1:])
     if target.is_dir():
         return target, None
     keep: tempfile.TemporaryDirectory[str] | None = None

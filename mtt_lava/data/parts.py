@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from .cache import digest
 from .dataset import DataError, Dataset, check_seed, fingerprint_of
+from .simulated import expect
 
 
 class _Part(Sequence[np.ndarray]):
@@ -30,6 +31,9 @@ class _Part(Sequence[np.ndarray]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._events[int(self._indices[index])]
+
+    def expect(self, indices: Iterable[int]) -> None:
+        expect(self._events, [int(self._indices[index]) for index in indices])
 
 
 class _Joined(Sequence[np.ndarray]):
@@ -52,6 +56,11 @@ class _Joined(Sequence[np.ndarray]):
         index = range(len(self))[index]
         which = int(np.searchsorted(self._ends, index, side="right"))
         return self._parts[which][index - int(self._ends[which]) + len(self._parts[which])]
+
+    def expect(self, indices: Iterable[int]) -> None:
+        which = np.searchsorted(self._ends, indices := np.asarray([*indices], np.int64), side="right")
+        for number, (part, end) in enumerate(zip(self._parts, self._ends, strict=True)):
+            expect(part, (indices[which == number] - (end - len(part))).tolist())
 
 
 def join(*parts: Dataset) -> Dataset:

@@ -11,10 +11,12 @@ import numpy as np
 from netx_export.files import replacing, save_arrays
 from netx_export.text import table
 
-from .binning import frames
 from .dataset import DataError, Dataset, picture
+from .reader import open_frames
+from .simulated import expect
 
 _SHOWN = 20  # classes in a picture
+_ACROSS = 100  # time steps in a picture of a sensor of one row
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Summary:
                 f"{self.name} {self.split}: {count:,} recordings of {width} x {height} pixels, {kinds}; "
                 f"window {self.duration:,} us",
                 f"events a recording: {mean:,.0f}, from {self.events_range[0]:,} to {self.events_range[1]:,}; "
-                f"{self.on:.1%} ON; {self.late:.2%} after the window",
+                + (f"{self.on:.1%} ON; " if channels == 2 else "")
+                + f"{self.late:.2%} after the window",
                 f"first to last event: {usual:,} us, from {shortest:,} to {longest:,}",
                 *table(rows),
             ]
@@ -106,6 +109,7 @@ def summary(dataset: Dataset) -> Summary:
     counts = np.zeros(len(dataset), np.int64)
     lengths, on, late = counts.copy(), 0, 0
     if not dataset.static:
+        expect(dataset.events)
         bar = tqdm(
             range(len(dataset)), desc=f"reading {dataset.name} {dataset.split}", delay=3, leave=False, disable=None
         )
@@ -134,12 +138,16 @@ def summary(dataset: Dataset) -> Summary:
 def classes_figure(dataset: Dataset) -> Any:
     """The first recording of every class (of the first 20), all its events: ON red, OFF blue; of images, their sum.
 
+    Of a sensor of one row, time goes to the right, over the window, and columns go upwards.
+
     Returns
     -------
     matplotlib.figure.Figure
     """
     from matplotlib.figure import Figure
 
+    height = dataset.sensor_size[1]
+    one_row = height == 1 and not dataset.static
     there = [label for label in range(len(dataset.classes)) if np.any(dataset.labels == label)][:_SHOWN]
     columns = min(len(there), 5)
     rows = -(-len(there) // columns)
@@ -152,12 +160,23 @@ def classes_figure(dataset: Dataset) -> Any:
         if dataset.static:
             axes.imshow(item.sum(0), cmap="gray_r")
         else:
-            axes.imshow(picture(item, dataset.sensor_size))
+            shown = _in_time(item, dataset) if one_row else (item, dataset.sensor_size)
+            axes.imshow(picture(*shown), origin="lower" if one_row else "upper", aspect="auto" if one_row else None)
         axes.set_title(dataset.classes[label].replace("$", r"\$"), fontsize=9)
-    width, height, _ = dataset.sensor_size
-    what = f"; {width} x {height} pixels" + ("" if dataset.static else "; ON red, OFF blue")
+    width = dataset.sensor_size[0]
+    colours = "" if dataset.static or dataset.sensor_size[2] == 1 else "; ON red, OFF blue"
+    size = f"{width} channels upwards, time to the right" if one_row else f"{width} x {height} pixels"
+    what = f"; {size}{colours}"
     figure.suptitle(f"{dataset.name} {dataset.split}: the first of each class{what}".replace("$", r"\$"), fontsize=9)
     return figure
+
+
+def _in_time(recording: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Return the events of a sensor of one row on one of time steps and columns, and its size."""
+    turned = recording.copy()
+    turned["x"] = np.minimum(recording["t"] * _ACROSS // dataset.duration, _ACROSS - 1)
+    turned["y"] = recording["x"]
+    return turned, (_ACROSS, dataset.sensor_size[0], dataset.sensor_size[2])
 
 
 def write_input(dataset: Dataset, path: str | Path, time_steps: int, largest: int | None = None) -> tuple[int, ...]:
@@ -184,12 +203,15 @@ def write_input(dataset: Dataset, path: str | Path, time_steps: int, largest: in
         If `path` is no .npy file, or a recording cannot be read.
     """
     check_ending(path, ".npy")
-    counts, _ = frames(dataset, time_steps)
-    if largest is not None:
-        counts = np.minimum(counts, counts.dtype.type(min(largest, np.iinfo(counts.dtype).max)))
-    with replacing(path) as temporary:
-        np.save(temporary, counts)
-    return counts.shape
+    reader = open_frames(dataset, time_steps)
+    most = reader.largest if largest is None else min(largest, reader.largest)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": reader.dtype.str, "fortran_order": False, "shape": reader.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in reader.parts():
+            counts = np.minimum(np.moveaxis(reader.take(part), 0, -1), most, dtype=reader.dtype)
+            file.write(np.ascontiguousarray(counts).tobytes())
+    return reader.shape
 
 
 def write_events(dataset: Dataset, path: str | Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import tempfile
@@ -17,14 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from hw_profiles.neurobench import NeuroBench
 from mtt_lava.data import Dataset
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import accuracy_figure, save_figure
 from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
+from mtt_lava.scoring import score
 from mtt_lava.training import train
 from netx_export import network as description
 from netx_export import netx
 from netx_export.fast import backend as fast_backend
+from netx_export.files import save_arrays
 from netx_export.lava import backend as lava_backend
 from netx_export.text import table
 
@@ -36,9 +40,9 @@ class Comparison:
     Attributes
     ----------
     points : dict of str to dict of int to list of Point
-        For every method, for every seed, the points.
+        For every method (`Settings.label`), for every seed, the points.
     settings : Settings
-        Of the first run; the others differ in method and seed only.
+        Of the first run; the others differ in method, loss and seed only.
     picture : pathlib.Path
         Accuracy against T.
     """
@@ -163,11 +167,11 @@ def methods(
     Parameters
     ----------
     runs : sequence of Settings
-        Differing in method and seed.
+        Differing in method, loss and seed.
     at : sequence of int
         Numbers of time steps to evaluate at.
     out : pathlib.Path
-        Folder of the run folders, ``<method>-<seed>``, and of the picture. What is in it already is not trained again.
+        Folder of the run folders, ``<label>-<seed>``, and of the picture. What is in it already is not trained again.
     dataset : Dataset, optional
         Training data; default: what the settings name.
     progress : bool
@@ -179,8 +183,8 @@ def methods(
     """
     points: dict[str, dict[int, list[Point]]] = {}
     for settings in runs:
-        run = trained(settings, out / f"{settings.method}-{settings.seed}", progress, dataset)
-        points.setdefault(settings.method, {})[settings.seed] = evaluate(run, at, progress=progress)
+        run = trained(settings, out / f"{settings.label}-{settings.seed}", progress, dataset)
+        points.setdefault(settings.label, {})[settings.seed] = evaluate(run, at, progress=progress)
     result = Comparison(points, runs[0], out / "accuracy.png")
     curves = {method: (at, result.accuracies(method)) for method in points}
     save_figure(accuracy_figure(curves, runs[0].time_steps, f"{runs[0].model.name} on {runs[0].data}"), result.picture)
@@ -198,6 +202,34 @@ def trained(
     if (folder / "weights.safetensors").exists():
         return load_run(folder)
     return train(settings, folder, dataset, resume=True, progress=progress)
+
+
+def stored_points(
+    path: Path, run: Run, dataset: Dataset, at: Sequence[int | None], measure: Callable[[], list[Point]]
+) -> list[Point]:
+    """What `measure` finds at each of `at`, which is written to `path`; or what is there, scored anew."""
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            stored = json.loads(str(file["points"]))
+            if [point["time_steps"] for point in stored] == [*at]:
+                kind = run.network.model.readout
+                return [
+                    Point(
+                        point["time_steps"],
+                        score(file[str(i)], dataset.labels, kind),
+                        point["spikes"],
+                        point["synops"],
+                        file[str(i)],
+                        point["spike_difference"],
+                        # Files from before it was counted have none.
+                        neurobench=NeuroBench.from_dict(found) if (found := point.get("neurobench")) else None,
+                    )
+                    for i, point in enumerate(stored)
+                ]
+    points = measure()
+    arrays = {str(i): point.readout for i, point in enumerate(points)}
+    save_arrays(path, {"points": json.dumps([point.to_dict() for point in points]), **arrays}, compress=False)
+    return points
 
 
 # ------------------------------------------------------------------------------------------------ simulators

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit
+from netx_export.compiled import compiled
 
 
-@njit(cache=True)
+@compiled
 def add_slices(v, w, targets, kernels, length):  # type: ignore[no-untyped-def]
     """``v[target : target + length] += w[kernel : kernel + length]`` for every pair."""
     for i in range(len(targets)):

@@ -1,7 +1,8 @@
-"""The paper's headline result on real N-MNIST: the same weights with a clock, at any number of time steps, and without.
+"""The paper's headline result: the same weights with a clock, at any number of time steps, and without.
 
-Five folds over all recordings, so that every accuracy is over all of them. In each fold one base network is trained
-with a norm at T time steps; from it SDT, NMT and MTT fine-tune, free of norms and biases and in the chip's integers.
+Few recordings are cut into folds, so that every accuracy is over all of them; of many, the data set's own split is
+trained on once a seed. Each time one base network is trained with a norm at T time steps; from it SDT, NMT and MTT
+fine-tune, free of norms and biases and in the chip's integers.
 The spike penalty of the settings applies to the mixtures, and to SDT in a row of its own (sdt-sparse): what is due to
 the penalty and what to the mixture can be told apart. The weights of the last epoch count; the paper's own code keeps
 those of the epoch that is best on the evaluation data.
@@ -9,9 +10,9 @@ those of the epoch that is best on the evaluation data.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,18 @@ import numpy as np
 from mtt_lava.data import Dataset, join, open_dataset
 from mtt_lava.data import folds as cut
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
-from mtt_lava.pictures import COLOURS, paper_figure, save_figure
+from mtt_lava.pictures import paper_figure, save_figure
 from mtt_lava.run import Run, RunError, Settings
-from mtt_lava.scoring import score
-from mtt_lava.studies.bench import machine, trained
+from mtt_lava.studies.bench import machine, stored_points, trained
+from mtt_lava.temporal import METHODS
 from mtt_lava.training import train_base
-from netx_export.files import save_arrays
 from netx_export.text import table, unknown
 
-METHODS = ("sdt", "sdt-sparse", "nmt", "mtt")
-"""SDT as it is, SDT with the spike penalty, and the mixtures with it."""
+SPARSE = "-sparse"
+ROWS = tuple(name + end for name, method in METHODS.items() for end in (("",) if method.mixes else ("", SPARSE)))
+"""Mixtures have the spike penalty; SDT has a row without and one with it."""
+COMPARED = ("sdt", "sdt-sparse", "nmt", "mtt")
+"""The paper's own, which are compared unless others are named."""
 
 
 def folds(data: str, root: str | None, count: int) -> list[tuple[Dataset, Dataset]]:
@@ -64,16 +67,19 @@ class Paper:
     Attributes
     ----------
     settings : Settings
-        Of MTT in the first fold.
+        Of MTT in the first fold, or with the first seed.
     points : dict of str to list of list of Point
-        For every method, for every fold: clocked at each T, then event-driven with the chip's integers, then
+        For every method, for every fold or seed: clocked at each T, then event-driven with the chip's integers, then
         event-driven with the weights before rounding.
     picture : pathlib.Path
+    seeds : tuple of int
+        Of the runs on the data set's own split; none where it was cut into folds.
     """
 
     settings: Settings
     points: dict[str, list[list[Point]]]
     picture: Path
+    seeds: tuple[int, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -82,31 +88,41 @@ class Paper:
         return [*(f"T={t}" for t in steps), "event", "event, float"]
 
     def accuracies(self, method: str) -> np.ndarray:
-        """(folds, points)."""
+        """(folds or seeds, points)."""
         return np.array([[point.accuracy for point in fold] for fold in self.points[method]])
 
     def pooled(self, method: str, share: str = "accuracy") -> np.ndarray:
-        """Accuracy over all recordings, one a point; or the share that is ``silent`` or ``tied``."""
+        """Accuracy over all recordings, or the mean over seeds, one a point; or the share ``silent`` or ``tied``."""
         points = self.points[method]
         shares = [[getattr(point.score, share) for point in fold] for fold in points]
         return np.average(shares, axis=0, weights=[fold[0].samples for fold in points])
 
     def mean(self, method: str, what: str, index: int) -> dict[str, float]:
-        """Spikes or synaptic operations of every layer, averaged over folds."""
+        """Spikes or synaptic operations of every layer, averaged over folds or seeds."""
         each = [getattr(fold[index], what) for fold in self.points[method]]
         return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
     def __repr__(self) -> str:
         what = f"{self.settings.model.name} on {self.settings.data}"
-        return f"<Paper: {', '.join(self.points)}, {len(next(iter(self.points.values())))} folds, {what}>"
+        return f"<Paper: {', '.join(self.points)}, {len(self.parts)} {self.part}s, {what}>"
+
+    @property
+    def parts(self) -> list[int]:
+        """Numbers of the folds, or the seeds."""
+        return list(self.seeds) or list(range(1, 1 + len(next(iter(self.points.values())))))
+
+    @property
+    def part(self) -> str:
+        """What `parts` are."""
+        return "seed" if self.seeds else "fold"
 
     def rows(self) -> list[dict[str, Any]]:
-        """One a method, fold and point, for a table; the last point of a fold is that before rounding."""
+        """One a method, fold (or seed) and point, for a table; the last point of a fold is that before rounding."""
         return [
-            {"method": method, "fold": number, "at": column} | point.row()
-            for method, folds in self.points.items()
-            for number, fold in enumerate(folds, 1)
-            for column, point in zip(self.columns, fold, strict=True)
+            {"method": method, self.part: number, "at": column} | point.row()
+            for method, parts in self.points.items()
+            for number, part in zip(self.parts, parts, strict=True)
+            for column, point in zip(self.columns, part, strict=True)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,11 +133,12 @@ class Paper:
                     share: dict(zip(self.columns, self.pooled(method, share).tolist(), strict=True))
                     for share in ("accuracy", "silent", "tied")
                 },
-                "folds": [[point.to_dict() for point in fold] for fold in self.points[method]],
+                f"{self.part}s": [[point.to_dict() for point in part] for part in self.points[method]],
             }
             for method in self.points
         }
-        return {"machine": machine(), "settings": self.settings.model_dump(mode="json"), "methods": methods}
+        settings = self.settings.model_dump(mode="json")
+        return {"machine": machine(), "settings": settings, "seeds": list(self.seeds), "methods": methods}
 
     def __str__(self) -> str:
         at = self.columns.index(f"T={self.settings.time_steps}")
@@ -137,8 +154,9 @@ class Paper:
             row.append(f"{sum(self.mean(method, 'synops', event).values()):,.0f}")
             row += [f"{self.mean(method, 'spikes', index)[hidden]:.0f}" for index in (at, event)]
             rows.append(row)
-            spread = [f"+-{100 * s:.2f}" for s in self.accuracies(method).std(0)]
-            rows.append(["", *spread, *[""] * (len(head) - 1 - len(spread))])
+            if len(self.parts) > 1:
+                spread = [f"+-{100 * s:.2f}" for s in self.accuracies(method).std(0)]
+                rows.append(["", *spread, *[""] * (len(head) - 1 - len(spread))])
         lines = table([head, *rows])
         answers = [["method", "in %", *self.columns]]
         for method in self.points:
@@ -146,11 +164,14 @@ class Paper:
                 name = method if share == "silent" else ""
                 answers.append([name, share, *(f"{100 * a:.2f}" for a in self.pooled(method, share))])
         lines += ["", *table(answers)]
-        samples = sum(fold[0].samples for fold in next(iter(self.points.values())))
-        count = len(next(iter(self.points.values())))
+        parts = next(iter(self.points.values()))
+        samples = f"{sum(part[0].samples for part in parts)} recordings of {self.settings.data} in"
+        if self.seeds:
+            samples = f"{parts[0][0].samples} test recordings of {self.settings.data}, mean of"
+        many = f"{len(parts)} {self.part}s (+- standard deviation of {self.part}s)" if len(parts) > 1 else "one seed"
         lines.append(
-            f"accuracy in % over {samples} recordings of {self.settings.data} in {count} folds (+- standard deviation "
-            f"of folds); {self.settings.model.name}, {self.settings.profile}; event: no clock, 8-bit weights, 16-bit "
+            f"accuracy in % over {samples} {many}; "
+            f"{self.settings.model.name}, {self.settings.profile}; event: no clock, 8-bit weights, 16-bit "
             f"states; event, float: before rounding; {machine()}"
         )
         lines.append("silent recordings count as wrong, a tie among k outputs counts 1/k; tied: not silent")
@@ -163,26 +184,29 @@ class Paper:
 def paper(
     settings: Settings,
     out: Path,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = COMPARED,
     at: Sequence[int] = (1, 2, 4, 6, 8, 10, 20, 50, 100),
     count: int = 5,
+    seeds: Sequence[int] = (),
     *,
     progress: bool = True,
 ) -> Paper:
-    """Train and evaluate every method in every fold; what `out` holds already is not done again.
+    """Train and evaluate every method in every fold, or with every seed; what `out` holds already is not done again.
 
     Parameters
     ----------
     settings : Settings
         Of all runs; the method is set for each, and SDT's spike penalty to 0.
     out : pathlib.Path
-        Folder of a run folder a fold and method, ``<fold>/<method>``, and of the picture.
+        Folder of a run folder a fold and method, ``<fold>/<method>`` or ``seed<seed>/<method>``, and of the picture.
     methods : sequence of str
-        Of `METHODS`.
+        Of `ROWS`.
     at : sequence of int
         Numbers of time steps; T of training is added.
     count : int
         Number of folds.
+    seeds : sequence of int
+        Train on the data set's own split, once with each, instead of in folds.
     progress : bool
         Show progress bars.
 
@@ -196,50 +220,45 @@ def paper(
         An unknown method, or a folder that holds something else.
     """
     for method in methods:
-        if method not in METHODS:
-            raise RunError(unknown("method", method, METHODS))
+        if method not in ROWS:
+            raise RunError(unknown("method", method, ROWS))
     steps = sorted({*at, settings.time_steps})
     points: dict[str, list[list[Point]]] = {method: [] for method in methods}
-    for number, (training, test) in enumerate(folds(settings.data, settings.root, count)):
-        base = out / str(number) / "base"
+    for name, own, training, test in parts_of(settings, count, seeds):
+        base = out / name / "base"
         for method in methods:
-            folder = out / str(number) / method
+            folder = out / name / method
             if not (folder / "settings.json").exists():
-                train_base(_settings_of("sdt", settings), base, training, progress=progress)
-            run = trained(_settings_of(method, settings), folder, progress, training, base)
-            points[method].append(_points(run, steps, test, folder / "points.npz", progress))
-    result = Paper(settings.model_copy(update={"method": "mtt"}), points, out / "paper.png")
-    curves = {method: result.accuracies(method) for method in methods if method in COLOURS}
-    save_figure(paper_figure(curves, steps, settings), result.picture)
+                train_base(_settings_of("sdt", own), base, training, progress=progress)
+            run = trained(_settings_of(method, own), folder, progress, training, base)
+            measure = partial(_points, run, steps, test, progress)
+            points[method].append(stored_points(folder / "points.npz", run, test, [*steps, None, None], measure))
+    first = {"method": "mtt"} | ({"seed": seeds[0]} if seeds else {})
+    result = Paper(settings.model_copy(update=first), points, out / "paper.png", tuple(seeds))
+    curves = {method: result.accuracies(method) for method in methods if method in METHODS}
+    save_figure(paper_figure(curves, steps, settings, f"{result.part}s"), result.picture)
     return result
 
 
+def parts_of(settings: Settings, count: int, seeds: Sequence[int]) -> Iterator[tuple[str, Settings, Dataset, Dataset]]:
+    """Name, settings, training and test data of every fold or seed."""
+    if not seeds:
+        for number, (training, test) in enumerate(folds(settings.data, settings.root, count)):
+            yield str(number), settings, training, test
+        return
+    training, test = (open_dataset(settings.data, split=split, root=settings.root) for split in ("train", "test"))
+    for seed in seeds:
+        yield f"seed{seed}", settings.model_copy(update={"seed": seed}), training, test
+
+
 def _settings_of(method: str, settings: Settings) -> Settings:
-    sparse = {} if method != "sdt" else {"spike_penalty": 0.0}
-    return settings.model_copy(update={"method": method.removesuffix("-sparse")} | sparse)
+    name = method.removesuffix(SPARSE)
+    dense = {"spike_penalty": 0.0} if name == method and not METHODS[name].mixes else {}
+    return settings.model_copy(update={"method": name} | dense)
 
 
-def _points(run: Run, steps: list[int], test: Dataset, path: Path, progress: bool) -> list[Point]:
-    """Evaluate, or read what was evaluated before; scores are made anew from its readouts."""
-    if path.exists():
-        with np.load(path, allow_pickle=False) as file:
-            stored = json.loads(str(file["points"]))
-            if [point["time_steps"] for point in stored] == [*steps, None, None]:
-                kind = run.network.model.readout
-                return [
-                    Point(
-                        point["time_steps"],
-                        score(file[str(i)], test.labels, kind),
-                        point["spikes"],
-                        point["synops"],
-                        file[str(i)],
-                        point["spike_difference"],
-                    )
-                    for i, point in enumerate(stored)
-                ]
+def _points(run: Run, steps: list[int], test: Dataset, progress: bool) -> list[Point]:
     points = evaluate(run, steps, test, event_driven=True, progress=progress)
     points.append(evaluate_events(run, test, quantised=False, progress=progress))
     points[-1] = replace(points[-1], spike_difference=spike_difference(points[-2].readout, points[-1].readout))
-    arrays = {str(i): point.readout for i, point in enumerate(points)}
-    save_arrays(path, {"points": json.dumps([point.to_dict() for point in points]), **arrays}, compress=False)
     return points

@@ -35,15 +35,32 @@ import numpy as np
 from netx_export import limits
 from netx_export.files import save_arrays
 from netx_export.limits import Limits
-from netx_export.network import DECAY_UNITY, INPUT, Add, Conv, Dense, Flatten, Layer, Network, NetworkError, Pool, Shape
+from netx_export.network import (
+    DECAY_UNITY,
+    INPUT,
+    Add,
+    Average,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    NetworkError,
+    Neuron,
+    Pool,
+    Windowed,
+    channels_fastest,
+)
 from netx_export.netx import read
 from netx_export.reading import read_npz
+from netx_export.simulation import linear
 from netx_export.text import short, unknown
 
 COLUMNS = ("sample", "t", "c", "y", "x")
 """What an event is: sample, time in microseconds, channel, row and column."""
 CHUNK = 1 << 15
 """Events that a layer is given at a time."""
+GRAPH_EVENTS = 1 << 20
+"""A graph is given so many events at a time that none of its layers emits many more than this."""
 LOWEST = -(1 << 30)
 """Where integer states without a clamp stay: no sum of 32 bits can then wrap."""
 DTYPES = ("int32", "int16", "float32")
@@ -325,13 +342,15 @@ def _run(
         except Empty:
             chain = [_State(plan, "spikes" in record) for plan in plans]
         parts = []
-        chunk = max(1, starts[sample + 1] - starts[sample]) if whole else CHUNK
-        for at in range(starts[sample], starts[sample + 1], chunk):
-            stop = min(at + chunk, starts[sample + 1])
+        stop, chunk = starts[sample], CHUNK if network.is_chain else CHUNK >> 7
+        while (at := stop) < starts[sample + 1]:
+            stop = starts[sample + 1] if whole else min(at + chunk, starts[sample + 1])
             if network.is_chain:
                 leaving = _through(chain, index[at:stop], times[at:stop], stop - at)
             else:
-                leaving = iter((_through_graph(chain, index[at:stop], times[at:stop]),))
+                gone, when, most = _through_graph(chain, index[at:stop], times[at:stop])
+                leaving = iter(((gone, when),))
+                chunk = max(1, min(chunk * 2 if most < GRAPH_EVENTS // 4 else chunk * GRAPH_EVENTS // most, CHUNK))
             for where, when in leaving:
                 outputs = order[where]
                 result.counts[sample] += np.bincount(outputs, minlength=size)
@@ -348,7 +367,9 @@ def _run(
         for state, counts in zip(states, result.record.values(), strict=False):
             counts[sample].reshape(-1)[state.plan.order] = state.counts
         if network.readout == "voltage":
-            result.readout[sample, states[-1].plan.order] = states[-1].v
+            v = np.zeros((1, *network.spiking[-1].shape), result.readout.dtype)
+            v.reshape(-1)[states[-1].plan.order] = states[-1].v
+            result.readout[sample] = linear(network.tail, v).ravel()
         else:
             result.readout[sample] = result.counts[sample]
         if parts:
@@ -460,7 +481,9 @@ def _check_events(network: Network, events: Events, record: Sequence[str]) -> tu
         raise NetworkError(f"events: samples is {short(n)}; give a whole number from 0 on")
     n = int(n)
     neurons = sum(math.prod(layer.shape) for layer in network.spiking) if "spikes" in record else 0
-    empty, each = n - len(np.unique(sample)), 8 * (3 * math.prod(network.shape) + 4 * len(network.spiking) + neurons)
+    each = 8 * (3 * math.prod(network.shape) + 4 * len(network.spiking) + neurons)
+    # Which are empty takes a sort to tell: only where they could be too many.
+    empty = n - len(np.unique(sample)) if n * each > EMPTY_BYTES else 0
     if empty * each > EMPTY_BYTES:
         raise NetworkError(
             f"events: {n:,} recordings, {empty:,} of them without events; at most {EMPTY_BYTES // each:,} may be empty "
@@ -487,12 +510,6 @@ def _check_events(network: Network, events: Events, record: Sequence[str]) -> tu
 
 
 # ------------------------------------------------------------------------------------------------ layers
-
-
-def _order(shape: Shape) -> np.ndarray:
-    """For each index (H, W, C) the index in (C, H, W); for (F,) the same."""
-    order = np.arange(math.prod(shape), dtype=np.int64)
-    return order if len(shape) == 1 else np.ascontiguousarray(order.reshape(shape).transpose(1, 2, 0)).ravel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -541,17 +558,17 @@ def _plans(
             raise NetworkError(f"{name} is {min(each[name])}; give microseconds from 0 on")
     if refractory < 0:
         raise NetworkError(f"refractory is {refractory}; give microseconds from 0 on")
-    sources, number = {INPUT: (INPUT, _order(network.in_shape))}, 0
+    sources, number = {INPUT: (INPUT, channels_fastest(network.in_shape))}, 0
     for layer in network:
         fed = [sources[name] for name in layer.inputs]
         names, orders = tuple(name for name, _ in fed), [order for _, order in fed]
         if isinstance(layer, Flatten):
             sources[layer.name] = fed[0]  # events keep their index, and its order says which (C, H, W) it is
             continue
-        if isinstance(layer, Pool):
-            reach, target = _windows(layer)
+        if isinstance(layer, Pool | Average):
+            reach, target = _windows(layer) if isinstance(layer, Pool) else _shares(layer, orders[0])
             room = int(np.diff(reach).max(initial=0))
-            plan = _Plan(layer, ((names[0], None),), _order(layer.shape), (reach, target), room=room)
+            plan = _Plan(layer, ((names[0], None),), channels_fastest(layer.shape), (reach, target), room=room)
         elif isinstance(layer, Add) and layer.neuron is None:
             alike = all(np.array_equal(order, orders[0]) for order in orders)
             inputs = [(name, None if alike else order) for name, order in zip(names, orders, strict=True)]
@@ -580,12 +597,14 @@ def _plan(
         return NetworkError(f"{network.source}: layer {layer.name}: {what}")
 
     neuron = layer.neuron
+    if neuron is not None and not isinstance(neuron, Neuron):
+        raise refused(f"has {neuron.kind} neurons, which send values in time steps: use --backend fast")
     if isinstance(layer, Add):
         raise refused(
             "adds up currents, which chips without a clock do not: train it to add up spikes (neuron = false in the "
             "add, and neurons in what it adds)"
         )
-    if not isinstance(layer, (Conv, Dense)) or neuron is None or layer.weight is None:
+    if not isinstance(layer, (Windowed, Dense)) or neuron is None or layer.weight is None:
         raise refused(f"a {layer.kind} layer{'' if neuron else ' without neurons'} has no event-driven form")
     if neuron.bias is not None and np.any(neuron.bias != 0):
         raise refused("has biases, and without a clock there is no step to add them in: train with --biases none")
@@ -601,15 +620,15 @@ def _plan(
     weight = np.asarray(layer.weight if weights is None else weights)
     if dtype.kind == "i" and weight.size and np.abs(weight.astype(np.int64)).max() > np.iinfo(np.int16).max:
         raise refused(f"weight {np.abs(weight).max()} is more than 16 bits hold")
-    if isinstance(layer, Conv):
-        tables = _conv_tables(layer, weight.astype(dtype))
+    if isinstance(layer, Windowed):
+        tables = _window_tables(layer, weight.astype(dtype))
     else:
         rows = np.ascontiguousarray(weight.T[order]).astype(dtype)
         inputs, outputs = rows.shape
         one = np.ones(1, np.int32)
         tables = (inputs, np.array([0, 1], np.int32), 0 * one, 0 * one, outputs * one, np.zeros(inputs, np.int32))
         tables += (rows.ravel(), outputs)
-    out_order = _order(layer.shape)
+    out_order = channels_fastest(layer.shape)
     threshold = np.asarray(neuron.threshold if thresholds is None else thresholds)
     if threshold.shape == layer.shape[:1] and len(layer.shape) == 3:
         threshold = threshold.reshape(-1, 1, 1)
@@ -654,60 +673,60 @@ def _plan(
 
 def _windows(layer: Pool) -> tuple[np.ndarray, np.ndarray]:
     """For every input index (H, W, C) of a pool, the outputs (H, W, C) that it belongs to: reach, target."""
-    channels, height, width = layer.in_shape
-    _, rows, columns = layer.shape
+    channels, columns = layer.shape[0], layer.shape[2]
     reach: list[int] = [0]
     target: list[int] = []
-    across = [
-        [s for s, _ in _reached(x, layer.kernel[1], layer.stride[1], layer.padding[1], 1, columns)]
-        for x in range(width)
-    ]
-    for y in range(height):
-        down = [r for r, _ in _reached(y, layer.kernel[0], layer.stride[0], layer.padding[0], 1, rows)]
-        for x in range(width):
-            pixels = [(r * columns + s) * channels for r in down for s in across[x]]
-            reach += [reach[-1] + (c + 1) * len(pixels) for c in range(channels)]
-            target += [pixel + c for c in range(channels) for pixel in pixels]
+    for down, across in product(_reached(layer, 0), _reached(layer, 1)):
+        pixels = [(r * columns + s) * channels for (r, _), (s, _) in product(down, across)]
+        reach += [reach[-1] + (c + 1) * len(pixels) for c in range(channels)]
+        target += [pixel + c for c in range(channels) for pixel in pixels]
     return np.array(reach, np.int32), np.array(target, np.int32)
 
 
-def _reached(at: int, kernel: int, stride: int, padding: int, dilation: int, size: int) -> list[tuple[int, int]]:
-    """Outputs along one axis that an input reaches, ascending, and the tap of the kernel it meets there."""
-    found = []
-    for tap in range(kernel - 1, -1, -1):
-        out, rest = divmod(at + padding - tap * dilation, stride)
-        if rest == 0 and 0 <= out < size:
-            found.append((out, tap))
-    return found
+def _shares(layer: Average, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of an average: every input belongs to one output."""
+    return np.arange(len(order) + 1, dtype=np.int32), (order // (len(order) // layer.shape[0])).astype(np.int32)
 
 
-def _conv_tables(layer: Conv, weight: np.ndarray) -> tuple[Any, ...]:
+def _reached(layer: Windowed, axis: int) -> list[list[tuple[int, int]]]:
+    """For every input along an axis the outputs that it reaches, ascending, and the tap that it meets there."""
+    return [sorted((out, tap) for tap, out in enumerate(row) if out >= 0) for row in layer.taps(axis).tolist()]
+
+
+def _window_tables(layer: Windowed, weight: np.ndarray) -> tuple[Any, ...]:
     """Where an event adds which weights.
 
-    Weights lie as (in channel, kernel row, kernel column reversed, out channel of its group): with stride 1 and one
-    group the outputs that an event reaches in one row are neighbours, and so are their weights: one slice a kernel row.
+    Weights lie as (in channel, kernel row, kernel column reversed, out channel of its group): with one group, outputs
+    that are neighbours in a row often meet neighbours of the kernel, so that one slice has their weights.
     """
-    channels, height, width = layer.in_shape
-    outputs, rows, columns = layer.shape
-    fan = outputs // layer.groups
-    size = channels // layer.groups
+    channels, outputs, groups = layer.in_shape[0], layer.shape[0], layer.window.groups
+    fan, size = outputs // groups, channels // groups
     kernel_rows, kernel_columns = weight.shape[2:]
-    by_group = weight.reshape(layer.groups, fan, size, kernel_rows, kernel_columns)
+    by_group = weight.reshape(groups, fan, size, kernel_rows, kernel_columns)
     laid = np.ascontiguousarray(by_group.transpose(0, 2, 3, 4, 1)[..., ::-1, :])
-    joined = layer.groups == 1 and layer.stride[1] == 1 and layer.dilation[1] == 1
+    across = [_runs(hits, groups == 1) for hits in _reached(layer, 1)]
     reach, target, kernel, length = [0], [], [], []
-    for y, x in product(range(height), range(width)):
-        for r, i in _reached(y, kernel_rows, layer.stride[0], layer.padding[0], layer.dilation[0], rows):
-            hits = _reached(x, kernel_columns, layer.stride[1], layer.padding[1], layer.dilation[1], columns)
-            runs = [(hits[0], len(hits))] if joined and hits else [(hit, 1) for hit in hits]
-            for (s, j), count in runs:
-                target.append((r * columns + s) * outputs)
-                kernel.append((i * kernel_columns + (kernel_columns - 1 - j)) * fan)
-                length.append(count * fan)
+    for down, runs in product(_reached(layer, 0), across):
+        for (r, i), (s, j, count) in product(down, runs):
+            target.append((r * layer.shape[2] + s) * outputs)
+            kernel.append((i * kernel_columns + (kernel_columns - 1 - j)) * fan)
+            length.append(count * fan)
         reach.append(len(target))
     first = np.arange(channels, dtype=np.int32) // size * fan
     arrays = [np.array(a, np.int32) for a in (reach, target, kernel, length)]
     return (channels, *arrays, first, laid.ravel(), kernel_rows * kernel_columns * fan)
+
+
+def _runs(hits: list[tuple[int, int]], joined: bool) -> list[tuple[int, int, int]]:
+    """Output, tap, and how many outputs in a row meet one tap less each."""
+    runs: list[tuple[int, int, int]] = []
+    for out, tap in hits:
+        start, first, count = runs[-1] if runs else (0, 0, 0)
+        if joined and count and (out, tap) == (start + count, first - count):
+            runs[-1] = start, first, count + 1
+        else:
+            runs.append((out, tap, 1))
+    return runs
 
 
 class _State:
@@ -716,7 +735,7 @@ class _State:
     def __init__(self, plan: _Plan, counting: bool) -> None:
         self.plan, self.counting = plan, counting
         self.tally = np.zeros(3, np.int64)
-        self.cause = np.zeros(0, np.int32)
+        self.cause: np.ndarray | None = None
         if plan.layer.neuron is None:
             places = CHUNK * plan.room
             self.where, self.t = np.empty(places, np.int32), np.empty(places, np.int64)
@@ -750,7 +769,7 @@ class _State:
             _, total = self.run(where, t, 0, count)
             reach = self.plan.tables[0]
             return self.where[:total].copy(), self.t[:total].copy(), np.repeat(cause, np.diff(reach)[where])
-        if len(self.cause) == 0:
+        if self.cause is None:
             self.cause = np.empty(len(self.where), np.int32)
         parts = [(where[:0], t[:0], cause[:0])]
         while position < count:
@@ -793,8 +812,9 @@ def _through(
             yield from _through(chain[1:], state.where, state.t, total)
 
 
-def _through_graph(states: list[_State], where: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Run events through the layers of a graph; what leaves the last one."""
+def _through_graph(states: list[_State], where: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Run events through the layers of a graph; what leaves the last one, and the most that left any."""
+    most = 0
     events = {INPUT: (where, t, np.arange(len(where), dtype=np.int32))}
     last = {name: state for state in states for name, _ in state.plan.inputs}
     for state in states:
@@ -808,6 +828,6 @@ def _through_graph(states: list[_State], where: np.ndarray, t: np.ndarray) -> tu
             events[name] = np.concatenate(wheres)[order], t[order], cause[order]
         else:
             events[name] = state.run_all(*fed[0][0])
-        last.setdefault(name, states[-1])
+        most = max(most, len(events[name][0]))
     where, t, _ = events[states[-1].plan.layer.name]
-    return where, t
+    return where, t, most

@@ -7,10 +7,10 @@ the index of a neuron and a time; a layer turns the ordered events of the layer 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+from netx_export.compiled import compiled
 
 
 def _add(a, b):  # type: ignore[no-untyped-def]
@@ -91,7 +91,7 @@ def run_layer(  # type: ignore[no-untyped-def]
     An event in channel c of pixel p adds ``weight[kernel[j] + c * weights_a_channel + k]`` to
     ``v[target[j] + first[c] + k]``, k < length[j], for all j in ``reach[p] : reach[p + 1]``. A neuron spikes from
     `limit` on, and loses `threshold` or all. ``tally`` counts spikes and synaptic operations; with `counting` also how
-    often v is beyond its bits. ``out_from``, where it has room, says which event of `where` each was emitted at.
+    often v is beyond its bits. ``out_from``, unless it is None, says which event of `where` each was emitted at.
     ``peak`` is the largest |v| before it is cut to them. They end at `high` and, unless
     a rule of the neurons keeps v above (`clamped`), at `low`.
 
@@ -182,7 +182,7 @@ def run_layer(  # type: ignore[no-untyped-def]
         for h in range(hits):
             for _ in range(times[hit[h]]):
                 out_where[total], out_t[total] = hit[h], now + latency
-                if len(out_from):
+                if out_from is not None:  # compiled for each case: chains lose nothing
                     out_from[total] = position - 1
                 total += 1
     tally[0] += total

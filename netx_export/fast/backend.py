@@ -10,23 +10,31 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from netx_export.fast.plan import Plan, Recorded, Spikes, last_users, order_of, plans, ranges, travelling
+from netx_export.fast.plan import GradedRecorded, Plan, Recorded, Spikes, last_users, plans, ranges, travelling
 from netx_export.limits import add_counts, from_counts
 from netx_export.network import (
     INPUT,
-    Flatten,
-    Layer,
     Network,
     NetworkError,
-    Pool,
+    channels_fastest,
 )
-from netx_export.simulation import RECORDABLE, Simulation, check_inputs, check_record, encoded, read_for
+from netx_export.simulation import (
+    Simulation,
+    answer_type,
+    check_inputs,
+    check_record,
+    check_sums,
+    encoded,
+    linear,
+    read_for,
+    recorded,
+    spike_type,
+)
 
 BUFFER_BYTES = 64 << 20
 """What one thread may hold of spikes that travel between layers, unless a single sample needs more."""
@@ -56,7 +64,8 @@ def simulate(
     inputs : numpy.ndarray
         Integers, (N, C, H, W, T) or (N, F, T). Values other than 0 and 1 are graded spikes.
     record : sequence of str
-        Any of ``"spikes"``, ``"u"``, ``"v"``: record these for every layer with neurons (see `Simulation`).
+        Any of ``"spikes"``, ``"u"``, ``"v"``, or of sigma-delta neurons ``"spikes"``, ``"sigma"``, ``"act"``,
+        ``"residue"``: record these for every layer that has them (see `Simulation`).
     progress : bool
         Show a bar on stderr, after the first second.
     chunk : int, optional
@@ -83,7 +92,7 @@ def simulate(
     if encode:
         inputs = encoded(network, inputs)
     check_inputs(network, inputs)
-    check_record(record)
+    check_record(record, network)
     for name, number in (("chunk", chunk), ("threads", threads)):
         if number is not None and number < 1:
             raise NetworkError(f"{name} is {number}; give at least 1")
@@ -116,14 +125,14 @@ class Results:
     def __init__(self, network: Network, samples: int, steps: int, record: Sequence[str]) -> None:
         self.network = network
         layers, last = network.spiking, network.spiking[-1]
-        graded = any(not isinstance(layer, Flatten) for layer in network.tail)
-        self.spikes = np.zeros((samples, *network.shape, steps), np.int32 if graded else np.int8)
+        self.spikes = np.zeros((samples, *network.shape, steps), answer_type(network))
         self.what = tuple(record)
         self.record = {
-            f"{what}.{layer.name}": np.zeros((samples, *layer.shape, steps), np.int8 if what == "spikes" else np.int32)
+            f"{what}.{layer.name}": np.zeros(
+                (samples, *layer.shape, steps), spike_type(network) if what == "spikes" else np.int32
+            )
             for layer in layers
-            for what in RECORDABLE
-            if what in record
+            for what in recorded(layer, record)
         }
         self.voltage = np.zeros((samples, *last.shape), np.int32) if network.readout == "voltage" else None
         self.counts = np.zeros((len(layers), 4), np.int64)
@@ -133,25 +142,8 @@ class Results:
         if self.voltage is not None:
             readout = linear(self.network.tail, self.voltage)
         readout = readout.reshape(len(self.spikes), -1).astype(np.int64)
-        return Simulation(self.spikes, readout, self.record, from_counts(self.network, self.counts))
-
-
-def linear(layers: Sequence[Layer], signal: np.ndarray) -> np.ndarray:
-    """What layers without neurons make of (N, *in_shape), int64."""
-    signal = signal.astype(np.int64)
-    for layer in layers:
-        if isinstance(layer, Pool):
-            (height, width), (down, right) = layer.padding, layer.stride
-            signal = np.pad(signal, ((0, 0), (0, 0), (height, height), (width, width)))
-            rows, columns = down * (layer.shape[1] - 1) + 1, right * (layer.shape[2] - 1) + 1
-            windows = product(range(layer.kernel[0]), range(layer.kernel[1]))
-            signal = sum(
-                (signal[:, :, y : y + rows : down, x : x + columns : right] for y, x in windows),
-                start=np.zeros((), np.int64),
-            )
-        else:
-            signal = signal.reshape(len(signal), *layer.shape, -1).sum(axis=-1)
-    return signal
+        limits = from_counts(self.network, self.counts)
+        return Simulation(self.spikes, readout, self.record, limits, self.network.graded)
 
 
 def _run(
@@ -182,13 +174,13 @@ def _run_chunk(chain: Sequence[Plan], inputs: np.ndarray, results: Results, part
     """Simulate some samples into `results`; the counts of `Limits` are returned, as other threads have theirs."""
     from netx_export.fast import kernels as fast_kernels
 
-    run_layer: Any = fast_kernels.run_layer
+    run_layer, run_graded = fast_kernels.run_layer, fast_kernels.run_graded
     samples, steps = inputs.shape[0], inputs.shape[-1]
     flat = np.ascontiguousarray(inputs).reshape(samples, -1, steps)
     flat = flat.view(np.uint8) if flat.dtype == bool else flat
     first = _events(flat.size, samples * steps)
     low, high = 0, 1
-    if fast_kernels.collect(flat, np.argsort(order_of(inputs.shape[1:-1])).astype(np.int32), first):
+    if fast_kernels.collect(flat, np.argsort(channels_fastest(inputs.shape[1:-1])).astype(np.int32), first):
         low, high = int(flat.min()), int(flat.max())
     else:
         first = first._replace(value=first.value[:0])
@@ -198,29 +190,25 @@ def _run_chunk(chain: Sequence[Plan], inputs: np.ndarray, results: Results, part
     events, last = {INPUT: first}, last_users(chain)
     for plan in chain:
         name, spiking = plan.layer.name, plan.layer.neuron is not None
-        out = _events(samples * steps * plan.neurons.size, samples * steps, graded=not spiking)
-        recorded = {
-            what: _flat(results.record[f"{what}.{name}"], part) if what in results.what and spiking else _NOTHING
-            for what in RECORDABLE
-        }
+        graded = results.network.graded or not spiking
+        out = _events(samples * steps * plan.neurons.size, samples * steps, graded=graded)
+        traces = {what: _flat(results.record[f"{what}.{name}"], part) for what in recorded(plan.layer, results.what)}
         final = _NOTHING[:, :, 0]
         if results.voltage is not None and plan.layer is results.network.spiking[-1]:
             final = results.voltage[part].reshape(samples, -1)
-        run_layer(
-            samples,
-            steps,
-            tuple((events[source], synapses) for source, synapses in plan.inputs),
-            plan.feedback,
-            plan.depth,
-            plan.neurons,
-            reach[name],
-            out,
-            plan.order,
-            Recorded(recorded["u"], recorded["v"], final),
-            next(rows) if spiking else counts[0],
-        )
-        if len(recorded["spikes"]):
-            fast_kernels.spread(out, plan.order, recorded["spikes"])
+        to: Any = GradedRecorded if results.network.graded else Recorded
+        to = to(*(traces.get(what, _NOTHING) for what in to._fields[:-1]), final)
+        fed = tuple((events[source], synapses) for source, synapses in plan.inputs)
+        seen = next(rows) if spiking else np.zeros(4, np.int64)
+        if results.network.graded:
+            largest = run_graded(samples, steps, fed, plan.neurons, out, plan.order, to, seen)
+            check_sums(results.network, plan.layer, int(largest))
+        else:
+            run_layer(
+                samples, steps, fed, plan.feedback, plan.depth, plan.neurons, reach[name], out, plan.order, to, seen
+            )
+        if "spikes" in traces:
+            fast_kernels.spread(out, plan.order, traces["spikes"])
         events[name] = out
         events = {name: each for name, each in events.items() if last.get(name) is not plan.layer}
     fast_kernels.spread(out, chain[-1].order, _flat(results.spikes, part))
@@ -232,9 +220,6 @@ def _flat(array: np.ndarray, part: slice) -> np.ndarray:
 
 
 _NOTHING = np.zeros((0, 1, 1), np.int32)
-
-
-_NO_DELAY = np.zeros(0, np.int32)
 
 
 def _events(most: int, steps: int, graded: bool = True) -> Spikes:

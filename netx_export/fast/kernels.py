@@ -7,9 +7,8 @@ overflow wraps as theirs does. What they take is described in `netx_export.fast.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+from netx_export.compiled import compiled
 
 
 @compiled
@@ -149,6 +148,90 @@ def deliver(spikes, synapses, step, ring, t):  # type: ignore[no-untyped-def]
             else:
                 for k in range(np.uint64(fan)):
                     act[o + k] += np.int32(weight[w + k] * x)
+
+
+@compiled
+def deliver_values(messages, synapses, step, act):  # type: ignore[no-untyped-def]
+    """Add what the messages of a step come to, to sums of 64 bits."""
+    where, value, start = messages
+    pixel, channel, reach, target, kernel, weight, fan, first, _ = synapses
+    graded = len(value) > 0
+    for e in range(start[step], start[step + 1]):
+        i = where[e]
+        c = channel[i]
+        x = np.int64(value[e]) if graded else np.int64(1)
+        for j in range(reach[pixel[i]], reach[pixel[i] + 1]):
+            o, w = np.uint64(target[j] + first[c]), np.uint64(kernel[j] + c * fan)
+            for k in range(np.uint64(fan)):
+                act[o + k] += weight[w + k] * x
+
+
+MESSAGE_MOST = np.int64((1 << 15) - 1)
+"""Largest message of a sigma-delta neuron in the 16 bits of the chip."""
+
+
+@compiled
+def run_graded(samples, steps, inputs, neurons, out, order, recorded, seen):  # type: ignore[no-untyped-def]
+    """Simulate a layer of a sigma-delta network for all time steps of some samples, each from rest.
+
+    Parameters are those of `run_layer`, `neurons` being `GradedNeurons` and `recorded` `GradedRecorded`. `seen` takes
+    the largest |sigma| and |message|, and how often these were beyond 24 and `netx_export.network.MESSAGE_BITS` bits.
+
+    Returns
+    -------
+    int
+        The largest absolute sum that came in.
+    """
+    size, kind, bias, threshold, shift, bits = neurons
+    out_where, out_value, out_start = out
+    sigma, act, residue = np.zeros(size, np.int32), np.zeros(size, np.int32), np.zeros(size, np.int32)
+    sums = np.zeros(size, np.int64)
+    cut = np.int32(32 - bits)
+    total, largest = 0, np.int64(0)
+    for n in range(samples):
+        sigma[:] = 0
+        act[:] = 0
+        residue[:] = 0
+        for t in range(steps):
+            step = n * steps + t
+            out_start[step] = total
+            for source in range(len(inputs)):
+                deliver_values(inputs[source][0], inputs[source][1], step, sums)
+            for i in range(size):
+                largest = max(largest, abs(sums[i]))
+                x = np.int32(np.int32(np.int32(sums[i]) << cut) >> cut)
+                sums[i] = 0
+                if kind > 0:
+                    x = np.int32(sigma[i] + x)
+                    sigma[i] = x
+                    seen[0] = max(seen[0], abs(np.int64(x)))
+                    seen[2] += abs(np.int64(x)) > MOST
+                if kind > 1:
+                    value = max(np.int32(x + bias[i]), np.int32(0))
+                    delta = np.int32(np.int32(value - act[i]) + residue[i])
+                    x = delta if np.int32(abs(np.int64(delta))) >= threshold else np.int32(0)
+                    act[i], residue[i] = value, np.int32(delta - x)
+                    x = np.int32(x >> shift)
+                    seen[1] = max(seen[1], abs(np.int64(x)))
+                    seen[3] += x > MESSAGE_MOST or x < -MESSAGE_MOST - 1
+                if x != 0:
+                    out_where[total] = i
+                    out_value[total] = x
+                    total += 1
+            if len(recorded.sigma):
+                for i in range(size):
+                    recorded.sigma[n, order[i], t] = sigma[i]
+            if len(recorded.act):
+                for i in range(size):
+                    recorded.act[n, order[i], t] = act[i]
+            if len(recorded.residue):
+                for i in range(size):
+                    recorded.residue[n, order[i], t] = residue[i]
+        if len(recorded.last):
+            for i in range(size):
+                recorded.last[n, order[i]] = act[i] if kind > 1 else sigma[i]
+    out_start[samples * steps] = total
+    return largest
 
 
 @compiled

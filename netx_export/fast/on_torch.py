@@ -19,18 +19,24 @@ from netx_export.fast.backend import Results
 from netx_export.limits import add_counts
 from netx_export.network import (
     DECAY_UNITY,
+    MESSAGE_BITS,
     STATE_BITS,
     STATE_SHIFT,
     Add,
+    AnyNeuron,
     Average,
     Conv,
+    ConvT,
     Dense,
     Flatten,
     Layer,
     Network,
     NetworkError,
-    Pool,
+    Neuron,
+    SigmaDelta,
+    Windowed,
 )
+from netx_export.simulation import check_sums
 
 BUFFER_BYTES = 1 << 30
 """What signals and states of a chunk of samples may take, unless a single sample needs more."""
@@ -84,16 +90,27 @@ def _run_chunk(
     def step(layer: Layer, signals: list[torch.Tensor]) -> torch.Tensor:
         if isinstance(layer, Flatten):
             return signals[0].flatten(2)
-        act = _synapses(layer, signals, _float(terms[layer.name], network, layer))
+        most = terms[layer.name]
+        if network.graded:  # what comes in has no bound beforehand
+            size = max(int(signal.long().abs().max()) for signal in signals)
+            most = next(bounds([layer], -size, size)).terms * len(signals)
+        act = _synapses(layer, signals, _float(most, network, layer))
+        if network.graded:
+            check_sums(network, layer, int(act.abs().max()))
+            act = _wrap(act, STATE_BITS if isinstance(layer, Conv) else 32)
         if layer.neuron is None:
             return act
-        spikes, u, v, counts = _neurons(layer, act, states=bool({"u", "v"} & set(results.what)))
+        kept = bool(set(layer.neuron.states) & set(results.what))
+        if isinstance(layer.neuron, Neuron):
+            spikes, states, counts = _neurons(layer, layer.neuron, act, kept)
+        else:
+            spikes, states, counts = _messages(layer, layer.neuron, act, kept)
         add_counts(results.counts[network.spiking.index(layer)], counts)
-        for what, array in (("spikes", spikes), ("u", u), ("v", v)):
+        for what, array in {"spikes": spikes, **states}.items():
             if what in results.what:
                 results.record[f"{what}.{layer.name}"][part] = _samples(array)
         if results.voltage is not None and layer is network.spiking[-1]:
-            results.voltage[part] = v[:, -1].cpu().numpy()
+            results.voltage[part] = states[layer.neuron.answer][:, -1].cpu().numpy()
         return spikes
 
     results.spikes[part] = _samples(network.walk(start, step))
@@ -122,14 +139,15 @@ def _synapses(layer: Layer, signals: list[torch.Tensor], dtype: torch.dtype) -> 
     signal = signals[0].to(dtype)
     if isinstance(layer, Average):
         return signal.reshape(*signal.shape[:2], layer.shape[0], -1).sum(dim=-1).long()
-    if isinstance(layer, (Conv, Pool)):
-        images = signal.flatten(0, 1)
-        if isinstance(layer, Conv):
-            weight = torch.from_numpy(layer.weight).to(images)
-            groups, dilation = layer.groups, layer.dilation
+    if isinstance(layer, Windowed):
+        images, window = signal.flatten(0, 1), layer.window
+        weight = torch.from_numpy(window.weight.copy()).to(images)
+        stride, padding, dilation, groups = layer.stride, layer.padding, window.dilation, window.groups
+        if isinstance(layer, ConvT):
+            weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)  # PyTorch has inputs first
+            sums = F.conv_transpose2d(images, weight, None, stride, padding, 0, groups, dilation).long()
         else:
-            weight, groups, dilation = images.new_ones(layer.shape[0], 1, *layer.kernel), layer.shape[0], (1, 1)
-        sums = F.conv2d(images, weight, None, layer.stride, layer.padding, dilation, groups).long()
+            sums = F.conv2d(images, weight, None, stride, padding, dilation, groups).long()
         if isinstance(layer, Conv) and layer.neuron is None:
             sums = _wrap(sums, STATE_BITS)  # Lava's conv process keeps its sums in 24 bits
         return sums.reshape(*signal.shape[:2], *layer.shape)
@@ -156,15 +174,13 @@ def _by_delay(weight: np.ndarray, delay: np.ndarray | None, like: torch.Tensor) 
 
 
 def _neurons(
-    layer: Layer, act: torch.Tensor, states: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
-    """Spikes, u and v (n, T, *layer.shape) of neurons fed `act`; u and v of the last step only without `states`.
+    layer: Layer, neuron: Neuron, act: torch.Tensor, states: bool
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], np.ndarray]:
+    """Spikes, and u and v, (n, T, *layer.shape) of neurons fed `act`; u and v of the last step only without `states`.
 
-    What a recurrent layer feeds back is added to `act`. The last of the four: u_max, v_max, wraps and saturations, as
+    What a recurrent layer feeds back is added to `act`. The last of the three: u_max, v_max, wraps and saturations, as
     in `netx_export.limits`.
     """
-    neuron = layer.neuron
-    assert neuron is not None
     limit = 1 << (STATE_BITS - 1)
     back: list[tuple[int, torch.Tensor]] = []
     if isinstance(layer, Dense) and layer.recurrent is not None:
@@ -206,7 +222,33 @@ def _neurons(
                 act[:, t + 1 + late] += (fired.to(weight) @ weight).long()
         us[:, min(t, kept - 1)], vs[:, min(t, kept - 1)] = u, v
     counts = torch.stack([u_most.max(), v_most.max(), wraps.sum(), saturations.sum()])
-    return spikes, us, vs, counts.cpu().numpy()
+    return spikes, {"u": us, "v": vs}, counts.cpu().numpy()
+
+
+def _messages(
+    layer: Layer, neuron: AnyNeuron, act: torch.Tensor, states: bool
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], np.ndarray]:
+    """As `_neurons`, of sigma-delta neurons: messages and what `netx_export.fast.kernels.run_graded` counts."""
+    sums = _wrap(act.cumsum(1), 32)
+    most = [sums.abs().max(), (sums.abs() >= 1 << (STATE_BITS - 1)).sum()]
+    if not isinstance(neuron, SigmaDelta):
+        nothing = torch.zeros_like(most[0])
+        return sums.int(), {"sigma": sums.int()}, torch.stack([most[0], nothing, most[1], nothing]).cpu().numpy()
+    bias = _per_neuron(layer, np.asarray(0 if neuron.bias is None else neuron.bias), act.device) << neuron.shift
+    values = _wrap(sums + _wrap(bias, 32), 32).clamp(min=0)
+    threshold = int(np.int64(neuron.threshold << neuron.shift).astype(np.int32))
+    kept = act.shape[1] if states else 1
+    residues = torch.zeros((len(act), kept, *layer.shape), dtype=torch.int32, device=act.device)
+    sent, last, residue = torch.zeros_like(act), torch.zeros_like(act[:, 0]), torch.zeros_like(act[:, 0])
+    for t in range(act.shape[1]):
+        delta = _wrap(values[:, t] - last + residue, 32)
+        sent[:, t] = torch.where(_wrap(delta.abs(), 32) >= threshold, delta, 0)
+        residue, last = _wrap(delta - sent[:, t], 32), values[:, t]
+        residues[:, min(t, kept - 1)] = residue
+    sent >>= neuron.state_exponent
+    size = sent.abs().max(), ((sent >= 1 << (MESSAGE_BITS - 1)) | (sent < -1 << (MESSAGE_BITS - 1))).sum()
+    counts = torch.stack([most[0], size[0], most[1], size[1]]).cpu().numpy()
+    return sent.int(), {"sigma": sums.int(), "act": values.int(), "residue": residues}, counts
 
 
 def _per_neuron(layer: Layer, value: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -21,8 +21,11 @@ from netx_export.network import (
     Flatten,
     Layer,
     Network,
-    Pool,
-    Shape,
+    Neuron,
+    Sigma,
+    SigmaDelta,
+    Windowed,
+    channels_fastest,
 )
 
 _NOTHING = np.zeros(0, np.int32)
@@ -80,6 +83,24 @@ class Neurons(NamedTuple):
     """What the sums of a time step are cut to: 24 in Lava's conv process."""
 
 
+class GradedNeurons(NamedTuple):
+    """One layer's sigma-delta neurons; or, in a network of these, `size` outputs that pass sums on."""
+
+    size: int
+    kind: int
+    """`PASSES`, `SIGMA` or `SIGMA_DELTA`."""
+    bias: np.ndarray
+    threshold: np.int32
+    shift: np.int32
+    """The state exponent."""
+    bits: int
+    """As of `Neurons`."""
+
+
+PASSES, SIGMA, SIGMA_DELTA = range(3)
+"""What outputs do: each all that the one before does, and more."""
+
+
 class Recorded(NamedTuple):
     """Arrays for states, (N, neurons, T) and (N, neurons), or nothing; in the order (C, H, W)."""
 
@@ -88,8 +109,17 @@ class Recorded(NamedTuple):
     last: np.ndarray
 
 
+class GradedRecorded(NamedTuple):
+    """The same of sigma-delta neurons; ``last`` is of the state that they answer with."""
+
+    sigma: np.ndarray
+    act: np.ndarray
+    residue: np.ndarray
+    last: np.ndarray
+
+
 class Plan(NamedTuple):
-    """A layer as `netx_export.fast.kernels.run_layer` takes it."""
+    """A layer as `netx_export.fast.kernels.run_layer` takes it, or `run_graded`."""
 
     layer: Layer
     inputs: tuple[tuple[str, Synapses], ...]
@@ -97,23 +127,17 @@ class Plan(NamedTuple):
     feedback: Feedback
     depth: int
     """Time steps that sums wait in: the coming one and those of all delays."""
-    neurons: Neurons
+    neurons: Neurons | GradedNeurons
     order: np.ndarray
 
 
-def order_of(shape: Shape) -> np.ndarray:
-    """For each index of events, channels fastest, the index in a (C, H, W) or (F,) array."""
-    order = np.arange(np.prod(shape), dtype=np.int32)
-    return order if len(shape) == 1 else np.ascontiguousarray(order.reshape(shape).transpose(1, 2, 0)).ravel()
-
-
 def plans(network: Network) -> Iterator[Plan]:
-    orders = {INPUT: order_of(network.in_shape)}
+    orders = {INPUT: channels_fastest(network.in_shape)}
     source = {INPUT: INPUT}  # of a layer that takes no plan, where its events come from
     joined = _joined(network)
     for layer in network:
         order = orders[layer.inputs[0]]
-        orders[layer.name], source[layer.name] = order_of(layer.shape), layer.name
+        orders[layer.name], source[layer.name] = channels_fastest(layer.shape), layer.name
         if isinstance(layer, Flatten):
             # Events keep their indices, and their order still says which (C, H, W) they are.
             orders[layer.name], source[layer.name] = order, source[layer.inputs[0]]
@@ -129,7 +153,8 @@ def plans(network: Network) -> Iterator[Plan]:
         feedback = _feedback(layer)
         latest = max(int(delay.max(initial=0)) for delay in (feedback.delay, *(each.delay for _, each in inputs)))
         order = orders[layer.name]
-        yield Plan(layer, tuple(inputs), feedback, latest + 1, _neurons(layer, order), order)
+        neurons = _graded(layer, order) if network.graded else _neurons(layer, order)
+        yield Plan(layer, tuple(inputs), feedback, latest + 1, neurons, _int32(order))
 
 
 def _joined(network: Network) -> set[str]:
@@ -151,6 +176,8 @@ def ranges(network: Network, low: int, high: int, steps: int) -> dict[str, int]:
     ranges = {}
     for bound in bounds(network, low, high, steps):
         neuron = bound.layer.neuron
+        if neuron is not None and not isinstance(neuron, Neuron):
+            continue  # they are run without
         bias = 0 if neuron is None or neuron.bias is None else int(np.abs(neuron.bias).max()) << neuron.bias_exponent
         calm = steps * (bound.current() + bias) <= STATE_MAX
         ranges[bound.layer.name] = 0 if calm else 1 + (bound.change << STATE_SHIFT >= 1 << STATE_BITS)
@@ -164,7 +191,7 @@ def _int32(array: np.ndarray) -> np.ndarray:
 
 def _synapses(layer: Layer, order: np.ndarray, out_order: np.ndarray) -> Synapses:
     """How events of one input, in their order, reach the outputs of a layer."""
-    if isinstance(layer, Conv | Pool):
+    if isinstance(layer, Windowed):
         return _maps(layer)
     if isinstance(layer, Add):
         index, inverse = np.arange(len(order)), np.argsort(out_order)
@@ -176,33 +203,24 @@ def _synapses(layer: Layer, order: np.ndarray, out_order: np.ndarray) -> Synapse
     return _matrix(layer, order)
 
 
-def _maps(layer: Conv | Pool) -> Synapses:
+def _maps(layer: Windowed) -> Synapses:
     channels, height, width = layer.in_shape
-    outputs, rows, columns = layer.shape
-    if isinstance(layer, Conv):
-        weight, groups, dilation = layer.weight, layer.groups, layer.dilation
-        assert weight is not None
-    else:
-        weight, groups, dilation = np.ones((channels, 1, *layer.kernel), np.int32), channels, (1, 1)
-    fan = outputs // groups
-    kernel = weight.shape[2:]
-    y, x, i, j = np.ogrid[:rows, :columns, : kernel[0], : kernel[1]]
-    above = y * layer.stride[0] + i * dilation[0] - layer.padding[0]
-    left = x * layer.stride[1] + j * dilation[1] - layer.padding[1]
-    inside = (above >= 0) & (above < height) & (left >= 0) & (left < width)
-    pixel = (above * width + left)[inside]
-    by_pixel = np.argsort(pixel, kind="stable")
-    target = np.broadcast_to((y * columns + x) * outputs, inside.shape)[inside][by_pixel]
-    at = np.broadcast_to((i * kernel[1] + j) * channels * fan, inside.shape)[inside][by_pixel]
+    outputs = layer.shape[0]
+    weight, _, groups = layer.window
+    fan, (rows, columns) = outputs // groups, weight.shape[2:]
+    # The last tap first: most layers' targets are then in order.
+    down, across = (layer.taps(axis)[:, ::-1] for axis in range(2))
+    y, x, i, j = np.nonzero((down >= 0)[:, None, :, None] & (across >= 0)[None, :, None, :])
+    at = (rows - 1 - i) * columns + columns - 1 - j
     # (height, width, group, input channel within it, output channel within it)
-    spread = weight.reshape(groups, fan, channels // groups, *kernel).transpose(3, 4, 0, 2, 1)
+    spread = weight.reshape(groups, fan, channels // groups, rows, columns).transpose(3, 4, 0, 2, 1)
     event = np.arange(channels * height * width)
     return Synapses(
         pixel=_int32(event // channels),
         channel=_int32(event % channels),
-        reach=np.concatenate([[0], np.cumsum(np.bincount(pixel, minlength=height * width))]),
-        target=np.ascontiguousarray(target),
-        kernel=np.ascontiguousarray(at),
+        reach=np.concatenate([[0], np.cumsum(np.bincount(y * width + x, minlength=height * width))]),
+        target=(down[y, i] * layer.shape[2] + across[x, j]) * outputs,
+        kernel=at * channels * fan,
         weight=_int32(spread.reshape(-1)),
         fan=fan,
         first=np.repeat(np.arange(groups) * fan, channels // groups),
@@ -246,19 +264,34 @@ def _feedback(layer: Layer) -> Feedback:
 def _neurons(layer: Layer, order: np.ndarray) -> Neurons:
     neuron, none = layer.neuron, _NOTHING
     bits = STATE_BITS if isinstance(layer, Conv) else 32
-    if neuron is None:
+    if not isinstance(neuron, Neuron):
         return Neurons(len(order), False, False, none, none, none, none, bits)
 
     def each(value: int | np.ndarray | None) -> np.ndarray:
-        array = np.asarray(0 if value is None else value, np.int64)
-        array = array.reshape(array.shape + (1,) * (len(layer.shape) - array.ndim if array.ndim else 0))
-        return np.broadcast_to(array, layer.shape).ravel()[order]
+        return _each(layer, value)[order]
 
     keep = [DECAY_UNITY - each(decay) for decay in (neuron.current_decay, neuron.voltage_decay)]
     instant = not keep[0].any() and bool((keep[1] == DECAY_UNITY).all())
     bias = each(neuron.bias) << neuron.bias_exponent
     threshold = np.clip(each(neuron.threshold) << STATE_SHIFT, -(1 << 31), (1 << 31) - 1)
     return Neurons(len(order), True, instant, _int32(keep[0]), _int32(keep[1]), _int32(bias), _int32(threshold), bits)
+
+
+def _each(layer: Layer, value: int | np.ndarray | None) -> np.ndarray:
+    """One number for all, one a channel or one a neuron, as one a neuron, in the order (C, H, W)."""
+    array = np.asarray(0 if value is None else value, np.int64)
+    array = array.reshape(array.shape + (1,) * (len(layer.shape) - array.ndim if array.ndim else 0))
+    return np.broadcast_to(array, layer.shape).ravel()
+
+
+def _graded(layer: Layer, order: np.ndarray) -> GradedNeurons:
+    neuron, kind = layer.neuron, SIGMA if isinstance(layer.neuron, Sigma) else PASSES
+    bias, threshold, shift = _NOTHING, np.zeros((), np.int32), np.int32(0)
+    if isinstance(neuron, SigmaDelta):
+        kind, bias = SIGMA_DELTA, _int32(_each(layer, neuron.bias)[order] << neuron.shift)
+        threshold, shift = _int32(np.array(neuron.threshold << neuron.shift)), np.int32(neuron.state_exponent)
+    bits = STATE_BITS if isinstance(layer, Conv) else 32
+    return GradedNeurons(len(order), kind, bias, threshold.ravel()[0], shift, bits)
 
 
 def last_users(plans: Sequence[Plan]) -> dict[str, Layer]:

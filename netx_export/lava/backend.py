@@ -15,7 +15,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,15 +22,27 @@ from typing import Any
 
 import numpy as np
 
-from netx_export.fast.backend import linear
+from netx_export.fast import backend as fast_backend
 from netx_export.lava.child import kill_group, remove_shared_memory
 from netx_export.lava.graph import Plan
+from netx_export.lava.interpreter import interpreter
 from netx_export.limits import from_counts
 from netx_export.network import Average, Flatten, Network, NetworkError
 from netx_export.netx.fields import is_graph
 from netx_export.netx.read import holds_graph
 from netx_export.passing import passing_folder
-from netx_export.simulation import RECORDABLE, Simulation, SimulationError, check_inputs, check_record, read_for
+from netx_export.simulation import (
+    Simulation,
+    SimulationError,
+    answer_type,
+    check_inputs,
+    check_record,
+    is_graded,
+    linear,
+    read_for,
+    recorded,
+    spike_type,
+)
 
 STALL_SECONDS = 600.0
 """A run without a time limit ends with an error when no time step is done for this long."""
@@ -65,7 +76,8 @@ def simulate(
     progress : bool
         Show a bar on stderr, after the first second.
     record : sequence of str
-        Any of ``"spikes"``, ``"u"``, ``"v"``: record these for every layer with neurons (see `Simulation`).
+        Any of ``"spikes"``, ``"u"``, ``"v"``, or of sigma-delta neurons ``"spikes"``, ``"sigma"``, ``"act"``,
+        ``"residue"``: record these for every layer that has them (see `Simulation`).
     stock : bool
         Run Lava as it is, without the quicker model of convolutions (`netx_export.lava.processes.conv`), the
         quicker channels (`netx_export.lava.channels`) and the neurons that count (`netx_export.lava.processes.neuron`):
@@ -100,7 +112,6 @@ def simulate_each(
 
     Parameters, results and errors are those of `simulate`; the time limit is for all together.
     """
-    check_record(record)
     name = f"netx-{secrets.token_hex(6)}"
     with passing_folder() as job:
         np.save(job / "progress.npy", np.zeros(1, np.int64))
@@ -126,13 +137,16 @@ def _is_graph_file(network: Network) -> bool:
 
 def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequence[str], encode: bool) -> dict[str, Any]:
     """Make the folder through which the child gets the input of a run and gives its results; the run's settings."""
+    check_record(record, network)
     check_inputs(network, inputs, encode=encode)
     samples, time_steps = inputs.shape[0], inputs.shape[-1]
     layers = network.spiking
     if not layers:
         raise NetworkError(f"{network.source}: no layer has neurons, so there is nothing to run")
+    if network.graded:  # Lava would go on with sums that its processes cannot hold; these are refused by name there
+        fast_backend.simulate(network, inputs, encode=encode, progress=False, device="cpu")
     plan = Plan(network, inputs) if _is_graph_file(network) else None
-    wanted = [[what for what in RECORDABLE if what in record] for _ in layers]
+    wanted = [recorded(layer, record) for layer in layers]
     if "spikes" not in wanted[-1]:
         wanted[-1].append("spikes")
     if network.readout == "voltage":
@@ -143,16 +157,18 @@ def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequenc
     for index, layer in enumerate(layers):
         for what in wanted[index]:
             shape = (samples if what == "readout" else samples * time_steps, *reversed(layer.shape))
-            dtype = np.int8 if what == "spikes" else np.int32
+            dtype = spike_type(network) if what == "spikes" else np.int32
             np.lib.format.open_memmap(folder / f"{what}.{index}.npy", mode="w+", dtype=dtype, shape=shape)
         np.save(folder / f"counts.{index}.npy", np.zeros(4, np.int64))
     if encode:
         np.save(folder / "counts.encoder.npy", np.zeros(4, np.int64))
+    assert layers[-1].neuron is not None
     settings = {
         "in_shape": rows.shape[1:],
         "time_steps": time_steps,
         "rows": samples * time_steps,
         "record": wanted,
+        "answer": layers[-1].neuron.answer,
     }
     if plan is not None:
         arrays = {f"{i}.{name}": array for i, each in enumerate(plan.processes) for name, array in each.arrays.items()}
@@ -163,11 +179,11 @@ def _prepare(folder: Path, network: Network, inputs: np.ndarray, record: Sequenc
             "steps": samples * time_steps + plan.late,
         }
     encoder, last = network.encoder, network.layers[-1]
-    graded = bool(((inputs != 0) & (inputs != 1)).any())
     return settings | {
         "network": os.path.abspath(network.source),
-        "message_bits": 32 if graded else 0,
+        "message_bits": 32 if network.graded or is_graded(inputs) else 0,
         "encode": encode,
+        "graded": network.graded,
         # Of an input entry with neurons lava-dl makes a layer to which nothing can be connected.
         "skip_layers": 0 if encode or encoder is None else encoder.number + 1,
         # An average, which its loader refuses, is taken of what is before it.
@@ -186,17 +202,21 @@ def _results(folder: Path, network: Network, samples: int, record: Sequence[str]
     last = len(layers) - 1
     spikes = result("spikes", last)
     voltage = result("readout", last)[..., 0] if network.readout == "voltage" else None
-    recorded = {f"{what}.{layer.name}": result(what, index) for index, layer in enumerate(layers) for what in record}
+    traces = {
+        f"{what}.{layer.name}": result(what, index)
+        for index, layer in enumerate(layers)
+        for what in recorded(layer, record)
+    }
     counts = None if stock else [np.load(folder / f"counts.{index}.npy") for index in range(len(layers))]
     limits = None if counts is None else from_counts(network, counts)
     tail = network.tail
     if tail:
         each = linear(tail, np.moveaxis(spikes, -1, 1).reshape(-1, *spikes.shape[1:-1]))
-        dtype = np.int8 if all(isinstance(layer, Flatten) for layer in tail) else np.int32
-        spikes = np.ascontiguousarray(np.moveaxis(each.reshape(samples, -1, *network.shape), 1, -1), dtype)
+        each = np.moveaxis(each.reshape(samples, -1, *network.shape), 1, -1)
+        spikes = np.ascontiguousarray(each, answer_type(network))
         voltage = None if voltage is None else linear(tail, voltage)
     readout = spikes.sum(axis=-1, dtype=np.int64) if voltage is None else voltage
-    return Simulation(spikes, readout.reshape(samples, -1).astype(np.int64), recorded, limits)
+    return Simulation(spikes, readout.reshape(samples, -1).astype(np.int64), traces, limits, network.graded)
 
 
 def _to_lava(inputs: np.ndarray, flat: bool) -> np.ndarray:
@@ -214,7 +234,7 @@ def _from_lava(rows: np.ndarray, samples: int) -> np.ndarray:
 
 
 def _command(job: Path, inherited: int) -> list[str]:
-    return [sys.executable, "-m", "netx_export.lava.child", str(job), str(inherited)]
+    return [interpreter(), "-m", "netx_export.lava.child", str(job), str(inherited)]
 
 
 def _supervise(job: Path, name: str, steps: int, time_limit: float | None, progress: bool) -> None:
@@ -222,10 +242,12 @@ def _supervise(job: Path, name: str, steps: int, time_limit: float | None, progr
     from tqdm import tqdm
 
     ours, theirs = socket.socketpair()
-    package = str(Path(__file__).parents[2])
+    # Only this package is the child's own: what is installed beside it may be for another Python.
+    (job / "path").mkdir()
+    (job / "path" / "netx_export").symlink_to(Path(__file__).parents[1])
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(job / "path"), os.environ.get("PYTHONPATH")])),
         "TMPDIR": str(job),  # multiprocessing's sockets
     }
     started = time.monotonic()

@@ -134,20 +134,24 @@ def _build_chain(folder: Path, settings: dict[str, Any]) -> Any:
     from netx_export.lava.processes.arrays import ArraySource, BiasSource, BufferReset
 
     time_steps: int = settings["time_steps"]
-    in_shape = tuple(settings["in_shape"])
+    in_shape, graded = tuple(settings["in_shape"]), settings["graded"]
     network = netx.hdf5.Network(
         settings["network"],
         num_layers=settings["num_layers"],
         skip_layers=settings["skip_layers"],
         input_shape=in_shape,
         input_message_bits=settings["message_bits"],
-        reset_interval=time_steps,
+        reset_interval=None if graded else time_steps,
         reset_offset=1,
     )
     network.net_config.f.close()
     feeding = _feeding(folder, settings)
     layers = network.layers
-    if settings["encode"]:
+    if settings["encode"] and graded:  # values come to these neurons as their input, in the same time step
+        encoder, *layers = layers
+        ArraySource(**feeding, shape=in_shape).s_out.connect(encoder.neuron.a_in)
+        encoder.neuron.proc_params["starts"] = [1, time_steps]
+    elif settings["encode"]:
         encoder, *layers = layers
         BiasSource(**feeding, var=encoder.neuron.bias_mant)
         nothing = {"counts": str(folder / "counts.encoder.npy"), "first": 0, "steps": 0, "cut": False, "varies": True}
@@ -157,9 +161,11 @@ def _build_chain(folder: Path, settings: dict[str, Any]) -> Any:
         ArraySource(**feeding, shape=in_shape).s_out.connect(network.inp)
     for index, layer in enumerate(layers):
         # Every layer takes a time step: the neurons of layer `index` get input step t in step t + index + 1.
-        first = index + 2 + settings["encode"]
+        first = index + 2 + (settings["encode"] and not graded)
         conv = isinstance(layer.synapse, Conv)
-        if conv and not settings["stock"]:
+        if graded:
+            layer.neuron.proc_params["starts"] = [first, time_steps]
+        elif conv and not settings["stock"]:
             layer.synapse.proc_params["uncut"] = True
         out = (network if layer is network.out_layer else layer).out
         _record(folder, settings, index, layer.neuron, out, first, cut=conv)
@@ -174,12 +180,9 @@ def _build_chain(folder: Path, settings: dict[str, Any]) -> Any:
 def _build_graph(folder: Path, settings: dict[str, Any]) -> Any:
     """Make the processes of a plan (`netx_export.lava.graph`), and connect them."""
     import numpy as np
-    from lava.proc.conv.process import Conv
-    from lava.proc.dense.process import DelayDense, Dense
-    from lava.proc.lif.process import LIF, LIFReset
-    from lava.utils.weightutils import SignMode
 
-    from netx_export.lava.processes.arrays import ArraySource, BufferReset
+    from netx_export.lava.making import make_process
+    from netx_export.lava.processes.arrays import ArraySource
 
     time_steps: int = settings["time_steps"]
     made: list[Any] = []
@@ -188,34 +191,14 @@ def _build_graph(folder: Path, settings: dict[str, Any]) -> Any:
     with np.load(folder / "graph.npz", allow_pickle=False) as arrays:
         for number, (kind, time, numbers, names) in enumerate(settings["graph"]):
             given = {name: arrays[f"{number}.{name}"] for name in names}
-            process: Any
             if kind == "source":
-                process = ArraySource(**_feeding(folder, settings), shape=tuple(settings["in_shape"]), wait=time)
+                process: Any = ArraySource(**_feeding(folder, settings), shape=tuple(settings["in_shape"]), wait=time)
                 ports = None, process.s_out
-            elif kind == "conv":
-                pairs = {name: tuple(numbers[name]) for name in ("input_shape", "stride", "padding", "dilation")}
-                bits = numbers["message_bits"]
-                process = Conv(weight=given["weight"], groups=numbers["groups"], num_message_bits=bits, **pairs)
-                process.proc_params["uncut"] = numbers["uncut"]
-                ports = process.s_in, process.a_out
-            elif kind == "dense":
-                bits, sign_mode = numbers["message_bits"], SignMode[numbers["sign_mode"]]
-                synapses = {"weights": given["weight"], "num_message_bits": bits, "sign_mode": sign_mode}
-                process = DelayDense(delays=given["delay"], **synapses) if "delay" in given else Dense(**synapses)
-                if numbers.get("forget"):
-                    keep, first = numbers["forget"]
-                    BufferReset(var=process.a_buff, keep=keep, first=first, interval=time_steps)
-                ports = process.s_in, process.a_out
-            elif kind == "relay":
-                process = LIF(shape=tuple(numbers["shape"]), du=4095, dv=4096, vth=1)
-                ports = process.a_in, process.s_out
             else:
-                plain = {name: value if value.ndim else int(value) for name, value in given.items()}
-                process = LIFReset(
-                    shape=tuple(numbers["shape"]), **plain, bias_exp=6, reset_interval=time_steps, reset_offset=time + 1
-                )
+                process, *both = make_process(kind, time, numbers, given, time_steps)
+                ports = both[0], both[1]
+            if kind == "neurons":
                 _record(folder, settings, numbers["layer"], process, process.s_out, time + 1, cut=numbers["cut"])
-                ports = process.a_in, process.s_out
             made.append(process)
             inputs.append(ports[0])
             outputs.append(ports[1])
@@ -248,8 +231,8 @@ def _record(
         if what == "spikes":
             out.connect(SpikeSink(path=path, shape=out.shape, first=first).a_in)
         elif what == "readout":
-            time_steps = settings["time_steps"]
-            StateSink(path=path, var=neuron.v, first=first - 1 + time_steps, every=time_steps)
+            time_steps, answer = settings["time_steps"], getattr(neuron, settings["answer"])
+            StateSink(path=path, var=answer, first=first - 1 + time_steps, every=time_steps)
         else:
             StateSink(path=path, var=getattr(neuron, what), first=first)
 
@@ -259,15 +242,17 @@ def _run(job: Path, network: Any, settings: dict[str, Any]) -> None:
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv
     from lava.proc.lif.process import LIFReset
+    from lava.proc.sdn.process import Delta, Sigma, SigmaDelta
 
     from netx_export.lava import channels as lava_channels
     from netx_export.lava.processes.conv import PySparseConvModel
     from netx_export.lava.processes.neuron import PyCountingLifModel
+    from netx_export.lava.processes.sigma_delta import PyStartingDelta, PyStartingSigma, PyStartingSigmaDelta
 
-    models = {}
+    models = {Delta: PyStartingDelta, Sigma: PyStartingSigma, SigmaDelta: PyStartingSigmaDelta}
     if not settings["stock"]:
         lava_channels.install()
-        models = {Conv: PySparseConvModel, LIFReset: PyCountingLifModel}
+        models |= {Conv: PySparseConvModel, LIFReset: PyCountingLifModel}
     run_cfg = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
     over = threading.Event()
     threading.Thread(target=_watch_workers, args=(job, network, over), daemon=True).start()

@@ -35,8 +35,9 @@ from netx_export.network import (
     Pool,
     Shape,
 )
-from netx_export.netx.fields import CONV_NUMBER_MAX
+from netx_export.netx.fields import each_channel
 from netx_export.netx.write import check_numbers, check_synapses
+from netx_export.simulation import is_graded
 
 PROCESSES_MAX = 250
 """Most processes, and layers, of a graph; each is a process of the operating system, with some 40 MB of memory."""
@@ -98,7 +99,7 @@ class Plan:
         self.neurons: list[int] = []
         """The process of each layer with neurons, in order."""
         self._check()
-        self._graded = bool(((inputs != 0) & (inputs != 1)).any())
+        self._graded = is_graded(inputs)
         self._times = {INPUT: 0}
         self._earliest = {(INPUT, False): 0, (INPUT, True): 1}
         """First time at which what a layer gives can be sent, and at which synapses can send it."""
@@ -132,8 +133,15 @@ class Plan:
                     "neurons, or run the file with --backend fast",
                 )
             before = layer.name
+        for layer in network.spiking:
+            if not isinstance(layer.neuron, Neuron):
+                raise self._error(
+                    layer, "Lava runs sigma-delta neurons only in files that lava-dl loads; use --backend fast"
+                )
         for bound in bounds(network, self.low, self.high):
             layer = bound.layer
+            if not isinstance(layer, (Conv, Dense, Pool, Average, Flatten, Add)):
+                raise self._error(layer, "Lava has no process that computes it; run the file with --backend fast")
             try:
                 if isinstance(layer, (Conv, Dense)):
                     check_synapses(layer)
@@ -249,7 +257,7 @@ class Plan:
 
     def _put_neurons(self, layer: Layer) -> None:
         """The neurons of a layer, and what feeds them."""
-        assert layer.neuron is not None
+        assert isinstance(layer.neuron, Neuron)
         if isinstance(layer, Add):
             time = max(self._earliest[name, True] for name in layer.inputs)
             ports = self._summed(layer, time, True)
@@ -295,11 +303,9 @@ def _conv(
 def _each_channel(
     kernel: np.ndarray, in_shape: Shape, stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0)
 ) -> Made:
-    """A convolution of every channel with the same kernel; more groups than 8 bits count are zeros between channels."""
-    channels = in_shape[0]
-    grouped = channels <= CONV_NUMBER_MAX
-    which = np.ones((channels, 1), np.int64) if grouped else np.eye(channels, dtype=np.int64)
-    return _conv(which[:, :, None, None] * kernel, in_shape, stride, padding, groups=channels if grouped else 1)
+    """A convolution of every channel with the same kernel."""
+    weight, groups = each_channel(in_shape[0], kernel)
+    return _conv(weight, in_shape, stride, padding, groups=groups)
 
 
 def _dense(weight: np.ndarray, delay: np.ndarray | None = None, positive: bool = False) -> Made:

@@ -19,7 +19,7 @@ TOO_MANY = f"more than {NEURONS_MAX:,} outputs of all layers are not read"
 
 def brief(value: Any) -> str:
     """A value from a file, for a message."""
-    text = repr(value)
+    text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

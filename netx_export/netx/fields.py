@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from netx_export.network import (
+    KINDS,
     STATE_BITS,
     STATE_SHIFT,
     WEIGHT_MAX,
@@ -37,7 +38,7 @@ THRESHOLD_NEVER = 1 << (STATE_BITS - 1 - STATE_SHIFT)
 """The smallest threshold that a saturated v cannot pass; lava-dl gives it to a dense layer without a neuron."""
 READABLE = ("conv", "dense", "dense_rec", "flatten", "pool", "average")
 """Types of layers that can be read; lava-dl's loader refuses pool and average."""
-GRAPH_READABLE = (*READABLE, "add")
+GRAPH_READABLE = ("dense_rec", *KINDS)
 """Those of graphs."""
 NAME_MAX = 100
 """Most characters of a layer's name."""
@@ -104,14 +105,7 @@ def loaded_dense_weight(
     if high == low == 0:
         raise NetworkError("all weights are 0, or were cut to 0, and lava-dl's loader fails on that (OverflowError)")
 
-    signed = low < 0 <= high
-    if signed:
-        scale = min(127 / high if high else math.inf, -128 / low)
-    elif high < 0:
-        scale = -256 / low
-    else:
-        scale = 255 / high
-    shift = math.floor(math.log2(scale)) + signed
+    signed, shift = low < 0 <= high, _filling(low, high)
     used = int(np.bitwise_or.reduce(np.concatenate([np.abs(part).ravel() for part in parts])))
     unused_bits = min((used & -used).bit_length() - 1, 8)
     weight_bits = 8 - shift - (unused_bits - signed)
@@ -130,6 +124,33 @@ def loaded_dense_weight(
             raise NetworkError("Lava clips the weights to fractions that no integer weights stand for")
         loaded.append((-stored if inhibitory else stored) >> back)
     return loaded[0], None if recurrent is None else loaded[1]
+
+
+def _filling(low: int, high: int) -> int:
+    """Bits by which NetX shifts weights of this range, not all 0, to fill 8 bits; Lava shifts their sums back."""
+    if low < 0 <= high:
+        return math.floor(math.log2(min(127 / high if high else math.inf, -128 / low))) + 1
+    return math.floor(math.log2(-256 / low if high < 0 else 255 / high))
+
+
+def largest_sum_in_lava(layer: Layer) -> int:
+    """Largest absolute sum that Lava's process for this layer holds: 32 bits, or for a dense layer as many less as NetX
+    shifts its weights by.
+    """
+    if not isinstance(layer, Dense) or layer.weight is None or not layer.weight.any():
+        return (1 << 31) - 1
+    return (1 << (31 - max(_filling(int(layer.weight.min()), int(layer.weight.max())), 0))) - 1
+
+
+def each_channel(channels: int, kernel: np.ndarray) -> tuple[np.ndarray, int]:
+    """Weights (channels, channels / groups, kernel height, width) that keep channels apart, and their groups.
+
+    Where there are more channels than groups that Lava can hold, groups of several, with zeros between them.
+    """
+    groups = next(g for g in range(min(channels, CONV_NUMBER_MAX), 0, -1) if channels % g == 0)
+    weight = np.zeros((channels, channels // groups, *kernel.shape), np.int64)
+    weight[np.arange(channels), np.arange(channels) % (channels // groups)] = kernel
+    return weight, groups
 
 
 def changed(

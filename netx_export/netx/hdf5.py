@@ -86,8 +86,15 @@ def creating(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         temporary.write_bytes(content)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Group, bool]:
+def load(path: str | os.PathLike[str], *, texts: bool = False) -> tuple[Group, bool]:
     """Everything that stands in an HDF5 file, and whether the file has a digest.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    texts : bool
+        Whether arrays of texts are read too, as arrays of objects; else they are `Unreadable`.
 
     Raises
     ------
@@ -108,7 +115,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Group, bool]:
         )
     if not content:
         raise HDF5Error("not a readable HDF5 file (it is empty)")
-    return _reader.load(content), whole is True
+    return _reader.load(content, texts), whole is True
 
 
 def receive(connection: socket.socket) -> bytearray:
@@ -142,9 +149,11 @@ class _Reader:
         self.lock = threading.Lock()
         self.child: subprocess.Popen[bytes] | None = None
         self.connection: socket.socket | None = None
+        self.texts = False
 
-    def load(self, content: bytes) -> Group:
+    def load(self, content: bytes, texts: bool) -> Group:
         with self.lock:
+            self.texts = texts
             served = self.child is not None
             try:
                 try:
@@ -236,6 +245,11 @@ class _Reader:
             return Unreadable(found["unreadable"])
         if "text" in found:
             return found["text"]
+        if "texts" in found:
+            texts = found["texts"]
+            if not self.texts:
+                return Unreadable(f"holds {len(texts)} texts, not one")
+            return np.array(texts, dtype=object).reshape(found["shape"])
         return np.frombuffer(self._receive(), found["dtype"]).reshape(found["shape"])[()]
 
 

@@ -21,7 +21,7 @@ from netx_export.netx.hdf5 import CONTENT_MAX, HEAD, receive
 
 MEMORY = 1 << 30
 """Bytes of address space; a file, a copy of it and its content take three times `CONTENT_MAX`."""
-DEPTH_MAX, OBJECTS_MAX = 16, 100_000
+DEPTH_MAX, OBJECTS_MAX, TEXTS_MAX = 16, 100_000, 20_000
 SPARE = 1 << 20
 """Bytes that a data set may have without being stored: values never written are read as 0."""
 EXPANSION = 1032
@@ -121,9 +121,8 @@ class _Content:
             size *= int(n)
         text = h5py.check_string_dtype(dtype)
         if text is not None and text.length is None:
-            # Any number of them can share one long text, which is stored once.
-            if size != 1:
-                raise _Unreadable(f"holds {size} texts, not one")
+            if size > TEXTS_MAX:
+                raise _Unreadable(f"holds {size} texts, more than {TEXTS_MAX:,}")
         elif dtype.kind not in "biufS" or (dtype.kind != "S" and dtype.itemsize > 8):
             raise _Unreadable(f"holds {str(dtype)[:60]}, neither numbers nor a text")
         chunks = getattr(item, "chunks", None) or ()
@@ -140,6 +139,8 @@ class _Content:
                     known = ", ".join(FILTERS.values())
                     raise _Unreadable(f"is stored through filter {number}, which is not read; these are: {known}")
         self._count(size * max(dtype.itemsize, 8))
+        if text is not None and text.length is None and size != 1:
+            return self._texts(item, shape)
         value = read()
         if text is not None and text.length is None:
             if isinstance(value, np.ndarray):
@@ -149,6 +150,16 @@ class _Content:
         array = np.ascontiguousarray(value, dtype.newbyteorder("=") if dtype.kind != "S" else dtype)
         self.arrays.append(array)  # the parent takes them in the order of the tree
         return {"shape": shape, "dtype": array.dtype.str}
+
+    def _texts(self, item: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Several texts, one after the other: any number of them can share one long text, which is stored once."""
+        if not isinstance(item, h5py.Dataset):
+            raise _Unreadable(f"holds {int(np.prod(shape))} texts, not one")
+        texts = []
+        for at in np.ndindex(*shape):
+            texts.append(item[at].decode("utf-8", "surrogateescape"))
+            self._count(len(texts[-1]))
+        return {"texts": texts, "shape": shape}
 
     def _count(self, more: int) -> None:
         self.total += more

@@ -16,8 +16,10 @@ from netx_export.network import (
     DECAY_UNITY,
     DELAY_MAX,
     INPUT,
+    KINDS,
     STATE_SHIFT,
     Add,
+    AnyNeuron,
     Average,
     Conv,
     Dense,
@@ -29,6 +31,9 @@ from netx_export.network import (
     Neuron,
     Pool,
     Shape,
+    Sigma,
+    SigmaDelta,
+    Weighted,
     conv_shape,
 )
 from netx_export.netx.entry import TOO_MANY, Entry, attribute, brief
@@ -62,6 +67,7 @@ _MEAN = (
     "does it give the same spikes"
 )
 _LATE = "lava-dl flattens only where a dense layer comes next; read as it runs this"
+_NO_BITS = "message bits do not run in lava-dl; leave them out"
 _REFUSED = ("convT", "unpool", "concat", "dense_comp")  # by lava-dl's loader too; other types it passes over
 
 
@@ -101,7 +107,7 @@ def read(
     ------
     NetworkError
         If the file is missing, damaged or foreign, or holds what the network description cannot represent
-        (other neurons than CUBA / LOIHI, complex weights, decays outside 0..4096, ...).
+        (other neurons than CUBA / LOIHI and SDNN, complex weights, decays outside 0..4096, ...).
     """
     source = os.fspath(path)
     try:
@@ -113,9 +119,11 @@ def read(
     if encode:
         check_encoder(network)
     elif network.encoder is not None:
+        graded = network.encoder.neuron.graded
+        sent, values = ("messages", "values") if graded else ("spikes", "values, which are their biases,")
         changes.append(
-            f"{source}: layer/{network.encoder.number}/neuron: the input is the spikes that enter the first synapse; "
-            f"to run the input neurons on values, which are their biases, give --encode (in Python encode=True)"
+            f"{source}: layer/{network.encoder.number}/neuron: the input is the {sent} that enter the first synapse; "
+            f"to run the input neurons on {values} give --encode (in Python encode=True)"
         )
     for change in changes:
         warnings.warn(change, NetxWarning, stacklevel=2)
@@ -160,7 +168,6 @@ def _read(
     entries = [
         Entry(groups.members[str(i)], source, i, changes, form=form, foreign=readout is None) for i in range(count)
     ]
-    _refuse_sigma_delta(entries)
     if form == "graph":
         assert readout is not None
         asked = None if in_shape is None else tuple(int(n) for n in in_shape)
@@ -228,7 +235,8 @@ def _read(
         raise NetworkError(f"{source}: holds no layer but the input")
     if readout is None:
         last = next((layer.neuron for layer in reversed(layers) if layer.neuron is not None), None)
-        readout = "voltage" if last is not None and np.min(last.threshold) >= THRESHOLD_NEVER else "count"
+        silent = isinstance(last, Neuron) and np.min(last.threshold) >= THRESHOLD_NEVER
+        readout = "voltage" if silent or isinstance(last, Sigma) else "count"
     usual = numbers == list(range(1, len(numbers) + 1))
     return Network(tuple(layers), readout, reset, info, source, () if usual else tuple(numbers), encoder)
 
@@ -316,21 +324,6 @@ def _read_attributes(file: Group, has_digest: bool, source: str) -> tuple[str | 
     return str(readout)[:80], "zero" if reset is None else str(reset)[:80], info
 
 
-def _refuse_sigma_delta(entries: list[Entry]) -> None:
-    """Before anything else that keeps such a file from running."""
-    for entry in entries:
-        try:
-            kind = entry.text("neuron/type") if "neuron/type" in entry else ""
-        except NetworkError:  # reported where it is read
-            continue
-        if kind == "SDNN":
-            raise entry.error(
-                "neuron/type",
-                "'SDNN' are sigma-delta neurons, which send differences of values; only networks of spiking ones, "
-                "'CUBA' and 'LOIHI', run here: use lava-dl itself",
-            )
-
-
 def _read_input(entry: Entry, asked: Shape | None) -> Shape | None:
     if "shape" not in entry:
         return asked
@@ -345,7 +338,9 @@ def _read_encoder(entry: Entry) -> Encoder:
         if field in entry and entry.array(field, cut=True).size != 1:
             raise entry.error(field, "is more than one number, and lava-dl's loader fails on that")
     shape = entry.shape()
-    return Encoder(_read_neuron(entry, shape, None), shape, entry.number)
+    neuron = _read_sigma_delta(entry) if _is_sigma_delta(entry) else _read_neuron(entry, shape, None)
+    assert isinstance(neuron, Neuron | SigmaDelta)
+    return Encoder(neuron, shape, entry.number)
 
 
 def _common(entry: Entry, kind: str) -> dict[str, Any]:
@@ -372,8 +367,9 @@ def _read_layer(entry: Entry, kind: str, before: Shape | None, first: bool, load
     common = _common(entry, kind)
     if kind in ("dense", "dense_rec"):
         return _read_dense(entry, kind, before, first, loaded, common)
-    if kind == "conv":
-        return _read_conv(entry, before, common)
+    cls = KINDS[kind]
+    if issubclass(cls, Weighted):
+        return _read_weighted(entry, cls, before, common)
     if entry.in_graph:
         assert before is not None
         shape = (math.prod(before),) if kind == "flatten" else entry.shape()
@@ -389,7 +385,7 @@ def _read_layer(entry: Entry, kind: str, before: Shape | None, first: bool, load
     return Flatten(in_shape=before, shape=(math.prod(before),), **common)
 
 
-def _read_conv(entry: Entry, before: Shape | None, common: dict[str, Any]) -> Conv:
+def _read_weighted(entry: Entry, cls: type[Weighted], before: Shape | None, common: dict[str, Any]) -> Layer:
     if before is None:
         raise entry.error("type", _SHAPELESS)
     shape = entry.shape()
@@ -398,7 +394,7 @@ def _read_conv(entry: Entry, before: Shape | None, common: dict[str, Any]) -> Co
         raise entry.error("weight", f"has shape {weight.shape}, not (out, in / groups, height, width)")
     if "delay" in entry and np.any(entry.numbers("delay")):
         entry.warn("delay", "lava-dl drops the delays of a conv layer; read as it runs them")
-    return Conv(
+    return cls(
         in_shape=before,
         shape=shape,
         weight=weight.reshape(weight.shape[:4]),
@@ -417,6 +413,8 @@ def _read_pool(entry: Entry, before: Shape | None, common: dict[str, Any]) -> Co
         raise entry.error("type", _SHAPELESS if before is None else f"a pool takes (C, H, W), not {before}")
     if "delay" in entry and np.any(entry.numbers("delay")):
         raise entry.error("delay", "delays of a pool layer cannot be represented")
+    if _is_sigma_delta(entry):
+        raise entry.error("neuron/type", "a pool with sigma-delta neurons cannot be represented")
     shape = entry.shape()
     kernel = entry.pair("kernelSize", 1)
     stride, padding = entry.pair("stride", 1), entry.pair("padding", 0)
@@ -512,7 +510,10 @@ def _read_dense(
 
 def _weight_field(entry: Entry) -> str:
     if "weight/imag" in entry:
-        raise entry.error("weight/imag", "complex weights cannot be represented")
+        raise entry.error(
+            "weight/imag",
+            "complex weights, as resonate-and-fire neurons have, cannot be represented; run the file in lava-dl itself",
+        )
     return "weight"
 
 
@@ -547,7 +548,10 @@ def _read_bias(entry: Entry, shape: Shape) -> np.ndarray | None:
     stored = entry.array("bias", cut=True)
     if len(shape) == 3 and stored.shape != shape[::-1] and stored.shape[:1] != shape[:1]:
         raise entry.error("bias", f"has shape {stored.shape}, and lava-dl takes {shape[:1]} or {shape[::-1]}")
-    bias = entry.per_neuron("bias", _kept(entry, "bias", stored, stored.astype(np.int16)), shape)
+    kept = stored.astype(np.int16)
+    if _is_sigma_delta(entry):
+        kept = stored.astype(np.int32) << SigmaDelta().shift >> SigmaDelta().shift
+    bias = entry.per_neuron("bias", _kept(entry, "bias", stored, kept), shape)
     return np.broadcast_to(bias, shape[:1]).copy() if bias.ndim == 0 else bias
 
 
@@ -560,7 +564,7 @@ def _kept(entry: Entry, field: str, stored: np.ndarray, kept: np.ndarray) -> np.
     return kept
 
 
-def _read_neurons(entry: Entry, shape: Shape) -> Neuron | None:
+def _read_neurons(entry: Entry, shape: Shape) -> AnyNeuron | None:
     """The neurons of a layer, which only in a graph may have none."""
     if not entry.in_graph or "neuron" in entry:
         return _read_neuron(entry, shape, _read_bias(entry, shape))
@@ -569,12 +573,19 @@ def _read_neurons(entry: Entry, shape: Shape) -> Neuron | None:
     return None
 
 
-def _read_neuron(entry: Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:
+def _is_sigma_delta(entry: Entry) -> bool:
+    return "neuron/type" in entry and entry.text("neuron/type") == "SDNN"
+
+
+def _read_neuron(entry: Entry, shape: Shape, bias: np.ndarray | None) -> AnyNeuron:
     kind = entry.text("neuron/type")
-    if kind not in ("CUBA", "LOIHI"):
-        raise entry.error("neuron/type", f"{brief(kind)} cannot be represented; only 'CUBA' and 'LOIHI' can")
+    if kind not in ("CUBA", "LOIHI", "SDNN"):
+        text = f"{brief(kind)} cannot be represented; only 'CUBA', 'LOIHI' and 'SDNN' can"
+        if kind == "ALIF" or "RF" in kind:
+            text += ", and lava-dl's loader fails on it too" + ("" if kind == "ALIF" else " without complex weights")
+        raise entry.error("neuron/type", text)
     if "neuron/messageBits" in entry:
-        raise entry.error("neuron/messageBits", "message bits do not run in lava-dl; leave them out")
+        raise entry.error("neuron/messageBits", _NO_BITS)
     for field, usual, what in (
         ("neuron/gradedSpike", 0, "makes graded spikes binary"),
         ("neuron/refDelay", 1, "knows no refractory delay but 1"),
@@ -583,6 +594,15 @@ def _read_neuron(entry: Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:
     ):
         if field in entry and np.any(entry.numbers(field) != usual):
             entry.warn(field, f"lava-dl {what}; read as it runs this")
+
+    if kind == "SDNN" and "neuron/sigma_output" in entry:  # whatever its value
+        if bias is not None:
+            raise entry.error("bias", "a layer with sigma output has none, and lava-dl's loader fails on one")
+        return Sigma()
+    if kind == "SDNN":
+        if "neuron/activation" in entry and entry.text("neuron/activation") != "relu":
+            entry.warn("neuron/activation", "lava-dl always computes relu; read as it runs this")
+        return _read_sigma_delta(entry, bias)
 
     if entry.foreign and kind == "CUBA" and bias is not None and "neuron/weight_exp" not in entry:
         entry.warn("bias", _MEAN)
@@ -608,3 +628,16 @@ def _read_neuron(entry: Entry, shape: Shape, bias: np.ndarray | None) -> Neuron:
         voltage_decay=decay("neuron/vDecay"),
         bias=bias,
     )
+
+
+def _read_sigma_delta(entry: Entry, bias: np.ndarray | None = None) -> SigmaDelta:
+    """Those of a layer, or of the input, which sends differences of what it gets."""
+    if "neuron/messageBits" in entry:
+        raise entry.error("neuron/messageBits", _NO_BITS)
+    field, shift = "neuron/vThMant", SigmaDelta().shift
+    stored = entry.array(field)
+    if stored.size != 1:
+        raise entry.error(field, f"has shape {stored.shape}; sigma-delta neurons have one number for the whole layer")
+    with np.errstate(over="ignore"):
+        scaled = entry.numbers(field) * (1 << shift)  # in the integers of the file, as Lava does
+    return SigmaDelta(int(_kept(entry, field, stored, scaled.astype(np.int32) >> shift).flat[0]), bias)

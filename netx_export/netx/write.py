@@ -27,14 +27,16 @@ from netx_export.network import (
     THRESHOLD_MAX,
     WEIGHT_MAX,
     WEIGHT_MIN,
-    Conv,
+    AnyNeuron,
     Dense,
     Flatten,
     Layer,
     Network,
     NetworkError,
     Neuron,
-    Pool,
+    Sigma,
+    SigmaDelta,
+    Windowed,
 )
 from netx_export.netx.fields import (
     CONV_NUMBER_MAX,
@@ -79,6 +81,11 @@ def check_input_range(
     NetworkError
         For the first layer that can wrap, with the bound, the limit and the largest input allowed.
     """
+    if network.graded:
+        raise NetworkError(
+            f"{network.source}: layer {network.spiking[0].name}: sigma-delta neurons add up what comes without a bound "
+            f"known beforehand; run it, and see the limits that the simulation gives"
+        )
     for bound in bounds(network, -max_abs_input if signed else 0, max_abs_input, time_steps):
         if bound.layer.neuron is not None and bound.current() > STATE_MAX:
             raise NetworkError(
@@ -165,17 +172,17 @@ def _write_layer(entry: h5py.Group, layer: Layer) -> None:
     _write_type(entry, layer.kind if recurrent is None else "dense_rec")
     shape = (*layer.shape, 1, 1) if isinstance(layer, Flatten) else layer.shape
     entry.create_dataset("shape", data=np.array(shape, dtype=np.int64))
-    if isinstance(layer, Pool):
-        for field, pair in (("kernelSize", layer.kernel), ("stride", layer.stride), ("padding", layer.padding)):
+    if isinstance(layer, Windowed):
+        weight, dilation, groups = layer.window
+        pairs = {"kernelSize": weight.shape[2:], "stride": layer.stride, "padding": layer.padding}
+        if layer.weight is not None:
+            pairs["dilation"] = dilation
+            entry.create_dataset("inChannels", data=layer.in_shape[0])
+            entry.create_dataset("outChannels", data=layer.shape[0])
+        for field, pair in pairs.items():
             entry.create_dataset(field, data=np.array(pair, dtype=np.int64))
-    elif isinstance(layer, Conv):
-        assert layer.weight is not None
-        entry.create_dataset("inChannels", data=layer.in_shape[0])
-        entry.create_dataset("outChannels", data=layer.shape[0])
-        entry.create_dataset("kernelSize", data=np.array(layer.weight.shape[2:], dtype=np.int64))
-        for field in ("stride", "padding", "dilation"):
-            entry.create_dataset(field, data=np.array(getattr(layer, field), dtype=np.int64))
-        entry.create_dataset("groups", data=layer.groups)
+        if layer.weight is not None:
+            entry.create_dataset("groups", data=groups)
     elif isinstance(layer, Dense):
         entry.create_dataset("inFeatures", data=layer.in_shape[0])
         entry.create_dataset("outFeatures", data=layer.shape[0])
@@ -189,10 +196,18 @@ def _write_layer(entry: h5py.Group, layer: Layer) -> None:
         _write_neuron(entry, layer.neuron)
 
 
-def _write_neuron(entry: h5py.Group, neuron: Neuron) -> None:
+def _write_neuron(entry: h5py.Group, neuron: AnyNeuron) -> None:
     if neuron.bias is not None:
         # What there is for each neuron, NetX takes in the order of its processes, (W, H, C).
         entry.create_dataset("bias", data=neuron.bias.astype(np.int16).transpose())
+    if not isinstance(neuron, Neuron):
+        entry.create_dataset("neuron/type", data="SDNN")
+        if isinstance(neuron, Sigma):
+            entry.create_dataset("neuron/sigma_output", data=True)
+        else:
+            entry.create_dataset("neuron/activation", data="relu")
+            entry.create_dataset("neuron/vThMant", data=np.int64(neuron.threshold))
+        return
     entry.create_dataset("neuron/type", data="CUBA")
     for field, value in (
         ("iDecay", neuron.current_decay),
@@ -234,13 +249,13 @@ def _check_writable(network: Network, allow_wrap: bool, graph: bool) -> dict[int
             if network.reset == "subtract":
                 _check_event_driven(layer)
                 continue
-            if isinstance(layer, (Conv, Dense)):
+            if isinstance(layer, Windowed | Dense) and layer.weight is not None:
                 check_synapses(layer)
             if not graph:
                 _check_loading(layer, last=layer is network.layers[-1])
             if layer.neuron is not None:
                 _check_neuron(layer.neuron)
-                if not allow_wrap:
+                if not allow_wrap and not layer.neuron.graded:
                     _check_wrap(bound)
                 measured[number] = _measured(network, bound)
         except NetworkError as error:
@@ -296,15 +311,15 @@ def _check_in_graph(layer: Layer) -> None:
         raise NetworkError(f"its name is not a printable text of at most {NAME_MAX} characters")
     if layer.kind not in GRAPH_READABLE:
         raise NetworkError(f"no file holds a layer of kind {layer.kind!r}; {', '.join(GRAPH_READABLE)} can be written")
-    if isinstance(layer, (Conv, Pool)):
+    if isinstance(layer, Windowed):
         check_numbers(layer)
 
 
-def check_synapses(layer: Conv | Dense) -> None:
+def check_synapses(layer: Windowed | Dense) -> None:
     """Raise unless weights and delays fit the bits of Loihi's synapses, and a convolution's numbers Lava's process."""
     assert layer.weight is not None
     _check_weights("weight", layer.weight)
-    if isinstance(layer, Conv):
+    if isinstance(layer, Windowed):
         check_numbers(layer)
         return
     if layer.delay is not None:
@@ -315,15 +330,13 @@ def check_synapses(layer: Conv | Dense) -> None:
         _check_delays("recurrent delay", layer.recurrent_delay)
 
 
-def check_numbers(layer: Conv | Pool) -> None:
+def check_numbers(layer: Windowed) -> None:
     """Raise unless Lava's conv process can keep kernel size, stride, padding, dilation and groups."""
-    numbers: dict[str, tuple[int, ...]] = {"stride": layer.stride, "padding": layer.padding}
-    if isinstance(layer, Conv):
-        assert layer.weight is not None
-        kernel = {"kernel size": layer.weight.shape[2:], "groups": (layer.groups,)}
-        numbers = kernel | numbers | {"dilation": layer.dilation}
-    else:
-        numbers = {"kernel size": layer.kernel} | numbers
+    weight, dilation, groups = layer.window
+    numbers: dict[str, tuple[int, ...]] = {"kernel size": weight.shape[2:]}
+    if layer.weight is not None:
+        numbers["groups"] = (groups,)
+    numbers |= {"stride": layer.stride, "padding": layer.padding, "dilation": dilation}
     for field, values in numbers.items():
         if max(values) > CONV_NUMBER_MAX:
             raise NetworkError(
@@ -374,8 +387,17 @@ def _check_weights(what: str, weight: np.ndarray) -> None:
         )
 
 
-def _check_neuron(neuron: Neuron) -> None:
-    _check_number("threshold", neuron.threshold, 0, THRESHOLD_MAX, "train with a smaller weight scale")
+def _check_neuron(neuron: AnyNeuron) -> None:
+    remedy = "train with a smaller weight scale"
+    _check_number("threshold", neuron.threshold, 0, THRESHOLD_MAX, remedy)
+    if isinstance(neuron, SigmaDelta):
+        for what in ("spike_exponent", "state_exponent"):
+            name = what.replace("_", " ")
+            _check_number(name, getattr(neuron, what), STATE_SHIFT, STATE_SHIFT, "lava-dl's loader gives no other")
+        if neuron.bias is not None:
+            _check_number("bias", neuron.bias, -(1 << 15), (1 << 15) - 1, remedy)
+    if not isinstance(neuron, Neuron):
+        return
     _check_number("current decay", neuron.current_decay, 0, DECAY_UNITY, "4096 forgets everything in one step")
     _check_number("voltage decay", neuron.voltage_decay, 0, DECAY_UNITY, "4096 forgets everything in one step")
     if neuron.bias is not None:
@@ -388,7 +410,7 @@ def _check_neuron(neuron: Neuron) -> None:
 def _check_number(what: str, value: Any, low: int, high: int, remedy: str) -> None:
     for extreme in (value.min(), value.max()) if isinstance(value, np.ndarray) else (value,):
         if not isinstance(extreme, (int, np.integer)) or not low <= extreme <= high:
-            raise NetworkError(f"{what} {extreme!r} is not an integer in {low}..{high}; {remedy}")
+            raise NetworkError(f"{what} {extreme} is not an integer in {low}..{high}; {remedy}")
 
 
 def _check_wrap(bound: Bound) -> None:
@@ -415,8 +437,9 @@ def in_lava(network: Network, path: str | os.PathLike[str]) -> str:
     """
     if network.reset != "zero":
         return ""
-    if is_graph(network):
-        return f"in Lava: mtt simulate {os.fspath(path)} INPUT --backend lava (lava-dl's loader runs no graphs)"
+    if is_graph(network) or network.graded:
+        why = "Lava resets no sigma-delta neurons" if network.graded else "lava-dl's loader runs no graphs"
+        return f"in Lava: mtt simulate {os.fspath(path)} INPUT --backend lava ({why})"
     steps, late = network.info.get("time_steps", "T"), len(network.spiking)
     shape = (math.prod(network.in_shape),) if isinstance(network.layers[0], Flatten) else network.in_shape[::-1]
     return (

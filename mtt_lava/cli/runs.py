@@ -1,0 +1,217 @@
+"""Commands about trained runs: ``evaluate``, ``sweep`` and ``export``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mtt_lava.cli import kinds
+from mtt_lava.cli.parsing import Command, add_json, answer, check_run, load_torch, takes_events
+
+
+def _open_run(args: argparse.Namespace) -> tuple[Any, Any]:
+    """A run, and the test data asked for, or that of training (of a run trained from Python, perhaps without a name).
+
+    What needs no torch comes first: a name that is wrong is said at once.
+    """
+    check_run(args.run)
+    from mtt_lava.data import open_dataset
+    from mtt_lava.run import load_run, load_settings, open_test_split
+
+    settings = load_settings(args.run)
+    if args.data:
+        dataset = open_dataset(args.data, split="test", root=args.root)
+    else:
+        dataset = open_test_split(settings, args.root)
+    load_torch()
+    return load_run(args.run), dataset
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("--time-steps", type=kinds.steps, metavar="T,T,...", help="default: T of training")
+    text = "also with time steps of its own for every stage, as training has them; no chip does"
+    parser.add_argument("--stages", type=kinds.steps, metavar="T,T,...", help=text)
+    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    parser.add_argument(
+        "--backend",
+        type=kinds.backend,
+        metavar="NAME",
+        help="fast or lava: run the exported network there and compare every spike; event: also run it without a "
+        "clock, and show the spike difference of each T from that",
+    )
+    parser.add_argument("--samples", type=kinds.positive, metavar="N", help="only the first N test samples")
+    parser.add_argument("--workers", type=int, metavar="N", help="fast, lava: spread the samples over N processes")
+    text = "answer as soon as it is sure, by confidence, entropy or margin; backend event: by margin"
+    parser.add_argument("--exit", metavar="RULE", help=text)
+    parser.add_argument(
+        "--exit-loss", type=float, default=0.5, metavar="POINTS", help="accuracy that --exit may lose (default 0.5)"
+    )
+    parser.add_argument(
+        "--confusion", action="store_true", help="also print, for each T, which class was taken for which"
+    )
+    add_json(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    run, dataset = _open_run(args)
+    from mtt_lava import evaluate, prove
+    from mtt_lava.data import subset
+    from mtt_lava.evaluation import synops_table, table
+    from mtt_lava.run import RunError
+
+    if args.samples is not None:
+        dataset = subset(dataset, range(min(args.samples, len(dataset))))
+    steps = args.time_steps or [run.settings.time_steps]
+    if args.stages and (args.exit is not None or not (args.backend is None or takes_events(args.backend))):
+        raise RunError("--stages: only the trained network itself runs stages at a T of their own: leave out the rest")
+    event_driven = takes_events(args.backend)
+    if args.exit is not None:
+        return _exit(args, run, dataset, steps)
+    if args.backend is None or event_driven:
+        more = [args.stages] if args.stages else []
+        points = evaluate(run, [*steps, *more], dataset, event_driven=event_driven)
+        lines = [table(points)]
+        if event_driven:
+            lines.append(synops_table(points))
+        results: list[Any] = list(points)
+    else:
+        results = list(prove(run, steps, args.backend, None, dataset, workers=args.workers))
+        lines = [f"{args.backend}: {proof}" for proof in results]
+    if args.confusion:
+        for each in results:
+            name = "event" if each.time_steps is None else f"T = {each.time_steps}"
+            lines.append(
+                f"\n{name}: samples of each class (rows) by answer (columns)\n{each.score.table(dataset.classes)}"
+            )
+    content = {"run": args.run, "backend": args.backend, "classes": dataset.classes}
+    return answer(args, "\n".join(lines), content | {"time_steps": [each.to_dict() for each in results]})
+
+
+def _exit(args: argparse.Namespace, run: Any, dataset: Any, steps: list[int]) -> int:
+    """evaluate --exit: on a clocked backend at each T, or without a clock."""
+    from mtt_lava.early_exit import early_exit, early_exit_events
+    from mtt_lava.run import RunError
+
+    loss = args.exit_loss / 100
+    if takes_events(args.backend):
+        if args.exit != "margin":
+            raise RunError(f"without a clock only the lead of an output tells: --exit margin, not {args.exit!r:.40}")
+        found = [early_exit_events(run, loss, dataset)]
+    else:
+        options = {"backend": args.backend or "fast", "workers": args.workers}
+        found = [early_exit(run, t, args.exit, loss, dataset, **options) for t in steps]
+    return answer(args, "\n".join(map(str, found)), {"run": args.run, "exits": [each.to_dict() for each in found]})
+
+
+EVALUATE = Command(
+    "evaluate",
+    _evaluate_arguments,
+    _evaluate,
+    "Accuracy and spikes of a run at any number of time steps; with a backend, the proof that it fires the same.",
+    "mtt evaluate runs/digits --time-steps 1,2,4,10,100 --json points.json",
+)
+
+
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    profile = "a name or a TOML file (default: that of training)"
+    parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=profile)
+    parser.add_argument(
+        "--time-steps", type=kinds.steps, default=[1, 2, 4, 8, 16, 32], metavar="T,T,...", help="default 1,2,4,8,16,32"
+    )
+    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    parser.add_argument(
+        "--out", type=kinds.folder, metavar="DIR", help="folder to write: pictures, sweep.json, index.html"
+    )
+    add_json(parser)
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    run, dataset = _open_run(args)
+    from mtt_lava import sweep
+
+    result = sweep(run, args.time_steps, args.profile, dataset)
+    page = [f"page: {result.save(Path(args.out))}"] if args.out else []
+    return answer(args, "\n".join([str(result), *page]), result.to_dict())
+
+
+SWEEP = Command(
+    "sweep",
+    _sweep_arguments,
+    _sweep,
+    "Energy against accuracy: accuracy, spikes, energy and time of a run at every number of time steps, and which "
+    "of these are worth choosing.",
+    "mtt sweep runs/digits --profile loihi1 --time-steps 1,2,4,8,16 --out sweep",
+)
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("out", type=kinds.file, metavar="OUT.net", help="file to write; OUT.nir: as NIR")
+    text = "OUT.nir: who is to import it: sinabs, norse, snntorch, spikingjelly, or nir (the default)"
+    parser.add_argument("--for", dest="reader", metavar="NAME", help=text)
+    text = "OUT.nir: write neurons that leak, too, which readers compute without truncation to integers"
+    parser.add_argument("--allow-inexact", action="store_true", help=text)
+    profile = "a name or a TOML file (default: that of training)"
+    parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=profile)
+    parser.add_argument("--time-steps", type=int, metavar="T", help="T that rescaled biases are written for")
+    text = "threshold of a voltage readout, which must not spike (default 131071, the largest; silicon may want 65536)"
+    parser.add_argument("--readout-threshold", type=int, metavar="N", help=text)
+    add_json(parser)
+
+
+def _export(args: argparse.Namespace) -> int:
+    check_run(args.run)
+    from mtt_lava.run import load_settings
+    from netx_export import layer_table
+    from netx_export.netx import in_lava
+
+    reader = _reader(args)
+    load_settings(args.run)
+    load_torch()
+    from mtt_lava import export, export_nir, load_run
+
+    run = load_run(args.run)
+    options = (args.profile, args.time_steps, args.readout_threshold)
+    notes: tuple[str, ...] = ()
+    if reader is None:
+        network, report = export(run, args.out, *options)
+    else:
+        network, report, notes = export_nir(run, args.out, reader, *options, allow_inexact=args.allow_inexact)
+    lines = [layer_table(network), f"{args.out}: {run.network.weights:,} trained weights", str(report)]
+    content = {"output": args.out, "trained_weights": run.network.weights, "layers": network.rows()}
+    content |= {"report": report.to_dict()}
+    if reader is None:
+        lines.append(in_lava(network, args.out))
+    else:
+        lines += [f"{args.out}: for {reader}", *(f"  {note}" for note in notes)]
+        content |= {"reader": reader, "notes": list(notes)}
+    return answer(args, "\n".join(filter(None, lines)), content)
+
+
+def _reader(args: argparse.Namespace) -> str | None:
+    """Who is to read a NIR file; None where NetX is written."""
+    if Path(args.out).suffix == ".nir":
+        from netx_export.nir.readers import find
+
+        return find(args.reader or "nir").name
+    if args.reader is not None or args.allow_inexact:
+        from netx_export import NetworkError
+
+        option = "--allow-inexact" if args.reader is None else f"--for {args.reader}"
+        raise NetworkError(f"{option} is for NIR files: call the file {Path(args.out).stem}.nir")
+    return None
+
+
+EXPORT = Command(
+    "export",
+    _export_arguments,
+    _export,
+    "Write a trained run as a NetX HDF5 file for Lava, or as NIR for other programs, and check it against a chip (the "
+    "same as mtt-export).",
+    "mtt export runs/digits digits.net\nmtt export runs/digits digits.nir --for nir",
+)

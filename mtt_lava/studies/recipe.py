@@ -1,0 +1,166 @@
+"""What each part of a recipe gives: every change of the settings alone, against the recipe as it is, fold by fold.
+
+All ways train anew in every fold (or with every seed), from start to end; the weights of the last epoch count.
+Differences are paired: the same fold, the same recordings, the same seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtt_lava.evaluation import Point, evaluate
+from mtt_lava.pictures import recipe_figure, save_figure
+from mtt_lava.run import Settings
+from mtt_lava.studies.bench import machine, stored_points, trained
+from mtt_lava.studies.paper import parts_of
+from netx_export.text import table
+
+AS_IS = "as it is"
+"""The recipe that changes are held against."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `recipe` found.
+
+    Attributes
+    ----------
+    settings : Settings
+        Of the recipe as it is.
+    points : dict of str to list of list of Point
+        For every change, `AS_IS` first, for every fold or seed: at each T, then without a clock where the chip has
+        none.
+    seeds : tuple of int
+        Of the runs on the data set's own split; none where it was cut into folds.
+    picture : pathlib.Path
+    """
+
+    settings: Settings
+    points: dict[str, list[list[Point]]]
+    seeds: tuple[int, ...]
+    picture: Path
+
+    def __repr__(self) -> str:
+        return f"<Recipe: {', '.join(self.points)}, {self.settings.model.name} on {self.settings.data}>"
+
+    @property
+    def columns(self) -> list[str]:
+        """What the points are, in order."""
+        return [point.name.replace(" ", "") for point in self.points[AS_IS][0]]
+
+    def accuracies(self, name: str) -> np.ndarray:
+        """(folds or seeds, points)."""
+        return np.array([[point.accuracy for point in part] for part in self.points[name]])
+
+    def gain(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Accuracy gained over the recipe as it is, mean over folds or seeds, and its standard error; one a point."""
+        each = self.accuracies(name) - self.accuracies(AS_IS)
+        error = each.std(0, ddof=1) / math.sqrt(len(each)) if len(each) > 1 else np.full(each.shape[1], np.nan)
+        return each.mean(0), error
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a change, fold (or seed) and point, for a table."""
+        part, numbers = ("seed", self.seeds) if self.seeds else ("fold", range(1, 1 + len(self.points[AS_IS])))
+        return [
+            {"change": name, part: number, "at": column} | point.row()
+            for name, parts in self.points.items()
+            for number, points in zip(numbers, parts, strict=True)
+            for column, point in zip(self.columns, points, strict=True)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        changes = {}
+        for name, parts in self.points.items():
+            gained, error = (dict(zip(self.columns, each.tolist(), strict=True)) for each in self.gain(name))
+            known = {column: None if math.isnan(e) else e for column, e in error.items()}
+            of_parts = [[point.to_dict() for point in part] for part in parts]
+            changes[name] = {"gain": gained, "standard_error": known, "parts": of_parts}
+        settings = self.settings.model_dump(mode="json")
+        return {"machine": machine(), "settings": settings, "seeds": list(self.seeds), "changes": changes}
+
+    def __str__(self) -> str:
+        rows = []
+        for name in self.points:
+            rows.append([name, *(f"{100 * a:.2f}" for a in self.accuracies(name).mean(0)), ""])
+            if name != AS_IS:
+                gained, error = self.gain(name)
+                rows.append(["", *(f"{100 * g:+.2f}" for g in gained), f"+-{100 * float(np.mean(error)):.2f}"])
+        first = self.points[AS_IS]
+        over = f"{sum(part[0].samples for part in first)} recordings of {self.settings.data} in {len(first)} folds"
+        if self.seeds:
+            seeds = ", ".join(map(str, self.seeds))
+            over = f"{first[0][0].samples} test recordings of {self.settings.data}, seeds {seeds}"
+        return "\n".join(
+            [
+                *table([["change", *self.columns, "standard error"], *rows], left=1),
+                f"accuracy in %, and below what a change gains, over {over}; +-: of that, mean over columns; "
+                f"{self.settings.model.name}, {self.settings.method}, {self.settings.profile}, "
+                f"{self.settings.epochs} epochs, last one; {machine()}",
+                f"picture: {self.picture}",
+            ]
+        )
+
+
+def recipe(
+    settings: Settings,
+    out: Path,
+    changes: Mapping[str, Mapping[str, Any]],
+    at: Sequence[int] = (1, 2, 4, 6, 10, 20, 50, 100),
+    count: int = 5,
+    seeds: Sequence[int] = (),
+    *,
+    progress: bool = True,
+) -> Recipe:
+    """Train the recipe as it is and with each change, in every fold or with every seed.
+
+    What `out` holds already is not done again.
+
+    Parameters
+    ----------
+    settings : Settings
+        The recipe.
+    out : pathlib.Path
+        Folder of a run folder a fold and change, ``<fold>/<change>`` or ``seed<seed>/<change>``, and of the picture.
+    changes : mapping of str to mapping of str to object
+        For every name of a change the settings that it sets.
+    at : sequence of int
+        Numbers of time steps to evaluate at.
+    count, seeds
+        See `mtt_lava.studies.paper.paper`.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    RunError
+        Settings that cannot be, or a folder that holds something else.
+    """
+    event_driven = settings.chip.facts.clocked.value is False
+    given = {name: value for name, value in settings if name not in ("model", "chip")}
+    ways = {AS_IS: settings}
+    for name, fields in changes.items():
+        ways[name] = Settings.make(settings.model, **given | dict(fields))
+    points: dict[str, list[list[Point]]] = {name: [] for name in ways}
+    for part, own, training, test in parts_of(settings, count, seeds):
+        for name, way in ways.items():
+            folder = out / part / name.replace(" ", "-").replace("/", "-")
+            run = trained(way.model_copy(update={"seed": own.seed}), folder, progress, training)
+            measure = partial(evaluate, run, at, test, event_driven=event_driven, progress=progress)
+            kinds = [*at, *([None] if event_driven else [])]
+            points[name].append(stored_points(folder / "points.npz", run, test, kinds, measure))
+    result = Recipe(settings, points, tuple(seeds), out / "recipe.png")
+    gains = {name: result.gain(name) for name in points if name != AS_IS}
+    save_figure(recipe_figure(gains, result.columns, f"{settings.model.name} on {settings.data}"), result.picture)
+    return result
