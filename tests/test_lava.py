@@ -405,7 +405,8 @@ def test_time_limit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     command = misbehaving(tmp_path, "time.sleep(1e4)")
     monkeypatch.setattr(lava_backend, "_command", lambda job, inherited: [*command, str(job), str(inherited)])
     start = time.monotonic()
-    with pytest.raises(SimulationError, match=r"^Lava took longer than the time limit of 1 s: [0-3] of 1001 time steps"):
+    message = r"^Lava took longer than the time limit of 1 s: [0-3] of 1001 time steps"
+    with pytest.raises(SimulationError, match=message):
         simulate(tmp_path / "a.net", np.ones((1, 1, 1000), int), progress=False, time_limit=1)
     assert time.monotonic() - start < 10
     assert left_behind(tmp_path) == []
