@@ -167,6 +167,7 @@ class Settings(pydantic.BaseModel):
     draws: Literal["independent", "antithetic", "stratified"] = _option(
         "independent", "how the configurations of a batch are drawn together"
     )
+    shared: bool = _option(False, "a batch's configurations share its samples out, instead of running all of them each")
     form: Literal["group", "fraction"] = _option("group", "temporal transformation between stages")
     input_form: Literal["group", "fraction", "trim"] = _option("group", "temporal transformation of the input")
     profile: str = _option("loihi2", "hardware profile, name or TOML file", "NAME")
@@ -297,6 +298,11 @@ class Settings(pydantic.BaseModel):
             raise RunError(
                 f"training settings: distil is {self.distil:g}, but no batch has a configuration at T to learn from: "
                 f"use a method that mixes, with sandwich"
+            )
+        if self.distil and self.shared:
+            raise RunError(
+                "training settings: distil lets configurations learn from the one at T, which with shared runs other "
+                "samples: leave one of them out"
             )
         if self.distil and any(METHODS[name].online for name in self.methods):
             raise RunError("training settings: distil needs whole answers, which online methods do not have: use 0")

@@ -320,6 +320,7 @@ GIVEN = {
     "sandwich": ("--no-sandwich", False),
     "finer": ("--finer 2", 2),
     "draws": ("--draws stratified", "stratified"),
+    "shared": ("--shared", True),
     "form": ("--form fraction", "fraction"),
     "input_form": ("--input-form fraction", "fraction"),
     "profile": ("--profile loihi1", "loihi1"),

@@ -96,7 +96,7 @@ def test_two_processes_train_as_one(arguments: list[str], tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["online-nmt", "accumulate --finer 2 --loss steps", "mtt --loss steps"])
+@pytest.mark.parametrize("method", ["online-nmt", "accumulate --finer 2 --loss steps", "mtt --shared"])
 def test_two_processes_train_as_one_by_other_methods_too(method: str, arguments: list[str], tmp_path: Path):
     """Borders, drawn time steps and what is done to each recording are the same in both."""
     arguments += ["--method", *method.split(), "--augment", "flip,roll:3,cutout:5,drop:0.2,time:0.1"]

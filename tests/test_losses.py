@@ -174,6 +174,7 @@ def test_distillation_follows_the_configuration_at_t(loss: str):
     [
         ({"distil": 1.0, "method": "sdt"}, "no batch has a configuration at T to learn from"),
         ({"distil": 1.0, "sandwich": False}, "no batch has a configuration at T to learn from"),
+        ({"distil": 1.0, "shared": True}, "distil lets configurations learn from the one at T"),
         ({"distil": 1.0, "method": "online-nmt"}, "distil needs whole answers"),
         ({"distil": -1.0}, "distil: Input should be greater than or equal to 0"),
     ],

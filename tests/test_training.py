@@ -114,18 +114,20 @@ def test_eight_bits_are_used(learned: Run):
             assert 1 <= layer.neuron.threshold < 1 << 17
 
 
-def test_a_mini_batch_is_algorithm_1(monkeypatch: pytest.MonkeyPatch):
-    """One optimiser step follows the mean of the gradients of s configurations."""
-    trainer = training.Trainer(make(configurations=3), None, bars(20), progress=False)
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_mini_batch_is_algorithm_1(shared: bool, monkeypatch: pytest.MonkeyPatch):
+    """One optimiser step follows the mean of the gradients of s configurations, of all its recordings or of a part."""
+    trainer = training.Trainer(make(configurations=3, shared=shared), None, bars(20), progress=False)
     network, steps = trainer.network, []
     network.train()
     expected = [torch.zeros_like(p) for p in network.parameters()]
     x, labels = trainer.batch(torch.randperm(20, generator=torch.Generator().manual_seed(0)), None)
-    for t in trainer.samplers[0].draw(0):
+    parts = [slice(0, 7), slice(7, 14), slice(14, 20)] if shared else [slice(None)] * 3
+    for t, part in zip(trainer.samplers[0].draw(0), parts, strict=True):
         network.zero_grad()
-        F.cross_entropy(network(x, t) * 10 / t[-1], labels).backward()
+        F.cross_entropy(network(x[part], t) * 10 / t[-1], labels[part]).backward()
         for total, p in zip(expected, network.parameters(), strict=True):
-            total += 0 if p.grad is None else p.grad / 3
+            total += 0 if p.grad is None else p.grad * (len(labels[part]) / 20 if shared else 1 / 3)
 
     def step() -> None:
         steps.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in network.parameters()])
@@ -303,6 +305,7 @@ def test_impossible_settings_are_refused_at_once(values: dict[str, Any], words: 
     [
         ({"biases": "kept", "norm": "batch"}, "biases 'kept' with event data (bars)"),
         ({"data": "mars-dvs"}, "mars-dvs"),
+        ({"batch": 2, "method": "mtt", "shared": True}, "a batch has 2 recordings, which 3 configurations share out"),
     ],
 )
 def test_settings_that_do_not_fit_the_data_are_refused(values: dict[str, Any], words: str, tmp_path: Path):

@@ -199,12 +199,15 @@ TRAIN = Command(
 
 def _bench_mixing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nmnist-3c1fc", metavar="MODEL", help="default nmnist-3c1fc")
-    text = "ways to draw, as antithetic:2 or independent:3+ends (with T and T_MIN everywhere); default: seven"
+    text = (
+        "ways to draw, as antithetic:2 or independent:3+ends (with T and T_MIN everywhere) or antithetic:4+shared "
+        "(which share out a batch); default: seven"
+    )
     parser.add_argument("--samplers", metavar="D:S,...", help=text)
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
     parser.add_argument("--out", required=True, type=kinds.folder, metavar="DIR", help="folder of the run folders")
     add_json(parser)
-    add_training(parser, ("method", "draws", "configurations", "sandwich"), epochs=60)
+    add_training(parser, ("method", "draws", "configurations", "sandwich", "shared"), epochs=60)
 
 
 def _bench_mixing(args: argparse.Namespace) -> int:

@@ -37,7 +37,9 @@ SAMPLERS = (
     "stratified:2",
     "independent:1",
 )
-"""``DRAWS:S``, the way and the number of configurations; ``+ends``: with those at T and at T_MIN everywhere."""
+"""``DRAWS:S``, the way and the number of configurations; ``+ends``: with those at T and at T_MIN everywhere;
+``+shared``: which share out a mini-batch, so that each recording runs one of them."""
+EXTRAS: tuple[list[str], ...] = ([], ["ends"], ["shared"], ["ends", "shared"])
 SDT = "sdt"
 REFERENCE = "independent:3"
 """The paper's, which accuracies are held against."""
@@ -56,10 +58,12 @@ def overrides(name: str) -> dict[str, Any]:
     """
     if name == SDT:
         return {"method": "sdt"}
-    way, _, number = name.removesuffix("+ends").partition(":")
-    if way not in DRAWS or not number.isdigit() or not int(number):
-        raise RunError(f"sampler {name!r:.40}: give {SDT}, or {'|'.join(DRAWS)}:S or :S+ends, S being a number")
-    return {"method": "mtt", "draws": way, "configurations": int(number), "sandwich": name.endswith("+ends")}
+    drawn, *more = name.split("+")
+    way, _, number = drawn.partition(":")
+    if way not in DRAWS or not number.isdigit() or not int(number) or more not in EXTRAS:
+        raise RunError(f"sampler {name!r:.40}: give {SDT}, or {'|'.join(DRAWS)}:S[+ends][+shared], S being a number")
+    extras = {"sandwich": "ends" in more, "shared": "shared" in more}
+    return {"method": "mtt", "draws": way, "configurations": int(number)} | extras
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Epoch:
     seed : int
         Fixes the order of the recordings, and how they are moved.
     steps, batch, configurations, classes : int
-        Mini-batches; recordings in each; temporal configurations run for each; outputs.
+        Mini-batches; recordings in each; temporal configurations that each of these runs; outputs.
     awake : Awake
 
     Attributes
@@ -93,9 +93,9 @@ class Epoch:
         self._drawn += 1
         return chosen, draw(chances, len(chosen), self.generator) if chances else None
 
-    def see(self, configuration: int, readout: torch.Tensor, spikes: Sequence[torch.Tensor]) -> None:
-        """Take note of what this process's part of the mini-batch answered in one configuration."""
-        self.readouts[self.done, configuration, self.own] = readout.detach().cpu()
+    def see(self, configuration: int, part: slice, readout: torch.Tensor, spikes: Sequence[torch.Tensor]) -> None:
+        """Take note of what a part of this process's recordings of the mini-batch answered in one configuration."""
+        self.readouts[self.done, configuration, self.own[part]] = readout.detach().cpu()
         self.awake.see(spikes)
 
     def share(self, kind: str) -> float:

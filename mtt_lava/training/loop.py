@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ class Trainer:
         if settings.precision != "float32":
             self.network.multiply_in(getattr(torch, settings.precision))
         self.samplers = [settings.sampler(self.network.n_stages, quantised) for quantised in (False, True)]
+        for sampler in self.samplers:
+            self._check_shares(len(sampler.draw(0)))
         self.steps = max(1, len(self.labels) // settings.batch)
         self.first_phase = max(1, settings.epochs - max(1, round(settings.epochs * settings.fine_tune)))
         self.done = 0
@@ -91,6 +94,25 @@ class Trainer:
         self.saved: tuple[int, int] | None = None
         self._saved_at = time.monotonic()
         self.optimiser = self.new_optimiser()
+
+    def _check_shares(self, configurations: int) -> None:
+        """Refuse mini-batches too small for every configuration to get recordings in every process."""
+        least, batch = configurations * self.engine.processes, min(self.settings.batch, len(self.labels))
+        if self.settings.shared and batch < least:
+            raise RunError(
+                f"a batch has {batch} recordings, which {configurations} configurations share out on {self.engine!r}: "
+                f"at least {least} are needed; give a larger batch, or leave shared out"
+            )
+
+    def _parts(self, configurations: int, recordings: int, share: float) -> list[slice]:
+        """For every configuration, which of this process's recordings of a mini-batch run it."""
+        if not self.settings.shared:
+            return [slice(None)] * configurations
+        # By their places in the whole mini-batch, whatever the number of processes.
+        whole = round(recordings / share)
+        run = self.engine.mine(torch.arange(whole)) * configurations // whole
+        ends = np.cumsum([0, *np.bincount(run, minlength=configurations)]).tolist()
+        return [slice(*ends_) for ends_ in pairwise(ends)]
 
     def new_optimiser(self) -> torch.optim.Optimizer:
         """AdamW over what is trained now."""
@@ -107,7 +129,7 @@ class Trainer:
             settings.seed * 1_000_003 + self.done,
             self.steps,
             settings.batch,
-            len(self.samplers[self.quantised].draw(0)),
+            1 if settings.shared else len(self.samplers[self.quantised].draw(0)),
             len(self.classes),
             Awake(self.network.spiking_names, counted),
         )
@@ -199,7 +221,7 @@ class Trainer:
         x: torch.Tensor,
         labels: torch.Tensor,
         configurations: Sequence[Sequence[int]],
-        see: Callable[[int, torch.Tensor, list[torch.Tensor]], None] | None = None,
+        see: Callable[[int, slice, torch.Tensor, list[torch.Tensor]], None] | None = None,
         share: float = 1.0,
         cuts: Sequence[Sequence[int] | None] = (),
     ) -> None:
@@ -221,7 +243,8 @@ class Trainer:
         configurations : sequence of sequence of int
             Time steps of every stage.
         see : callable, optional
-            Is shown every configuration's number, readout and spikes (online: so far, and of each time step).
+            Is shown for every configuration its number, if a recording runs several, which recordings ran it, and their
+            readout and spikes (online: so far, and of each time step).
         share : float
             That of the mini-batch which is this process's.
         cuts : sequence
@@ -229,19 +252,21 @@ class Trainer:
         """
         self.optimiser.zero_grad()
         total, teacher = 0.0, None
-        for number, time_steps in enumerate(configurations):
+        parts = self._parts(len(configurations), len(labels), share)
+        for number, (time_steps, part) in enumerate(zip(configurations, parts, strict=True)):
             answer: Any = 0.0
+            weight = share * len(labels[part]) / sum(len(labels[each]) for each in parts)
             with self.network.carrying() if self.method.online else nullcontext():
-                for frames, stages in self._passes(x, time_steps, cuts[number] if cuts else None):
+                for frames, stages in self._passes(x[part], time_steps, cuts[number] if cuts else None):
                     spikes: list[torch.Tensor] = []
                     readout = self.network(frames, stages, spikes, self.method.online or self.settings.loss == "steps")
-                    loss, logits = self._loss(readout, labels, time_steps, teacher)
+                    loss, logits = self._loss(readout, labels[part], time_steps, teacher)
                     if self.settings.spike_penalty:
                         loss = loss + self.settings.spike_penalty * self._spikes(spikes, time_steps)
-                    loss = loss * (share / len(configurations))
+                    loss = loss * weight
                     answer = readout.detach() if readout.dim() == 2 else answer + readout.detach().sum(0)
                     if see is not None:
-                        see(number, answer, spikes)
+                        see(0 if self.settings.shared else number, part, answer, spikes)
                     spikes.clear()
                     # Backward at once frees the graph: the peak memory is that of one configuration.
                     loss.backward()
