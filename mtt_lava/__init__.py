@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 # Before torch is imported: threads that wait busily for each other make it many times slower where a core has other
 # work too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

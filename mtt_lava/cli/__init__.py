@@ -6,8 +6,8 @@ Every command imports what it needs when it is chosen, so that ``mtt --help`` an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 
+from mtt_lava import __version__
 from mtt_lava.cli import listing, networks, runs, studies, training
 from mtt_lava.cli.parsing import Parser, run
 
@@ -25,7 +25,7 @@ def parsers() -> tuple[Parser, Parser]:
         description="Train a spiking neural network once and run it at any number of time steps.",
         epilog="Example: mtt demo\n\nThe examples in the help of all commands go together, in the order above.",
     )
-    mtt.add_argument("--version", action="version", version=f"mtt-lava {version('mtt-lava')}")
+    mtt.add_argument("--version", action="version", version=f"mtt-lava {__version__}")
     commands = mtt.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)
