@@ -50,7 +50,7 @@ class Point:
         Mean spikes of every neuron: what a chip's cost is computed from; None where stages have time steps of their
         own. Not in the JSON.
     spike_difference : float or None
-        From the event-driven run: sum |s0 - s| / sum s0 over the output spike counts, s0 the event-driven ones.
+        From the event-driven run: ``sum |s0 - s| / sum s0`` over the output spike counts, s0 the event-driven ones.
     stages : tuple of int or None
         Time steps of every stage, where they have their own.
     neurobench : hw_profiles.NeuroBench or None
@@ -112,7 +112,7 @@ class Point:
 
 
 def spike_difference(reference: np.ndarray, other: np.ndarray) -> float:
-    """Spike difference SD(s0, s) = sum |s0 - s| / sum s0 of the paper.
+    """Spike difference ``SD(s0, s) = sum |s0 - s| / sum s0`` of the paper.
 
     Parameters
     ----------

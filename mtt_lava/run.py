@@ -482,7 +482,8 @@ class Run:
     classes : tuple of str or None
         Names of the classes it was trained on; None where they are not known (older folders).
     measured : dict of str to tuple of int
-        Largest |u| and |v| of every layer over the training data, in the chip's units; empty without time steps.
+        Largest sizes of u and v, without their signs, of every layer over the training data, in the chip's units; empty
+        without time steps.
     """
 
     def __init__(self, settings: Settings, network: SpikingNetwork, folder: Path | None = None) -> None:

@@ -21,6 +21,14 @@ from netx_export.table import layer_table
 
 if TYPE_CHECKING:
     from netx_export.lava.compose import to_lava
+    from netx_export.simulation import Simulation, SimulationError, simulate
+
+_HOME = {
+    "Simulation": "simulation",
+    "SimulationError": "simulation",
+    "simulate": "simulation",
+    "to_lava": "lava.compose",
+}
 
 __all__ = [
     "Add",
@@ -36,17 +44,20 @@ __all__ = [
     "Pool",
     "Sigma",
     "SigmaDelta",
+    "Simulation",
+    "SimulationError",
     "layer_table",
     "read",
+    "simulate",
     "to_lava",
     "write",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # What leads to Lava is imported only by those who ask for it.
-    if name != "to_lava":
+    # What compiles loops or leads to Lava is imported only by those who ask for it.
+    if name not in _HOME:
         raise AttributeError(f"module 'netx_export' has no attribute {name!r}")
-    from netx_export.lava.compose import to_lava
+    from importlib import import_module
 
-    return to_lava
+    return getattr(import_module(f"netx_export.{_HOME[name]}"), name)
