@@ -81,4 +81,4 @@ def test_a_page_runs_as_it_stands(page: Path, tmp_path: Path):
         # Exit code 1 of a check says that something does not fit, which a page may show.
         assert done.returncode == 0 or (done.returncode == 1 and "check " in block), block + done.stdout + done.stderr
         ran += 1
-    assert ran > 3
+    assert ran > 1
