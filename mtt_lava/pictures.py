@@ -1,7 +1,8 @@
-"""Pictures of results."""
+"""Pictures of results: each function draws on matplotlib axes, those that it is given or new ones, and returns them."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,90 +37,80 @@ def _accuracy_axis(axes: Any) -> None:
     axes.set_ylabel("test accuracy, %")
 
 
-def accuracy_figure(
-    curves: Mapping[str, tuple[Sequence[int], np.ndarray]], trained_at: int, title: str = "Accuracy at any T"
+def _axes(axes: Any, size: tuple[float, float]) -> Any:
+    """The axes to draw on: those given, or those of a new figure, in inches."""
+    if axes is not None:
+        return axes
+    # Not pyplot: it would choose a window system, and keep the figure.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained").subplots()
+
+
+def plot_accuracy(
+    curves: Mapping[str, tuple[Sequence[int], np.ndarray]],
+    trained_at: int,
+    title: str = "Accuracy at any T",
+    events: Mapping[str, np.ndarray] | None = None,
+    samples: int | None = None,
+    axes: Any = None,
 ) -> Any:
-    """Accuracy against the number of time steps.
+    """Accuracy against the number of time steps, and without a clock at the right edge.
 
     Parameters
     ----------
     curves : mapping of str to (time steps, accuracies)
-        For every method its time steps, and accuracies (seeds, time steps) between 0 and 1; the mean is drawn, and
-        the range over seeds shaded.
+        For every method its time steps, and accuracies (runs, time steps) between 0 and 1; the mean is drawn, and the
+        range over runs, which are seeds or folds, shaded.
     trained_at : int
         T of training, marked.
     title : str
+    events : mapping of str to numpy.ndarray, optional
+        For methods, accuracies (runs,) without a clock.
+    samples : int, optional
+        How many each accuracy is of: a single run's standard error is shaded.
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
     """
-    # Not pyplot: it would choose a window system, and keep the figure.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    axes, events = _axes(axes, (7, 4)), events or {}
+    ticks = sorted({t for time_steps, _ in curves.values() for t in time_steps})
+    edge = 2.5 * ticks[-1]
     for method, (time_steps, accuracies) in curves.items():
-        accuracies = np.atleast_2d(accuracies)
-        (line,) = axes.plot(time_steps, accuracies.mean(0), **_line(method))
-        if len(accuracies) > 1:
-            low, high = accuracies.min(0), accuracies.max(0)
-            axes.fill_between(time_steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        (line,) = axes.plot(time_steps, np.atleast_2d(accuracies).mean(0), **_line(method))
+        low, high = _spread(accuracies, samples)
+        axes.fill_between(time_steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        if method in events:
+            mean, (low, high) = events[method].mean(), _spread(events[method][:, None], samples)
+            axes.errorbar([edge], [mean], [mean - low, high - mean], fmt="D", color=line.get_color(), capsize=4)
     axes.axvline(trained_at, color="0.6", linestyle=":", label=f"trained at T = {trained_at}")
     axes.set_xscale("log")
-    ticks = sorted({t for time_steps, _ in curves.values() for t in time_steps})
-    axes.set_xticks(ticks, [str(t) for t in ticks])
+    last = [(edge, "event-\ndriven")] if events else []
+    axes.set_xticks([*ticks, *(at for at, _ in last)], [*map(str, ticks), *(name for _, name in last)])
     axes.minorticks_off()
     _accuracy_axis(axes)
     axes.set(xlabel="time steps T at inference", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    return figure
+    return axes
 
 
-def paper_figure(
-    accuracies: Mapping[str, np.ndarray], time_steps: Sequence[int], settings: Any, parts: str = "folds"
+def _spread(accuracies: np.ndarray, samples: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper end over runs (runs, ...), or of one run's standard error."""
+    accuracies = np.atleast_2d(accuracies)
+    if len(accuracies) > 1 or not samples:
+        return accuracies.min(0), accuracies.max(0)
+    (mean,) = accuracies
+    error = np.sqrt(mean * (1 - mean) / samples)
+    return mean - error, mean + error
+
+
+def plot_recipe(
+    gains: Mapping[str, tuple[np.ndarray, np.ndarray]], columns: Sequence[str], title: str, axes: Any = None
 ) -> Any:
-    """Accuracy against T, and without a clock at the right edge.
-
-    Parameters
-    ----------
-    accuracies : mapping of str to numpy.ndarray
-        For every method (parts, points): at each of `time_steps`, then event-driven; more columns are not drawn.
-    time_steps : sequence of int
-    settings : mtt_lava.run.Settings
-        Of the runs.
-    parts : str
-        What they are: folds or seeds.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.subplots()
-    edge = 2.5 * time_steps[-1]
-    for method, values in accuracies.items():
-        clocked, event, colour = values[:, : len(time_steps)], values[:, len(time_steps)], _colour(method)
-        axes.plot(time_steps, clocked.mean(0), "o-", color=colour, label=method.upper())
-        axes.fill_between(time_steps, clocked.min(0), clocked.max(0), color=colour, alpha=0.2, linewidth=0)
-        ends = [[event.mean() - event.min()], [event.max() - event.mean()]]
-        axes.errorbar([edge], [event.mean()], yerr=ends, fmt="D", color=colour, capsize=4)
-    axes.axvline(settings.time_steps, color="0.6", linestyle=":", label=f"trained at T = {settings.time_steps}")
-    axes.set_xscale("log")
-    axes.set_xticks([*time_steps, edge], [*map(str, time_steps), "event-\ndriven"])
-    axes.minorticks_off()
-    axes.set_ylim(0, 1.02)
-    title = f"{settings.model.name} on {settings.data}, {settings.profile}; range over {parts}"
-    axes.set(xlabel="time steps T at inference", ylabel="test accuracy", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    return figure
-
-
-def recipe_figure(gains: Mapping[str, tuple[np.ndarray, np.ndarray]], columns: Sequence[str], title: str) -> Any:
     """Accuracy that each change of a recipe gains, at each number of time steps.
 
     Parameters
@@ -128,15 +119,14 @@ def recipe_figure(gains: Mapping[str, tuple[np.ndarray, np.ndarray]], columns: S
         For every change two arrays, one value a column, as shares.
     columns : sequence of str
     title : str
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.subplots()
+    axes = _axes(axes, (7.5, 4))
     places, width = np.arange(len(columns)), 0.8 / max(len(gains), 1)
     for i, (name, (gain, error)) in enumerate(gains.items()):
         place = places + (i - (len(gains) - 1) / 2) * width
@@ -146,16 +136,17 @@ def recipe_figure(gains: Mapping[str, tuple[np.ndarray, np.ndarray]], columns: S
     axes.set(ylabel="accuracy gained in points", title=f"{title}: changes of the recipe, +- standard error")
     axes.grid(alpha=0.3, axis="y")
     axes.legend(fontsize="small")
-    return figure
+    return axes
 
 
-def sweep_figure(
+def plot_sweep(
     names: Sequence[str],
     prices: Sequence[float],
     accuracies: Sequence[float],
     front: Sequence[bool],
     what: str,
     title: str,
+    axes: Any = None,
 ) -> Any:
     """Accuracy against what it costs, one point a number of time steps, with the Pareto front.
 
@@ -169,16 +160,16 @@ def sweep_figure(
     what : str
         What the prices are, with their unit.
     title : str
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.subplots()
+    axes = _axes(axes, (7.5, 4))
     best = sorted((price, accuracy) for price, accuracy, on in zip(prices, accuracies, front, strict=True) if on)
     axes.step(*zip(*best, strict=True), where="post", color=METHODS["mtt"].colour, alpha=0.5, label="Pareto front")
     axes.plot(prices, accuracies, "o", color=METHODS["mtt"].colour, label="time steps T")
@@ -192,10 +183,10 @@ def sweep_figure(
     axes.set(xlabel=what, title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    return figure
+    return axes
 
 
-def confusion_figure(score: Score, classes: Sequence[str], title: str) -> Any:
+def plot_confusion(score: Score, classes: Sequence[str], title: str, axes: Any = None) -> Any:
     """The confusion matrix as a heat map, with the number of samples in every cell that is not empty.
 
     Parameters
@@ -204,17 +195,16 @@ def confusion_figure(score: Score, classes: Sequence[str], title: str) -> Any:
     classes : sequence of str
         Their names.
     title : str
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
     """
-    from matplotlib.figure import Figure
-
     counts, n = score.confusion, len(classes)
     size = 0.45 * n + 2
-    figure = Figure(figsize=(size + 0.5, size), layout="constrained")
-    axes = figure.subplots()
+    axes = _axes(axes, (size + 0.5, size))
     axes.imshow(counts, cmap="Blues")
     for (row, column), count in np.ndenumerate(counts):
         if count:
@@ -226,13 +216,13 @@ def confusion_figure(score: Score, classes: Sequence[str], title: str) -> Any:
     axes.set_xticks(range(n + 1), [*classes, "silent"], rotation=90 if long else 0)
     axes.set_yticks(range(n), classes)
     axes.set(xlabel="answer (in the cells: samples)", ylabel="true class", title=title)
-    return figure
+    return axes
 
 
 CHIPS_DRAWN = 8
 
 
-def placement_figure(placement: Placement) -> Any:
+def plot_placement(placement: Placement) -> Any:
     """The chips of a board with their cores, each filled by as much as it is used.
 
     Parameters
@@ -243,7 +233,8 @@ def placement_figure(placement: Placement) -> Any:
 
     Returns
     -------
-    matplotlib.figure.Figure
+    numpy.ndarray
+        matplotlib.axes.Axes, one a chip.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -265,7 +256,8 @@ def placement_figure(placement: Placement) -> Any:
     layers = list(dict.fromkeys(part.name for part in parts))
     colours = {name: colormaps["tab20"](i % 20) for i, name in enumerate(layers)}
     used = {core.number: core for core in placement.cores}
-    for chip, axes in enumerate(np.ravel(figure.subplots(down, across))):
+    of_chips = np.ravel(figure.subplots(down, across))
+    for chip, axes in enumerate(of_chips):
         axes.set_axis_off()
         if chip >= chips:
             continue
@@ -300,16 +292,30 @@ def placement_figure(placement: Placement) -> Any:
     handles = [Patch(color=colours[name], label=name) for name in layers]
     if handles:
         figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
-    return figure
+    return of_chips
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure, whole or not at all; the ending names the format (.png, .svg)."""
+def save_picture(axes: Any, path: Path) -> None:
+    """Write the figure of axes, or of several, whole or not at all; the ending names the format (.png, .svg)."""
+    figure = _plain(axes)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def png(axes: Any) -> bytes:
+    """The figure of axes, or of several, as a PNG."""
+    buffer = io.BytesIO()
+    _plain(axes).savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _plain(axes: Any) -> Any:
+    """Its figure, whose texts are taken as they stand."""
     from matplotlib.cbook import is_math_text
     from matplotlib.text import Text
 
+    figure = np.ravel(axes)[0].figure
     for text in figure.findobj(Text):
         if is_math_text(text.get_text()) is True and not text.get_text().startswith(r"$\mathdefault"):
             text.set_parse_math(False)  # a name with dollars is no formula, which might not even be one
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure

@@ -788,14 +788,13 @@ def test_pages_fit_a_phone():
 
 def test_pictures_name_ticks_and_units():
     """T is marked where it was measured, accuracy is in per cent, and energies within a decade have ticks."""
-    from mtt_lava.pictures import accuracy_figure, sweep_figure
+    from mtt_lava.pictures import plot_accuracy, plot_sweep
 
-    axes = accuracy_figure({"mtt": ([1, 3, 10], np.array([[0.2, 0.5, 0.9]]))}, 10).axes[0]
+    axes = plot_accuracy({"mtt": ([1, 3, 10], np.array([[0.2, 0.5, 0.9]]))}, 10)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "3", "10"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("time steps T at inference", "test accuracy, %")
-    figure = sweep_figure(["T=1", "T=2"], [21.0, 53.0], [0.2, 0.9], [True, True], "energy a sample, nJ", "run")
-    figure.canvas.draw()
-    axes = figure.axes[0]
+    axes = plot_sweep(["T=1", "T=2"], [21.0, 53.0], [0.2, 0.9], [True, True], "energy a sample, nJ", "run")
+    axes.figure.canvas.draw()
     low, high = axes.get_xlim()
     ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
     seen = [label.get_text() for value, label in ticks if low <= value <= high]

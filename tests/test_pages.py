@@ -13,8 +13,8 @@ import pytest
 import hw_profiles
 from mtt_lava import sweep
 from mtt_lava.data import from_events
-from mtt_lava.data.show import classes_figure
-from mtt_lava.pictures import accuracy_figure, paper_figure, placement_figure, save_figure
+from mtt_lava.data.show import plot_classes
+from mtt_lava.pictures import plot_accuracy, plot_placement, save_picture
 from mtt_lava.run import load_run
 from mtt_lava.studies import demo
 from netx_export.network import Network
@@ -58,7 +58,7 @@ def test_the_page_of_a_sweep(tmp_path: Path):
     profile.write_text(f'title = "{NAME}"\nextends = "loihi1"\n')
     page = sweep(run, [1, 2], str(profile), data, progress=False).save(tmp_path / "out")
     is_plain(page.read_text(encoding="utf-8"))
-    save_figure(classes_figure(data), tmp_path / "classes.svg")
+    save_picture(plot_classes(data), tmp_path / "classes.svg")
     assert "<script" not in (tmp_path / "classes.svg").read_text()
 
 
@@ -70,15 +70,14 @@ def test_pictures_take_any_name(tmp_path: Path):
     profile = tmp_path / f"{FILE}.toml"
     profile.write_text(f'title = "{NAME}"\nextends = "loihi1"\n')
     report = hw_profiles.check(Network(tuple(layers), readout="count"), hw_profiles.load(profile))
-    settings = SimpleNamespace(time_steps=2, model=SimpleNamespace(name=NAME), data=NAME, profile=NAME)
-    values = np.full((2, 3), 0.5)
-    figures = (
-        placement_figure(report.placement),
-        accuracy_figure({NAME: ([1, 2], values[:, :2])}, 2, NAME),
-        paper_figure({NAME: values}, [1, 2], settings),
+    values = np.full((2, 2), 0.5)
+    drawn = (
+        plot_placement(report.placement),
+        plot_accuracy({NAME: ([1, 2], values)}, 2, NAME),
+        plot_accuracy({NAME: ([1, 2], values)}, 2, NAME, {NAME: values[:, 0]}, samples=10),
     )
-    for figure in figures:
-        save_figure(figure, tmp_path / "a.svg")
+    for axes in drawn:
+        save_picture(axes, tmp_path / "a.svg")
         assert "<script" not in (tmp_path / "a.svg").read_text()
 
 

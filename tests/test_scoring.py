@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtt_lava.pictures import confusion_figure
+from mtt_lava.pictures import plot_confusion
 from mtt_lava.scoring import Score, ScoreError, score
 
 
@@ -135,7 +135,7 @@ def test_long_names_of_classes_do_not_widen_the_table() -> None:
 def test_the_picture_shows_what_the_matrix_says() -> None:
     """A number in every cell that is not empty, names of classes at the rows, a last column of silent samples."""
     got = score(np.array([[1, 0], [1, 1], [0, 0]]), np.array([0, 1, 1]), "count")
-    (axes,) = confusion_figure(got, ["cat", "dog"], "title").axes
+    axes = plot_confusion(got, ["cat", "dog"], "title")
     cells = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "1", (1, 0): "0.5", (1, 1): "0.5", (1, 2): "1"}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]

@@ -53,7 +53,7 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _data(args: argparse.Namespace) -> int:
     from mtt_lava.data import compare, open_dataset, show, subset
-    from mtt_lava.pictures import save_figure
+    from mtt_lava.pictures import save_picture
 
     for path, ending in ((args.write_input, ".npy"), (args.write_events, ".npz")):
         if path:
@@ -70,7 +70,7 @@ def _data(args: argparse.Namespace) -> int:
     written = {}
     chosen = opened[-1] if args.samples is None else subset(opened[-1], range(min(args.samples, len(opened[-1]))))
     if args.picture:
-        save_figure(show.classes_figure(opened[0]), Path(args.picture))
+        save_picture(show.plot_classes(opened[0]), Path(args.picture))
         written[args.picture] = "the first recording of each class"
     if args.write_input:
         shape = show.write_input(chosen, args.write_input, args.time_steps, args.input_max)

@@ -139,9 +139,9 @@ def _network_and_chip(args: argparse.Namespace, inputs: Any = None) -> tuple[Any
 
 
 def _draw_placement(placement: Any, path: str) -> None:
-    from mtt_lava.pictures import placement_figure, save_figure
+    from mtt_lava.pictures import plot_placement, save_picture
 
-    save_figure(placement_figure(placement), Path(path))
+    save_picture(plot_placement(placement), Path(path))
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:

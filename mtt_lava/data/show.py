@@ -135,14 +135,15 @@ def summary(dataset: Dataset) -> Summary:
     )
 
 
-def classes_figure(dataset: Dataset) -> Any:
+def plot_classes(dataset: Dataset) -> Any:
     """The first recording of every class (of the first 20), all its events: ON red, OFF blue; of images, their sum.
 
     Of a sensor of one row, time goes to the right, over the window, and columns go upwards.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    numpy.ndarray
+        matplotlib.axes.Axes, one a class.
     """
     from matplotlib.figure import Figure
 
@@ -168,7 +169,7 @@ def classes_figure(dataset: Dataset) -> Any:
     size = f"{width} channels upwards, time to the right" if one_row else f"{width} x {height} pixels"
     what = f"; {size}{colours}"
     figure.suptitle(f"{dataset.name} {dataset.split}: the first of each class{what}".replace("$", r"\$"), fontsize=9)
-    return figure
+    return grid
 
 
 def _in_time(recording: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, tuple[int, int, int]]:

@@ -21,7 +21,7 @@ import torch
 from hw_profiles.neurobench import NeuroBench
 from mtt_lava.data import Dataset
 from mtt_lava.evaluation import Point, evaluate
-from mtt_lava.pictures import accuracy_figure, save_figure
+from mtt_lava.pictures import plot_accuracy, save_picture
 from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
 from mtt_lava.scoring import score
 from mtt_lava.training import train
@@ -187,7 +187,7 @@ def methods(
         points.setdefault(settings.label, {})[settings.seed] = evaluate(run, at, progress=progress)
     result = Comparison(points, runs[0], out / "accuracy.png")
     curves = {method: (at, result.accuracies(method)) for method in points}
-    save_figure(accuracy_figure(curves, runs[0].time_steps, f"{runs[0].model.name} on {runs[0].data}"), result.picture)
+    save_picture(plot_accuracy(curves, runs[0].time_steps, f"{runs[0].model.name} on {runs[0].data}"), result.picture)
     return result
 
 

@@ -13,7 +13,7 @@ from mtt_lava.data import open_dataset, picture
 from mtt_lava.deploy import export
 from mtt_lava.evaluation import Point, evaluate, table
 from mtt_lava.page import block, heading, image, page, paragraph
-from mtt_lava.pictures import confusion_figure, placement_figure, save_figure
+from mtt_lava.pictures import plot_confusion, plot_placement, save_picture
 from mtt_lava.proof import Proof, prove
 from mtt_lava.run import Run, Settings, load_run
 from mtt_lava.studies.bench import Comparison, machine, methods
@@ -125,16 +125,16 @@ def demo(out: Path, profile: str = "loihi2", *, progress: bool = True) -> Demo:
     point = comparison.points["mtt"][0][comparison.nearest]
     title = f"MTT at T = {point.time_steps}"
     classes = open_dataset(DATA, split="test").classes
-    save_figure(confusion_figure(point.score, classes, title), out / "confusion.png")
+    save_picture(plot_confusion(point.score, classes, title), out / "confusion.png")
     run = load_run(out / "mtt-0")
     network, report = export(run, out / "digits.net")
     print(f"\n2. Export the MTT network as NetX HDF5: {out / 'digits.net'}\n{layer_table(network)}")
     proofs, points = (_on_lava(run, progress), []) if run.network.reset == "zero" else ([], _without_a_clock(run))
     print(f"\n4. Does it fit?\n{report}")
-    save_figure(placement_figure(report.placement), out / "chip.png")
+    save_picture(plot_placement(report.placement), out / "chip.png")
     energy = _energy(run, comparison.points["mtt"][0], classes)
     print(f"\n5. What does it cost? {_whose(energy, profile)}\n{energy}")
-    save_figure(energy.figure(), out / "energy.png")
+    save_picture(energy.plot(), out / "energy.png")
     print("\n6. Go on with (after uv run):\n" + "\n".join(next_steps(out, profile)))
     seconds = time.perf_counter() - start
     result = Demo(out / "index.html", comparison, tuple(proofs), tuple(points), report, energy, seconds)

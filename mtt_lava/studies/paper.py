@@ -21,7 +21,7 @@ import numpy as np
 from mtt_lava.data import Dataset, join, open_dataset
 from mtt_lava.data import folds as cut
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
-from mtt_lava.pictures import paper_figure, save_figure
+from mtt_lava.pictures import plot_accuracy, save_picture
 from mtt_lava.run import Run, RunError, Settings
 from mtt_lava.studies.bench import machine, stored_points, trained
 from mtt_lava.temporal import METHODS
@@ -235,8 +235,11 @@ def paper(
             points[method].append(stored_points(folder / "points.npz", run, test, [*steps, None, None], measure))
     first = {"method": "mtt"} | ({"seed": seeds[0]} if seeds else {})
     result = Paper(settings.model_copy(update=first), points, out / "paper.png", tuple(seeds))
-    curves = {method: result.accuracies(method) for method in methods if method in METHODS}
-    save_figure(paper_figure(curves, steps, settings, f"{result.part}s"), result.picture)
+    found = {method: result.accuracies(method) for method in methods}
+    clocked = {method: (steps, values[:, : len(steps)]) for method, values in found.items()}
+    events = {method: values[:, len(steps)] for method, values in found.items()}
+    title = f"{settings.model.name} on {settings.data}, {settings.profile}; range over {result.part}s"
+    save_picture(plot_accuracy(clocked, settings.time_steps, title, events), result.picture)
     return result
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mtt_lava.evaluation import Point, evaluate
-from mtt_lava.pictures import recipe_figure, save_figure
+from mtt_lava.pictures import plot_recipe, save_picture
 from mtt_lava.run import Settings
 from mtt_lava.studies.bench import machine, stored_points, trained
 from mtt_lava.studies.paper import parts_of
@@ -162,5 +162,5 @@ def recipe(
             points[name].append(stored_points(folder / "points.npz", run, test, kinds, measure))
     result = Recipe(settings, points, tuple(seeds), out / "recipe.png")
     gains = {name: result.gain(name) for name in points if name != AS_IS}
-    save_figure(recipe_figure(gains, result.columns, f"{settings.model.name} on {settings.data}"), result.picture)
+    save_picture(plot_recipe(gains, result.columns, f"{settings.model.name} on {settings.data}"), result.picture)
     return result

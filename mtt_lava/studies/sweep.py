@@ -13,7 +13,7 @@ from mtt_lava.data import Dataset
 from mtt_lava.deploy import to_network
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.page import block, heading, image, page
-from mtt_lava.pictures import confusion_figure, save_figure, sweep_figure
+from mtt_lava.pictures import plot_confusion, plot_sweep, save_picture
 from mtt_lava.run import Run, open_test_split
 from netx_export.files import replacing
 from netx_export.text import table
@@ -121,19 +121,19 @@ class Sweep:
     def _what(self) -> str:
         return self.price[0].split(" a sample")[0]
 
-    def figure(self) -> Any:
-        """Accuracy against its price: a matplotlib.figure.Figure."""
+    def plot(self, axes: Any = None) -> Any:
+        """Accuracy against its price, on matplotlib axes, those given or new ones; returns them."""
         what, prices = self.price
         names, accuracies = list(map(_name, self.points)), [point.accuracy for point in self.points]
-        return sweep_figure(names, prices, accuracies, self.front, what, f"{self.name} on {self.report.profile}")
+        return plot_sweep(names, prices, accuracies, self.front, what, f"{self.name} on {self.report.profile}", axes)
 
     def save(self, folder: str | Path) -> Path:
         """Write ``sweep.png``, ``confusion.png`` and ``sweep.json``, and ``index.html``, which shows all: the page."""
         folder = Path(folder)
         title = f"{self.name} on {self.report.profile}"
-        save_figure(self.figure(), folder / "sweep.png")
+        save_picture(self.plot(), folder / "sweep.png")
         best = f"Classes at {_name(self.best)}, the most accurate"
-        save_figure(confusion_figure(self.best.score, self.classes, best), folder / "confusion.png")
+        save_picture(plot_confusion(self.best.score, self.classes, best), folder / "confusion.png")
         with replacing(folder / "sweep.json") as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         picture = image((folder / "sweep.png").read_bytes(), "Accuracy against energy")
