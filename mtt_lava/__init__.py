@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mtt_lava.run import Run, Settings, load_run
     from mtt_lava.scoring import Score, score
     from mtt_lava.spiking import SpikingNetwork
+    from mtt_lava.studies.report import RunReport, report
     from mtt_lava.studies.sweep import Sweep, sweep
     from mtt_lava.temporal import Sampler, transform
     from mtt_lava.training import train
@@ -37,6 +38,7 @@ _HOME = {
     "Point": "evaluation",
     "Proof": "proof",
     "Run": "run",
+    "RunReport": "studies.report",
     "Sampler": "temporal",
     "Score": "scoring",
     "Settings": "run",
@@ -53,6 +55,7 @@ _HOME = {
     "model_names": "model",
     "open_dataset": "data",
     "prove": "proof",
+    "report": "studies.report",
     "score": "scoring",
     "sweep": "studies.sweep",
     "to_network": "deploy",
@@ -66,6 +69,7 @@ __all__ = [
     "Point",
     "Proof",
     "Run",
+    "RunReport",
     "Sampler",
     "Score",
     "Settings",
@@ -82,6 +86,7 @@ __all__ = [
     "model_names",
     "open_dataset",
     "prove",
+    "report",
     "score",
     "sweep",
     "to_network",

@@ -14,7 +14,13 @@ from netx_export.files import replacing
 
 if TYPE_CHECKING:
     from hw_profiles import Placement
+    from mtt_lava.evaluation import Point
     from mtt_lava.scoring import Score
+
+MOST_LAYERS = 12
+"""That a legend names."""
+ROWS = 60
+"""Neurons of a layer that a raster shows, at most."""
 
 
 def _colour(method: str) -> str | None:
@@ -85,7 +91,8 @@ def plot_accuracy(
         axes.fill_between(time_steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         if method in events:
             mean, (low, high) = events[method].mean(), _spread(events[method][:, None], samples)
-            axes.errorbar([edge], [mean], [mean - low, high - mean], fmt="D", color=line.get_color(), capsize=4)
+            ends = np.stack([mean - low, high - mean])
+            axes.errorbar([edge], [mean], ends, fmt="D", color=line.get_color(), capsize=4)
     axes.axvline(trained_at, color="0.6", linestyle=":", label=f"trained at T = {trained_at}")
     axes.set_xscale("log")
     last = [(edge, "event-\ndriven")] if events else []
@@ -216,6 +223,145 @@ def plot_confusion(score: Score, classes: Sequence[str], title: str, axes: Any =
     axes.set_xticks(range(n + 1), [*classes, "silent"], rotation=90 if long else 0)
     axes.set_yticks(range(n), classes)
     axes.set(xlabel="answer (in the cells: samples)", ylabel="true class", title=title)
+    return axes
+
+
+def plot_answers(points: Sequence[Point], axes: Any = None) -> Any:
+    """What became of the samples: right, wrong, several outputs alike, none.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        A bar for each.
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    axes = _axes(axes, (5, 3.4))
+    names, low = [point.label for point in points], np.zeros(len(points))
+    silent, tied = (np.array([getattr(point.score, name) for point in points]) for name in ("silent", "tied"))
+    # A tie gives a part of a sample to accuracy: what is right without one is not known of the shares alone.
+    right = np.array([point.accuracy for point in points])
+    alone = {"counted right": right, "counted wrong": 1 - right - silent, "silent": silent}
+    for (name, share), colour in zip(alone.items(), ("#55a868", "#dd8452", "0.6"), strict=True):
+        axes.bar(names, 100 * share, bottom=100 * low, label=name, color=colour, width=0.7)
+        low = low + share
+    axes.plot(names, 100 * tied, "kx", label="tied, of all")
+    axes.set(xlabel="time steps T", ylabel="samples, %", title="Answers", ylim=(0, 100))
+    axes.legend(fontsize="small", loc="lower right")
+    return axes
+
+
+def plot_rates(points: Sequence[Point], neurons: Mapping[str, int], axes: Any = None) -> Any:
+    """Spikes of a neuron for a sample, mean of each layer.
+
+    Parameters
+    ----------
+    points : sequence of Point
+    neurons : mapping of str to int
+        How many each layer has.
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    axes, names = _axes(axes, (5, 3.4)), [point.label for point in points]
+    for layer in points[0].spikes:
+        axes.plot(names, [point.spikes[layer] / neurons[layer] for point in points], "o-", label=layer, markersize=4)
+    axes.set(xlabel="time steps T", ylabel="spikes a neuron and sample", title="Spikes of each layer")
+    axes.grid(alpha=0.3)
+    if len(points[0].spikes) <= MOST_LAYERS:
+        axes.legend(fontsize="small")
+    return axes
+
+
+def plot_raster(spikes: Mapping[str, np.ndarray], title: str = "Spikes of one sample", axes: Any = None) -> Any:
+    """Which neurons fire when, layer above layer.
+
+    Parameters
+    ----------
+    spikes : mapping of str to numpy.ndarray
+        For every layer (..., T), of one sample. Of large layers every so many-th neuron is drawn.
+    title : str
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    axes, base, ticks = _axes(axes, (5, 4)), 0, []
+    for layer, fired in spikes.items():
+        flat = fired.reshape(-1, fired.shape[-1])
+        shown = flat[:: -(-len(flat) // ROWS)]
+        neuron, t = np.nonzero(shown)
+        axes.scatter(t, base + neuron, s=4, marker="s", linewidths=0)
+        every = f", every {-(-len(flat) // ROWS)}th" if len(shown) < len(flat) else ""
+        ticks.append((base + len(shown) / 2, f"{layer}\n{len(flat):,}{every}"))
+        base += len(shown)
+        axes.axhline(base, color="0.8", linewidth=0.6)
+    axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks], fontsize="small")
+    axes.set(xlabel="time step", title=title, ylim=(0, base))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return axes
+
+
+def plot_traces(voltages: Mapping[str, tuple[np.ndarray, int]], axes: Any = None) -> Any:
+    """Membrane voltages of one neuron a layer, in thresholds.
+
+    Parameters
+    ----------
+    voltages : mapping of str to (voltages, threshold)
+        For every layer the voltage at the end of each time step, behind the reset, (T,), and the threshold in the same
+        unit.
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    axes = _axes(axes, (5, 3.4))
+    for layer, (voltage, threshold) in voltages.items():
+        axes.plot(np.arange(len(voltage)), voltage / threshold, ".-", label=layer, linewidth=1)
+    axes.axhline(1, color="0.3", linestyle="--", linewidth=1, label="threshold")
+    axes.set(xlabel="time step", ylabel="v, in thresholds", title="Membrane voltage, busiest neuron of a layer")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return axes
+
+
+def plot_weights(trained: np.ndarray, integers: np.ndarray, title: str, axes: Any = None) -> Any:
+    """Weights of a layer before and after they are rounded.
+
+    Parameters
+    ----------
+    trained : numpy.ndarray
+        As trained, in units of the integers.
+    integers : numpy.ndarray
+        The chip's.
+    title : str
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    axes = _axes(axes, (3, 2.2))
+    low, high = min(trained.min(), integers.min()), max(trained.max(), integers.max())
+    bins = np.linspace(low, high, 41) if high > low else 3
+    axes.hist(trained.ravel(), bins, alpha=0.5, label="trained")
+    axes.hist(integers.ravel(), bins, histtype="step", color="black", label="rounded")
+    axes.set_title(title, fontsize="small")
+    axes.tick_params(labelsize="small")
+    axes.legend(fontsize="x-small")
     return axes
 
 

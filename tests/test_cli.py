@@ -29,7 +29,7 @@ from netx_export.netx import read, write
 
 COMMANDS = (
     *("train", "evaluate", "simulate", "check", "cost", "sweep", "profiles", "models", "data", "lava", "bench", "demo"),
-    *("export", "import"),
+    *("export", "import", "report"),
 )
 
 

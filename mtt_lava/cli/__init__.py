@@ -13,7 +13,8 @@ from mtt_lava.cli.parsing import Parser, run
 
 COMMANDS = (
     *(studies.DEMO, listing.DATA, listing.MODELS, listing.PROFILES, training.TRAIN, runs.EVALUATE, runs.EXPORT),
-    *(networks.IMPORT, networks.CHECK, networks.SIMULATE, networks.COST, runs.SWEEP, networks.LAVA, studies.BENCH),
+    *(networks.IMPORT, networks.CHECK, networks.SIMULATE, networks.COST, runs.SWEEP, runs.REPORT, networks.LAVA),
+    studies.BENCH,
 )
 """In the order of ``mtt --help``."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,43 @@ SWEEP = Command(
     "Energy against accuracy: accuracy, spikes, energy and time of a run at every number of time steps, and which "
     "of these are worth choosing.",
     "mtt sweep runs/digits --profile loihi1 --time-steps 1,2,4,8,16 --out sweep",
+)
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("--out", type=kinds.file, metavar="FILE.html", help="page to write (default: RUN/report.html)")
+    profile = "a name or a TOML file (default: that of training)"
+    parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=profile)
+    text = "default: powers of two and T of training, up to four times that"
+    parser.add_argument("--time-steps", type=kinds.steps, metavar="T,T,...", help=text)
+    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    parser.add_argument("--samples", type=kinds.positive, metavar="N", help="only the first N test samples")
+    add_json(parser)
+
+
+def _report(args: argparse.Namespace) -> int:
+    run, dataset = _open_run(args)
+    from mtt_lava import report
+
+    given = {"profile": args.profile, "time-steps": args.time_steps and ",".join(map(str, args.time_steps))}
+    given |= {"data": args.data, "root": args.root, "samples": args.samples, "out": args.out}
+    options = [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
+    command = shlex.join(["mtt", "report", args.run, *options])
+    out = args.out or Path(args.run) / "report.html"
+    result = report(
+        run, out, args.time_steps, args.profile, dataset, samples=args.samples, command=command, progress=True
+    )
+    return answer(args, result, result.to_dict())
+
+
+REPORT = Command(
+    "report",
+    _report_arguments,
+    _report,
+    "A run on one page: accuracy at any T and without a clock, answers, spikes, voltages, weights, chip and cost.",
+    "mtt report runs/digits --out report.html",
 )
 
 
