@@ -16,7 +16,8 @@ from mtt_lava.cli import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDE = """<!doctype html><iframe src="{page}" width="{width}" height="900" style="border:0"></iframe><script>
-onload = () => {{ const d = frames[0].document, e = d.documentElement; document.title = e.scrollWidth - e.clientWidth + " "
+onload = () => {{ const d = frames[0].document, e = d.documentElement; document.title = e.scrollWidth - e.clientWidth
+  + " "
   + [...d.images].filter(i => !i.complete || i.naturalWidth == 0).length + " "
   + frames[0].getComputedStyle(d.body).fontSize; }}</script>"""
 
