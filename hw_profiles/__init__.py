@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hw_profiles.case import Finding, Report
     from hw_profiles.energy import Cost, Figure, cost, synaptic_operations
     from hw_profiles.families import place
+    from hw_profiles.families.speck_sinabs import write_speck
     from hw_profiles.neurobench import NeuroBench, NeuroBenchCounter
     from hw_profiles.placement import Placement
     from hw_profiles.profile import Fact, Profile, ProfileError, describe, json_schema, load, names
@@ -40,6 +41,7 @@ _HOME = {
     "names": "hw_profiles.profile",
     "place": "hw_profiles.families",
     "synaptic_operations": "hw_profiles.energy",
+    "write_speck": "hw_profiles.families.speck_sinabs",
 }
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "names",
     "place",
     "synaptic_operations",
+    "write_speck",
 ]
 
 
