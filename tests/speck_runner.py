@@ -18,6 +18,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import torch
+from sinabs.layers import Merge
 
 SAMNA = version("samna").startswith("0.6.")
 if SAMNA:
@@ -83,6 +84,8 @@ def on_chip(script):
     steps = torch.poisson(torch.full((30, *script["INPUT"]), 0.3), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found, expected = network(steps), script["Network"]()(steps)
+    # In 2021 samna took no two cores for one target, and cut the camera's picture before its pool, sinabs after it.
+    plain = not script["CAMERA"] and not any(isinstance(part, Merge) for part in script["Network"]().parts)
     camera = [cores[number] for number in network.layer_destination_map.get("dvs", [])]
     return {
         "cores": into,
@@ -90,7 +93,7 @@ def on_chip(script):
         "pools": list(network.dvs_layer.get_pooling()) if network.has_dvs_layer() else [1, 1],
         "differing": int((found.reshape(expected.shape) != expected).sum()),
         "counts": int(expected.sum()),
-        "configuration": json.loads(configured(network, cores)) if SAMNA and "sl.Merge()" not in script["TEXT"] else None,
+        "configuration": json.loads(configured(network, cores)) if SAMNA and plain else None,
     }
 
 
@@ -99,7 +102,7 @@ def main():
     found = {}
     with np.load(sys.argv[1]) as job:
         for i, path in enumerate(job["scripts"].tolist()):
-            script = runpy.run_path(path) | {"TEXT": open(path).read()}
+            script = runpy.run_path(path)
             network = script["Network"]()
             place, sample = torch.from_numpy(np.stack([job[f"{i}/{name}"] for name in "cyx"], 1)), job[f"{i}/sample"]
             outputs = []

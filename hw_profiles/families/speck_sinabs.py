@@ -6,6 +6,7 @@ What sinabs or the chip would compute otherwise is refused by the layer's name, 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def write_speck(
         layers="\n".join(f"            {line}," for line in lines),
     )
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------------------ refusals
@@ -113,7 +114,7 @@ def _inexact(network: Network, chip: Profile) -> Iterator[tuple[str, str]]:
     images = _images(network)
     for layer in network:
         if not isinstance(layer, (Conv, Dense, Pool, Flatten, Add)):
-            yield layer.name, f"a {layer.kind} layer: sinabs has none for the chip: compute it off the chip"
+            yield layer.name, f"sinabs has no {layer.kind} for the chip: compute it off the chip"
         if isinstance(layer, Add) and INPUT in layer.inputs:
             yield layer.name, "adds up the input itself: in sinabs only cores send to a sum: put a layer between"
         if isinstance(layer, Add) and len({images[name] for name in layer.inputs}) > 1:
@@ -182,7 +183,7 @@ class _Rows:
     """What a core itself gives, where `names` has a pool of one pixel behind it."""
 
     def put(self, name: str, inputs: list[str], shape: tuple[int, int, int], module: str) -> str:
-        self.lines.append(f"({name!r}, {inputs!r}, {shape!r}, {module})")
+        self.lines.append(f"({_quoted(name)}, [{', '.join(map(_quoted, inputs))}], {shape}, {module})")
         return name
 
 
@@ -222,6 +223,11 @@ def _lines(network: Network, chip: Profile) -> list[str]:
                 name, image = _free(f"{layer.name} as it is", network), rows.images[layer.name]
                 rows.names[layer.name] = rows.put(name, [layer.name], image, "pool(1, 1)")
     return rows.lines
+
+
+def _quoted(name: str) -> str:
+    """A text as Python writes it, in double quotes."""
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _free(name: str, network: Network) -> str:
@@ -368,7 +374,7 @@ def run_file(source, target):
     """Run all recordings of a file."""
     with np.load(source) as content:
         events = {name: torch.as_tensor(content[name].astype(np.int64)) for name in COLUMNS}
-    network, found = Network(), []
+    network, found = Network(), [torch.zeros(0, 5, dtype=torch.long)]
     samples = events["sample"].unique().tolist()
     for number, sample in enumerate(samples, start=1):
         print(f"\\r{number} of {len(samples)} recordings", end="", file=sys.stderr)
