@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from mtt_lava.data import Dataset, frames, open_dataset
-    from mtt_lava.deploy import export, export_nir, to_network
+    from mtt_lava.deploy import export, export_nir, export_speck, to_network
     from mtt_lava.early_exit import early_exit, early_exit_events
     from mtt_lava.evaluation import Point, evaluate
     from mtt_lava.model import Model, load_model, model_names
@@ -49,6 +49,7 @@ _HOME = {
     "evaluate": "evaluation",
     "export": "deploy",
     "export_nir": "deploy",
+    "export_speck": "deploy",
     "frames": "data",
     "load_model": "model",
     "load_run": "run",
@@ -80,6 +81,7 @@ __all__ = [
     "evaluate",
     "export",
     "export_nir",
+    "export_speck",
     "frames",
     "load_model",
     "load_run",

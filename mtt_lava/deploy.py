@@ -207,5 +207,39 @@ def export_nir(
     return network, _checked_against(chip, network), notes
 
 
+def export_speck(
+    run: Run,
+    path: str | Path,
+    profile: str | None = None,
+    time_steps: int | None = None,
+    readout_threshold: int | None = None,
+) -> tuple[description.Network, hw_profiles.Report]:
+    """Write a run as a script for sinabs, which loads it on a Speck, and the NetX file beside it.
+
+    Parameters
+    ----------
+    run, profile, time_steps, readout_threshold
+        See `export`.
+    path : path
+        The script, ``.py``; see `hw_profiles.write_speck`.
+
+    Returns
+    -------
+    network, report
+        See `export`.
+
+    Raises
+    ------
+    RunError
+        See `to_network`.
+    netx_export.network.NetworkError, hw_profiles.ProfileError
+        What does not fit the chip, or sinabs would compute otherwise.
+    """
+    chip = hw_profiles.load(profile or run.settings.chip)
+    network = to_network(run, time_steps, profile, readout_threshold)
+    hw_profiles.write_speck(network, path, chip)
+    return network, _checked_against(chip, network)
+
+
 def _checked_against(chip: hw_profiles.Profile, network: description.Network) -> hw_profiles.Report:
     return hw_profiles.check(network, chip, network.info["time_steps"], network.info["input_max"])

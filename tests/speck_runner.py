@@ -2,9 +2,9 @@
 
     PYTHON speck_runner.py JOB.npz OUT.npz
 
-A job holds ``scripts`` (texts) and for each ``i/sample``, ``i/c``, ``i/y``, ``i/x``. The answer holds ``i/events``, (n, 5):
-sample, the event of the recording that caused it, channel, row, column; ``i/chip``, JSON: what sinabs would write into
-which core, in how many counts its network for the chip differs from the script's, and the configuration.
+A job holds ``scripts`` (texts) and for each ``i/sample``, ``i/c``, ``i/y``, ``i/x``. The answer holds ``i/events``,
+(n, 5): sample, the event of the recording that caused it, channel, row, column; ``i/chip``, JSON: what sinabs would
+write into which core, in how many counts its network for the chip differs from the script's, and the configuration.
 
 The real samna is not on PyPI. Its release 0.6.11 of 2021 is, and knows Speck2b, which stands for the other boards here;
 without it sinabs is given an empty one, which its layers do not need.

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from strategies import assert_same
 from test_training import bars, make
 
 import hw_profiles
-from mtt_lava import Run, evaluate, export, prove, to_network, train
+from mtt_lava import Run, evaluate, export, export_speck, prove, to_network, train
 from mtt_lava.cli import main
 from mtt_lava.data import from_images
 from mtt_lava.evaluation import evaluate_events, spike_difference, table, to_events
@@ -41,6 +42,19 @@ def test_the_profile_selects_neuron_weights_and_readout(speck: Run) -> None:
         assert layer.weight.max() <= 127
         assert max(-layer.weight.min(), layer.weight.max()) >= 100
         assert np.any(layer.weight % 2)
+
+
+def test_it_is_exported_as_a_script(speck: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command and the function write the same, with the NetX file beside it."""
+    path = tmp_path / "bars.py"
+    assert main(["export", str(speck.folder), str(path), "--for", "speck"]) == 0
+    assert "fits speck2e" in capsys.readouterr().out
+    written = path.read_bytes()
+    path.unlink()
+    network, report = export_speck(speck, path)
+    assert report.fits
+    assert path.read_bytes() == written
+    assert_same(netx.read(tmp_path / "bars.net"), network)
 
 
 def test_without_a_clock_it_answers_as_trained(speck: Run) -> None:

@@ -9,7 +9,6 @@ import json
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -83,7 +82,7 @@ class SumPool(torch.nn.AvgPool2d):
 
 
 @pytest.fixture
-def sinabs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def sinabs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What scripts take of sinabs, written down anew, so that they run here; that it is so, the slow tests say."""
     package, layers, activation = (ModuleType(f"sinabs{end}") for end in ("", ".layers", ".activation"))
     layers.IAFSqueeze, layers.SumPool2d = Neurons, SumPool  # type: ignore[attr-defined]
@@ -98,11 +97,10 @@ def sinabs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     package.reset_states, package.layers = rest, layers  # type: ignore[attr-defined]
     for module in (package, layers, activation):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    yield
 
 
 @given(speck_networks(), st.integers(0, 2**32 - 1))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_script_runs_the_network(tmp_path: Path, sinabs: None, network: Network, seed: int) -> None:
     """Counts and order of output events of files of recordings are those of `event`; twice, from rest each time."""
     events = random_events(network, seed, count=20)
@@ -194,18 +192,19 @@ def chain() -> Network:
 A = conv("input", "a")
 ROW = (A, *(conv(chr(97 + i), chr(98 + i)) for i in range(9)))
 TWO_WAYS = (A, pool("a", "p"), pool("a", "q"), summed("p", "q", shape=HALF), conv("sum", "b", shape=HALF))
-CAMERA = (pool("input", "p"), conv("p", "a", shape=HALF), conv("input", "b"), pool("b", "q"), summed("q", "a", shape=HALF))
+POOLED = (pool("input", "p"), conv("p", "a", shape=HALF), conv("input", "b"), pool("b", "q"))
+CAMERA = (*POOLED, summed("q", "a", shape=HALF), conv("sum", "c", shape=HALF))
 REFUSED: list[tuple[Network, str]] = [
     (replace(ended(A), reset="zero"), "n: its neurons reset to zero"),
     (replace(ended(A), readout="voltage"), "n: its answer is a voltage"),
     (ended(replace(A, neuron=Neuron(9, bias=np.array([1, 0])))), "n does not fit speck2e: a: bias: train bias-free"),
     (ended(*ROW), "layers 11 > 9: use fewer layers"),
     (ended(conv("input", "a", np.array([9, 8]))), "layer a: threshold 8..9 differs from neuron to neuron"),
-    (ended(conv("input", "a", 0)), "layer a: threshold 0: .* use 1 or more"),
+    (ended(conv("input", "a", 0)), "layer a: threshold 0: .* use 1"),
     (ended(conv("input", "a", 32_700, 100)), "layer a: threshold 32700 plus largest weight 100 > 32767"),
     (ended(A, summed("a", "input"), conv("sum", "b")), "layer sum: adds up the input itself"),
     (ended(*TWO_WAYS), "layer b: a reaches it in two ways"),
-    (ended(*CAMERA, conv("sum", "c", shape=HALF)), "layer b: the camera pools the input alike for all cores"),
+    (ended(*CAMERA), "layer b: the camera pools the input alike for all cores"),
     (bare(A, pool("a", "p")), "layer p: nothing on the chip does what stands behind"),
     (bare(*ended(A), Average(in_shape=(3,), shape=(1,), name="m")), "layer m: sinabs has no average for the chip"),
 ]
@@ -222,7 +221,7 @@ def test_what_is_not_exact_is_refused(network: Network, message: str, tmp_path: 
 def test_other_boards_and_names_are_refused(chain: Network, tmp_path: Path) -> None:
     with pytest.raises(hw_profiles.ProfileError, match="profile dynapcnn: sinabs loads boards of speck2e and speck2f"):
         write_speck(chain, tmp_path / "net.py", "dynapcnn")
-    with pytest.raises(NetworkError, match="my-net.py: a script's name is a word that Python can import"):
+    with pytest.raises(NetworkError, match=r"my-net\.py: a script's name is a word that Python can import"):
         write_speck(chain, tmp_path / "my-net.py")
     write_speck(chain, tmp_path / "net.py", "speck2f")
     assert "--board speck2fdevkit:0" in (tmp_path / "net.py").read_text()
@@ -272,11 +271,12 @@ def assert_on_chip(network: Network, found: Any) -> None:
         assert not found["camera"]
     for name, number in cores.items():
         layer, core = network[name], found["cores"][str(number)]
-        assert layer.weight is not None and layer.neuron is not None
+        assert layer.weight is not None
+        assert layer.neuron is not None
         weight = np.swapaxes(np.array(core["weights"]), 2, 3)  # samna has columns first
         np.testing.assert_array_equal(weight.reshape(layer.weight.shape), layer.weight)
         assert (core["threshold_high"], core["threshold_low"]) == (layer.neuron.threshold, -int(layer.neuron.threshold))
-        assert not core["return_to_zero"] and not core["leak_enable"] and not np.any(core["biases"])
+        assert not any(np.any(core[name]) for name in ("return_to_zero", "leak_enable", "biases"))
         assert not np.any(core["neurons_initial_value"])
         assert sorted((to["layer"], to["pooling"]) for to in core["destinations"]) == sorted(sends[name])
 
@@ -291,7 +291,8 @@ def test_random_networks_in_sinabs(tmp_path: Path) -> None:
     for (network, _), (_, chip) in zip(cases, found, strict=True):
         assert_on_chip(network, chip)
     merged = [n for n, (network, _) in zip(outputs, cases, strict=True) if any(isinstance(x, Add) for x in network)]
-    assert sum(n > 0 for n in outputs) > 50 and sum(n > 0 for n in merged) > 15
+    assert sum(n > 0 for n in outputs) > 50
+    assert sum(n > 0 for n in merged) > 15
 
 
 @pytest.mark.slow
@@ -312,4 +313,5 @@ def test_n_mnist_in_sinabs(model: str, tmp_path: Path) -> None:
     assert_on_chip(network, chip)
     fired = assert_runs((network, events), found)
     print(f"{model}: {fired} output events of {events.n} digits")
-    assert events.n == 100 and fired > 500
+    assert events.n == 100
+    assert fired > 500

@@ -125,7 +125,7 @@ def _inexact(network: Network, chip: Profile) -> Iterator[tuple[str, str]]:
             if low != high:
                 yield layer.name, f"threshold {low}..{high} differs from neuron to neuron, and a core has one"
             if low < 1:
-                yield layer.name, f"threshold {low}: neurons that lose it at a spike would spike for ever: use 1 or more"
+                yield layer.name, f"threshold {low}: a neuron that loses no more than that spikes for ever: use 1"
             if high + int(layer.weight.max()) > most:
                 yield (
                     layer.name,
@@ -179,8 +179,6 @@ class _Rows:
     lines: list[str]
     names: dict[str, str]
     images: dict[str, tuple[int, int, int]]
-    cores: dict[str, str]
-    """What a core itself gives, where `names` has a pool of one pixel behind it."""
 
     def put(self, name: str, inputs: list[str], shape: tuple[int, int, int], module: str) -> str:
         self.lines.append(f"({_quoted(name)}, [{', '.join(map(_quoted, inputs))}], {shape}, {module})")
@@ -193,7 +191,7 @@ def _lines(network: Network, chip: Profile) -> list[str]:
     cores = {part.name: core.number for core in place(network, chip).cores for part in core.parts}
     kernels = {core.layer.name: core.kernel for core in core_layers(network)}
     form = "graph" if is_graph(network) else "layer"
-    rows = _Rows(network, [], {INPUT: INPUT}, _images(network), {})
+    rows = _Rows(network, [], {INPUT: INPUT}, _images(network))
     for number, layer in enumerate(network, start=1):
         inputs = [rows.names[name] for name in layer.inputs]
         shape = rows.images[layer.inputs[0]]
@@ -208,7 +206,8 @@ def _lines(network: Network, chip: Profile) -> list[str]:
                 name = rows.put(both, [name, other], shape, "sl.Merge()")
             rows.names[layer.name] = name
         else:
-            assert isinstance(layer, (Conv, Dense)) and layer.neuron is not None
+            assert isinstance(layer, (Conv, Dense))
+            assert layer.neuron is not None
             out = layer.shape[0]
             geometry = f"{(shape[0], out)}, {kernels[layer.name][0]}, threshold={int(np.max(layer.neuron.threshold))}"
             if isinstance(layer, Conv) and layer.stride != (1, 1):
@@ -216,7 +215,7 @@ def _lines(network: Network, chip: Profile) -> list[str]:
             if isinstance(layer, Conv) and layer.padding != (0, 0):
                 geometry += f", padding={layer.padding}"
             module = f'core({cores[layer.name]}, "{form}/{number}", {geometry})'
-            rows.names[layer.name] = rows.cores[layer.name] = rows.put(layer.name, inputs, shape, module)
+            rows.names[layer.name] = rows.put(layer.name, inputs, shape, module)
             pooled = {isinstance(user, Pool) for user in network.users(layer.name)}
             if len(pooled) > 1:
                 # sinabs 3.1.3 fails on a core that sends to one core by a pool and to another as it is.
@@ -246,8 +245,8 @@ def _pool(rows: _Rows, layer: Pool) -> str:
     kernel, before = layer.kernel, layer
     while before.inputs[0] != INPUT and isinstance(above := network[before.inputs[0]], Pool):
         kernel, before = (kernel[0] * above.kernel[0], kernel[1] * above.kernel[1]), above
-    source = before.inputs[0]
-    return rows.put(layer.name, [rows.cores.get(source, source)], rows.images[source], f"pool({kernel[0]}, {kernel[1]})")
+    source = before.inputs[0]  # the input, or a core: these have rows of their own names
+    return rows.put(layer.name, [source], rows.images[source], f"pool({kernel[0]}, {kernel[1]})")
 
 
 _SCRIPT = Template('''\
@@ -291,7 +290,7 @@ def layers():
     with h5py.File(NET) as file:
 
         def core(number, group, channels, kernel, threshold, stride=1, padding=0):
-            """A core: integer weights, and neurons that spike as often as v holds the threshold, from -threshold on."""
+            """A core: integer weights; neurons spike as often as v holds the threshold, v stays from -threshold on."""
             conv = nn.Conv2d(*channels, kernel, stride, padding, bias=False)
             conv.weight.data = torch.tensor(file[f"{group}/weight"][()].astype(np.float32)).reshape(conv.weight.shape)
             conv.core = number

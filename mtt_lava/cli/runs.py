@@ -187,10 +187,15 @@ REPORT = Command(
 )
 
 
+SPECK = "speck"
+"""What `export --for` calls a script for the chip, beside the readers of NIR."""
+
+
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
-    parser.add_argument("out", type=kinds.file, metavar="OUT.net", help="file to write; OUT.nir: as NIR")
-    text = "OUT.nir: who is to import it: sinabs, norse, snntorch, spikingjelly, or nir (the default)"
+    text = "file to write; OUT.nir: as NIR; OUT.py: as a script for Speck, with OUT.net beside it"
+    parser.add_argument("out", type=kinds.file, metavar="OUT.net", help=text)
+    text = "who is to import OUT.nir: sinabs, norse, snntorch, spikingjelly, or nir (the default); OUT.py: speck"
     parser.add_argument("--for", dest="reader", metavar="NAME", help=text)
     text = "OUT.nir: write neurons that leak, too, which readers compute without truncation to integers"
     parser.add_argument("--allow-inexact", action="store_true", help=text)
@@ -211,13 +216,16 @@ def _export(args: argparse.Namespace) -> int:
     reader = _reader(args)
     load_settings(args.run)
     load_torch()
-    from mtt_lava import export, export_nir, load_run
+    from mtt_lava import export, export_nir, export_speck, load_run
 
     run = load_run(args.run)
     options = (args.profile, args.time_steps, args.readout_threshold)
     notes: tuple[str, ...] = ()
     if reader is None:
         network, report = export(run, args.out, *options)
+    elif reader == SPECK:
+        network, report = export_speck(run, args.out, *options)
+        notes = (f"with {Path(args.out).stem}.net; how to run it: python {args.out} --help",)
     else:
         network, report, notes = export_nir(run, args.out, reader, *options, allow_inexact=args.allow_inexact)
     lines = [layer_table(network), f"{args.out}: {run.network.weights:,} trained weights", str(report)]
@@ -232,24 +240,27 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _reader(args: argparse.Namespace) -> str | None:
-    """Who is to read a NIR file; None where NetX is written."""
-    if Path(args.out).suffix == ".nir":
+    """Who is to read a NIR file or run a script; None where NetX is written."""
+    stem, suffix = Path(args.out).stem, Path(args.out).suffix
+    if suffix == ".nir" and args.reader != SPECK:
         from netx_export.nir.readers import find
 
         return find(args.reader or "nir").name
-    if args.reader is not None or args.allow_inexact:
-        from netx_export import NetworkError
+    from netx_export import NetworkError
 
-        option = "--allow-inexact" if args.reader is None else f"--for {args.reader}"
-        raise NetworkError(f"{option} is for NIR files: call the file {Path(args.out).stem}.nir")
-    return None
+    if args.reader == SPECK and suffix != ".py":
+        raise NetworkError(f"--for {SPECK} writes a Python script: call the file {stem}.py")
+    if args.allow_inexact or args.reader not in (None, SPECK):
+        option = "--allow-inexact" if args.reader in (None, SPECK) else f"--for {args.reader}"
+        raise NetworkError(f"{option} is for NIR files: call the file {stem}.nir")
+    return SPECK if suffix == ".py" else None
 
 
 EXPORT = Command(
     "export",
     _export_arguments,
     _export,
-    "Write a trained run as a NetX HDF5 file for Lava, or as NIR for other programs, and check it against a chip (the "
-    "same as mtt-export).",
+    "Write a trained run as a NetX HDF5 file for Lava, as NIR for other programs, or as a script for Speck, and check "
+    "it against a chip (the same as mtt-export).",
     "mtt export runs/digits digits.net\nmtt export runs/digits digits.nir --for nir",
 )
