@@ -16,13 +16,10 @@ from netx_export.network import (
     INPUT,
     STATE_MAX,
     Add,
-    Conv,
     Dense,
-    Flatten,
     Layer,
     Network,
     Neuron,
-    Pool,
 )
 from netx_export.nir import READERS
 
@@ -48,59 +45,6 @@ def clocked(draw: st.DrawFn, reader: str = "nir", leaky: bool = False) -> Networ
             layer = layer if target.recurrent else replace(layer, recurrent=None)
         layers.append(layer)
     return replace(network, layers=tuple(layers), reset=target.resets[0])
-
-
-def small(kind: str) -> Network:
-    """A small network by name: ``chain``, ``residual`` or ``everything``, and those of the table of readers."""
-    random = np.random.default_rng(0)
-
-    def weight(*shape: int) -> np.ndarray:
-        return 2 * random.integers(-6, 9, size=shape)
-
-    channels = np.array([3, 0, -2, 1]) if kind == "everything" else None
-    maps, halved = (4, 6, 6), (4, 3, 3)
-    common: dict[str, Any] = {"in_shape": halved, "shape": halved, "padding": (1, 1)}
-    layers: list[Layer] = [
-        Conv(
-            in_shape=(2, 6, 6),
-            shape=maps,
-            weight=weight(4, 2, 3, 3),
-            padding=(1, 1),
-            neuron=Neuron(20, bias=channels),
-            name="c1",
-        ),
-        Pool(in_shape=maps, shape=halved, name="pool"),
-        Conv(
-            **common,
-            weight=weight(4, 2, 3, 3),
-            groups=2,
-            neuron=Neuron(15, 4096, 4096) if kind == "everything" else Neuron(15),
-            name="g.1",
-        ),
-    ]
-    if kind == "everything":
-        short = {"weight": weight(4, 4, 1, 1), "padding": (0, 0), "inputs": ("pool",), "name": "short"}
-        layers.append(Conv(**common | short))
-        layers.append(Add(in_shape=halved, shape=halved, inputs=("g.1", "short"), name="sum"))
-    if kind in ("residual", "sum of currents"):
-        one = {"weight": weight(4, 4, 1, 1), "padding": (0, 0)}
-        layers.append(Conv(**common, weight=weight(4, 4, 3, 3), name="a", inputs=("g.1",)))
-        layers.append(Conv(**common | one, name="b", inputs=("g.1",)))
-        layers.append(Add(in_shape=halved, shape=halved, inputs=("a", "b"), neuron=Neuron(20), name="add"))
-    if kind == "sum of spikes":
-        layers.append(Conv(**common, weight=weight(4, 4, 3, 3), neuron=Neuron(15), name="a", inputs=("g.1",)))
-        layers.append(Add(in_shape=halved, shape=halved, inputs=("a", "g.1"), name="add"))
-    if kind == "kernel that is not square":
-        layers.append(Conv(in_shape=halved, shape=(4, 3, 1), weight=weight(4, 4, 1, 3), neuron=Neuron(15), name="r"))
-    layers.append(Flatten(in_shape=layers[-1].shape, shape=(int(np.prod(layers[-1].shape)),), name="f"))
-    decays = {"forgets at once": (4096, 4096), "never decays": (0, 0), "leaks": (1500, 700)}.get(kind, (4096, 0))
-    each = kind in ("everything", "threshold a neuron")
-    bias = np.array([1, 2, 3, 4, 5]) if kind in ("everything", "bias") else None
-    neuron = Neuron(np.array([10, 20, 30, 40, 50]) if each else 20, *decays, bias)
-    back = weight(5, 5) if kind in ("everything", "feeds itself") else None
-    flat = layers[-1].shape
-    layers.append(Dense(in_shape=flat, shape=(5,), weight=weight(5, *flat), neuron=neuron, recurrent=back, name="d"))
-    return Network(tuple(layers), source=kind)
 
 
 # ------------------------------------------------------------------------------------------------ what it must fire

@@ -15,9 +15,10 @@ import pytest
 import reference
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
-from nir_files import clocked, hard_reset, interpret, small, soft_reset
+from nir_files import clocked, hard_reset, interpret, soft_reset
 from strategies import assert_same, chains, graphs, networks, spike_inputs
 
+from mtt_lava.studies.readers import small
 from netx_export import NetworkError, NetxWarning, nir
 from netx_export.files import seal
 from netx_export.network import INPUT, Add, Conv, Dense, Layer, Network, Neuron, SigmaDelta

@@ -302,9 +302,35 @@ RECIPE = Command(
 )
 
 
+def _bench_readers_arguments(parser: argparse.ArgumentParser) -> None:
+    text = "as norse=/a/bin/python,sinabs=/b/bin/python: the Pythons that have them (default: MTT_LAVA_NIR_PYTHONS)"
+    parser.add_argument("--pythons", metavar="R=P,...", help=text)
+    add_json(parser)
+
+
+def _bench_readers(args: argparse.Namespace) -> int:
+    load_torch()
+    from mtt_lava.studies.readers import named, readers
+
+    pythons = named(args.pythons)
+    with saying("running what is written in every reader, a minute"):
+        result = readers(pythons)
+    return answer(args, result, result.to_dict())
+
+
+READERS = Command(
+    "readers",
+    _bench_readers_arguments,
+    _bench_readers,
+    "What programs that import NIR compute exactly: networks of every kind, run by themselves and compared spike for "
+    "spike; or refused at export; or not run, where no Python of theirs is named.",
+    "mtt bench readers --json readers.json",
+)
+
+
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     benches = parser.add_subparsers(metavar="BENCH", required=True)
-    for each in (METHODS, SIMULATE, PAPER, DEPTH, EVENTS, TRAIN, MIXING, EXIT, RECIPE):
+    for each in (METHODS, SIMULATE, PAPER, DEPTH, EVENTS, TRAIN, MIXING, EXIT, RECIPE, READERS):
         each.add(benches)
 
 

@@ -94,7 +94,7 @@ def _run_chunk(
         if network.graded:  # what comes in has no bound beforehand
             size = max(int(signal.long().abs().max()) for signal in signals)
             most = next(bounds([layer], -size, size)).terms * len(signals)
-        act = _synapses(layer, signals, _float(most, network, layer))
+        act = synapses(layer, signals, _float(most, network, layer))
         if network.graded:
             check_sums(network, layer, int(act.abs().max()))
             act = _wrap(act, STATE_BITS if isinstance(layer, Conv) else 32)
@@ -132,7 +132,7 @@ def _float(bound: int, network: Network, layer: Layer) -> torch.dtype:
     )
 
 
-def _synapses(layer: Layer, signals: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+def synapses(layer: Layer, signals: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
     """Weighted input (n, T, *layer.shape), int64, of a layer that gets (n, T, *layer.in_shape)."""
     if isinstance(layer, Add):
         return torch.stack([signal.long() for signal in signals]).sum(0)

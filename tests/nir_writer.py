@@ -1,75 +1,15 @@
-"""Run by the Python of a NIR reader (`test_nir_readers`): what every node of a file gives, time step for time step.
+"""Run by the Python of a NIR reader (`test_nir_readers`): it writes a network of its own.
 
-    PYTHON nir_runner.py READER JOB.npz OUT.npz
-    PYTHON nir_runner.py READER --write FILE.nir OUT.npz
+    PYTHON nir_writer.py READER FILE.nir OUT.npz
 
-A job holds ``files`` (texts) and for each its input ``input0``, ... (N, ..., T). The answer holds ``i/node``
-(N, ..., T), or ``i/error``. With --write it makes a network with integer weights of its own, writes it, and its
-``inputs`` and output ``spikes``.
+With integer weights; OUT holds its ``inputs`` and output ``spikes``.
 """
 
 import sys
-from collections import defaultdict
 
 import nir
 import numpy as np
 import torch
-
-
-def load(path):
-    try:
-        return nir.read(path, type_check=False)  # its check fails on kernels that are not square
-    except TypeError:
-        return nir.read(path)  # NIR before 1.0.5
-
-
-def norse(path, steps, batch):
-    from norse.torch import from_nir
-
-    return from_nir(load(path))
-
-
-def snntorch(path, steps, batch):
-    from snntorch.import_nir import import_from_nir
-
-    return import_from_nir(load(path))
-
-
-def spikingjelly(path, steps, batch):
-    from spikingjelly.activation_based.nir_exchange import import_from_nir
-
-    return import_from_nir(load(path))
-
-
-def sinabs(path, steps, batch):
-    import sinabs
-
-    return sinabs.nir.from_nir(load(path), batch_size=batch)
-
-
-READERS = {each.__name__: each for each in (norse, snntorch, spikingjelly, sinabs)}
-
-
-def run(reader, path, x):
-    """Outputs of all nodes for input (N, ..., T)."""
-    batch, steps = len(x), x.shape[-1]
-    model = READERS[reader](path, steps, batch)
-    seen = defaultdict(list)
-    for name, module in model.named_modules():
-        if name and "." not in name:
-            module.register_forward_hook(
-                lambda module, inputs, out, name=name: seen[name].append(out[0] if isinstance(out, tuple) else out)
-            )
-    with torch.no_grad():
-        if reader == "sinabs":
-            model(torch.moveaxis(x, -1, 1).flatten(0, 1))
-            found = {name: out[0].reshape(batch, steps, *out[0].shape[1:]) for name, out in seen.items()}
-            return {name: torch.moveaxis(out, 1, -1) for name, out in found.items()}
-        state = None
-        for t in range(steps):
-            answer = model(x[..., t]) if state is None else model(x[..., t], state)
-            state = None if reader == "snntorch" else answer[1]
-    return {name: torch.stack(out, -1) for name, out in seen.items() if len(out) == steps}
 
 
 def conv_and_linear():
@@ -160,22 +100,5 @@ def write(reader, path, out):
     np.savez(out, inputs=inputs.numpy(), spikes=spikes.detach().numpy())
 
 
-def main():
-    if sys.argv[2] == "--write":
-        write(sys.argv[1], *sys.argv[3:])
-        return
-    reader, job, out = sys.argv[1:]
-    torch.set_num_threads(1)
-    found = {}
-    with np.load(job) as content:
-        for i, path in enumerate(content["files"].tolist()):
-            try:
-                values = run(reader, path, torch.from_numpy(content[f"input{i}"]).float())
-                found |= {f"{i}/{name}": value.numpy() for name, value in values.items()}
-            except Exception as error:
-                found[f"{i}/error"] = np.array(f"{type(error).__name__}: {error}"[:300])
-    np.savez(out, **found)
-
-
 if __name__ == "__main__":
-    main()
+    write(*sys.argv[1:])
