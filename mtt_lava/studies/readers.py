@@ -24,7 +24,8 @@ from netx_export.text import table
 VARIABLE = "MTT_LAVA_NIR_PYTHONS"
 """Names the Pythons that have the programs, as ``norse=/a/bin/python,sinabs=/b/bin/python``."""
 NAMES = tuple(name for name in nir.READERS if name != "nir")
-RESETS = ("zero", "subtract")
+RESETS = {"zero": "reset to zero (Loihi)", "subtract": "reset by subtraction (Speck)"}
+INEXACT = "refused; with --allow-inexact "
 KINDS = (
     *("chain", "bias", "threshold a neuron", "kernel that is not square", "feeds itself"),
     *("sum of spikes", "sum of currents", "forgets at once", "never decays", "leaks"),
@@ -73,10 +74,16 @@ class Readers:
         return {"versions": self.versions, "answers": self.rows()}
 
     def __str__(self) -> str:
-        names = [f"{reader} {self.versions.get(reader, '')}".strip() for reader, _ in self.found]
-        head = [["", *names], ["reset to zero, or by subtraction", *(reset for _, reset in self.found)]]
-        rows = [[kind, *(of[kind].partition(" (")[0] for of in self.found.values())] for kind in KINDS]
-        return "\n".join(table([*head, *rows], left=1))
+        names = [f"{reader} {self.versions.get(reader, '')}".strip() for reader in NAMES]
+        lines = [["", *names]]
+        for reset, text in RESETS.items():
+            lines.append([text, *("" for _ in NAMES)])
+            lines += [[f"  {kind}", *(_cell(self.found[reader, reset][kind]) for reader in NAMES)] for kind in KINDS]
+        return "\n".join(table(lines, left=1))
+
+
+def _cell(answer: str) -> str:
+    return "--allow-inexact" if answer.startswith(INEXACT) else answer.partition(" (")[0]
 
 
 def readers(pythons: Mapping[str, str] | None = None) -> Readers:
@@ -151,8 +158,7 @@ def compare(reader: str, cases: Sequence[Case], folder: Path, python: str | None
             for place, i in enumerate(files):
                 found = {name.partition("/")[2]: out[name] for name in out.files if name.startswith(f"{place}/")}
                 answers[i] = _compared(cases[i], found)
-    inexact = "refused; with --allow-inexact "
-    return [(inexact if i in leaky else "") + answers.get(i, "not run") for i in range(len(cases))], version
+    return [(INEXACT if i in leaky else "") + answers.get(i, "not run") for i in range(len(cases))], version
 
 
 def _ran(python: str, reader: str, folder: Path) -> Path:
