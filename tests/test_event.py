@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,29 @@ def test_refractory_time_and_latency(case: Any, reset: str, refractory: int, lat
     """What comes within the refractory time is lost; what a layer emits leaves it `latency` later, as in a queue."""
     times = {"refractory": refractory, "latency": latency}
     compare(*case, reset, PLAIN | times | {"queue": queue}, **times)
+
+
+@settings(max_examples=20)
+@given(cases(), st.integers(0, 1000))
+def test_another_order_of_events(case: Any, seed: int) -> None:
+    """Of the first layer: the same events of each cause, in an order that the seed decides, one for all causes."""
+    network, events = case
+    first = next(i for i, layer in enumerate(network) if layer.neuron is not None)
+    network = replace(network, layers=network.layers[: first + 1])
+    events = replace(events, t=np.arange(len(events.t)))  # the time says the cause
+    found = [simulate(network, events, order=order, record=["events"], progress=False) for order in (None, seed, seed)]
+    np.testing.assert_array_equal(found[0].counts, found[1].counts)
+    lists = [np.stack([getattr(one.events, name) for name in COLUMNS], 1) for one in found]
+    np.testing.assert_array_equal(lists[1], lists[2])
+    np.testing.assert_array_equal(np.sort(lists[1][:, :2], axis=0), np.sort(lists[0][:, :2], axis=0))
+    assert sorted(map(tuple, lists[1].tolist())) == sorted(map(tuple, lists[0].tolist()))
+    ahead: dict[tuple[Any, Any], None] = {}
+    for _, same in groupby(map(tuple, lists[1].tolist()), key=lambda row: row[:2]):
+        places = list(dict.fromkeys(row[2:] for row in same))
+        for i, one in enumerate(places):
+            for other in places[i + 1 :]:
+                ahead[one, other] = None
+                assert (other, one) not in ahead
 
 
 @pytest.mark.parametrize("count", [30, pytest.param(100, marks=pytest.mark.slow)])

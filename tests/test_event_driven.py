@@ -18,6 +18,7 @@ from mtt_lava.cli import main
 from mtt_lava.data import from_images
 from mtt_lava.evaluation import evaluate_events, spike_difference, table, to_events
 from mtt_lava.run import RunError, load_run, load_settings
+from mtt_lava.studies.order import orders
 from mtt_lava.studies.paper import folds, paper
 from mtt_lava.training import train_base
 from netx_export import netx
@@ -55,6 +56,22 @@ def test_it_is_exported_as_a_script(speck: Run, tmp_path: Path, capsys: pytest.C
     assert report.fits
     assert path.read_bytes() == written
     assert_same(netx.read(tmp_path / "bars.net"), network)
+
+
+def test_what_the_order_of_events_is_worth(speck: Run) -> None:
+    """Each order is compared with that of the simulator; what is printed says so."""
+    test, network = bars(60, "test"), to_network(speck)
+    result = orders(speck, test, [0, 1], progress=False)
+    assert [row["order"] for row in result.rows()] == [None, 0, 1]
+    assert result.scores[None].accuracy == evaluate_events(speck, test, progress=False).accuracy
+    options = {"chip": hw_profiles.load("speck2e").event_rules(), "progress": False}
+    counts = [event_backend.simulate(network, to_events(test), order=order, **options).counts for order in (None, 0)]
+    assert result.differences[0] == spike_difference(*counts)
+    assert result.changed[0] == 0 or np.any(counts[0] != counts[1])
+    assert "random, seed 1" in str(result)
+    assert result.to_dict()["samples"] == 60
+    with pytest.raises(RunError, match="its readout is a voltage"):
+        orders(train(make(profile="loihi2", epochs=1), None, bars(), progress=False), bars(12, "test"))
 
 
 def test_without_a_clock_it_answers_as_trained(speck: Run) -> None:

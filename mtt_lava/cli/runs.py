@@ -11,7 +11,7 @@ from mtt_lava.cli import kinds
 from mtt_lava.cli.parsing import Command, add_json, answer, check_run, load_torch, takes_events
 
 
-def _open_run(args: argparse.Namespace) -> tuple[Any, Any]:
+def open_run(args: argparse.Namespace) -> tuple[Any, Any]:
     """A run, and the test data asked for, or that of training (of a run trained from Python, perhaps without a name).
 
     What needs no torch comes first: a name that is wrong is said at once.
@@ -29,13 +29,18 @@ def _open_run(args: argparse.Namespace) -> tuple[Any, Any]:
     return load_run(args.run), dataset
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Test data of another name or place than that of training: see `open_run`."""
+    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+
+
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("--time-steps", type=kinds.steps, metavar="T,T,...", help="default: T of training")
     text = "also with time steps of its own for every stage, as training has them; no chip does"
     parser.add_argument("--stages", type=kinds.steps, metavar="T,T,...", help=text)
-    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
-    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    add_data(parser)
     parser.add_argument(
         "--backend",
         type=kinds.backend,
@@ -57,7 +62,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    run, dataset = _open_run(args)
+    run, dataset = open_run(args)
     from mtt_lava import evaluate, prove
     from mtt_lava.data import subset
     from mtt_lava.evaluation import synops_table, table
@@ -123,8 +128,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-steps", type=kinds.steps, default=[1, 2, 4, 8, 16, 32], metavar="T,T,...", help="default 1,2,4,8,16,32"
     )
-    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
-    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    add_data(parser)
     parser.add_argument(
         "--out", type=kinds.folder, metavar="DIR", help="folder to write: pictures, sweep.json, index.html"
     )
@@ -132,7 +136,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    run, dataset = _open_run(args)
+    run, dataset = open_run(args)
     from mtt_lava import sweep
 
     result = sweep(run, args.time_steps, args.profile, dataset)

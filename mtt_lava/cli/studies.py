@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtt_lava.cli import kinds
 from mtt_lava.cli.parsing import Command, add_json, answer, load_torch, saying
+from mtt_lava.cli.runs import add_data, open_run
 from mtt_lava.cli.training import add_training, chosen, settings_of, training_data
 
 
@@ -302,6 +303,32 @@ RECIPE = Command(
 )
 
 
+def _bench_order_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run folder of a network that counts output spikes")
+    add_data(parser)
+    text = "one an order (default 0,1,2,3,4)"
+    parser.add_argument("--seeds", type=kinds.seeds, default=[0, 1, 2, 3, 4], metavar="S,S,...", help=text)
+    add_json(parser)
+
+
+def _bench_order(args: argparse.Namespace) -> int:
+    run, dataset = open_run(args)
+    from mtt_lava.studies.order import orders
+
+    result = orders(run, dataset, args.seeds)
+    return answer(args, result, result.to_dict())
+
+
+ORDER = Command(
+    "order",
+    _bench_order_arguments,
+    _bench_order,
+    "How much the order of events is worth, which on a chip without a clock is not known: the test data run event by "
+    "event, with random orders of what one event makes a layer emit.",
+    "mtt bench order runs/paper/0/mtt --seeds 0,1,2",
+)
+
+
 def _bench_readers_arguments(parser: argparse.ArgumentParser) -> None:
     text = "as norse=/a/bin/python,sinabs=/b/bin/python: the Pythons that have them (default: MTT_LAVA_NIR_PYTHONS)"
     parser.add_argument("--pythons", metavar="R=P,...", help=text)
@@ -330,7 +357,7 @@ READERS = Command(
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     benches = parser.add_subparsers(metavar="BENCH", required=True)
-    for each in (METHODS, SIMULATE, PAPER, DEPTH, EVENTS, TRAIN, MIXING, EXIT, RECIPE, READERS):
+    for each in (METHODS, SIMULATE, PAPER, DEPTH, EVENTS, TRAIN, MIXING, EXIT, RECIPE, ORDER, READERS):
         each.add(benches)
 
 

@@ -210,6 +210,7 @@ def simulate(
     time_constant: float | Sequence[float] = 0.0,
     refractory: int = 0,
     latency: int | Sequence[int] = 0,
+    order: int | None = None,
     record: Sequence[str] = (),
     threads: int | None = None,
     progress: bool = True,
@@ -240,6 +241,9 @@ def simulate(
         Microseconds.
     latency : int or sequence of int
         Microseconds, of all or each of the layers with neurons.
+    order : int, optional
+        Seed of another order in which a layer emits what one event causes, drawn once for all its neurons: in which a
+        chip has them is not known. Default: (channel, row, column).
     record : sequence of str
         ``"events"``: keep the output events; ``"spikes"``: count those of every neuron.
     threads : int, optional
@@ -267,6 +271,7 @@ def simulate(
         time_constant=time_constant,
         refractory=refractory,
         latency=latency,
+        order=order,
     )
     return simulator.run(events, record=record, threads=threads, progress=progress)
 
@@ -287,10 +292,14 @@ class Simulator:
         time_constant: float | Sequence[float] = 0.0,
         refractory: int = 0,
         latency: int | Sequence[int] = 0,
+        order: int | None = None,
     ) -> None:
         self.network = network if isinstance(network, Network) else read(network)
         self._rules = _rules(self.network, reset, clamp, chip, dtype, weights is not None or _any(time_constant))
         self._plans = list(_plans(self.network, self._rules, weights, thresholds, time_constant, refractory, latency))
+        if order is not None:
+            random = np.random.default_rng(order)
+            self._plans = [replace(plan, key=random.permutation(plan.key)) for plan in self._plans]
 
     def run(
         self, events: Events, *, record: Sequence[str] = (), threads: int | None = None, progress: bool = True
