@@ -71,7 +71,7 @@ def test_what_the_order_of_events_is_worth(speck: Run) -> None:
     assert "random, seed 1" in str(result)
     assert result.to_dict()["samples"] == 60
     with pytest.raises(RunError, match="its readout is a voltage"):
-        orders(train(make(profile="loihi2", epochs=1), None, bars(), progress=False), bars(12, "test"))
+        orders(train(make(profile="loihi2", epochs=2), None, bars(), progress=False), bars(12, "test"))
 
 
 def test_without_a_clock_it_answers_as_trained(speck: Run) -> None:
