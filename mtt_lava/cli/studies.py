@@ -113,7 +113,8 @@ PAPER = Command(
     _bench_paper,
     "The paper's headline result: SDT, NMT and MTT from one base network, clocked at every T and without a clock, "
     "in folds over all recordings or on the data set's own split. Goes on where it was stopped.",
-    "mtt bench paper --data digits-dvs --methods sdt,mtt --folds 2 --epochs 8 --out runs/paper",
+    "mtt bench paper --data digits-dvs --methods sdt,mtt --folds 2 --epochs 8 --out runs/paper\n"
+    "mtt export runs/paper/0/mtt digits.py --for speck",
 )
 
 

@@ -1,6 +1,6 @@
 """Who reads NIR files, and what each computes: in one table, from their import functions' source and measured.
 
-`tests/test_nir_readers.py` runs them: ``MTT_LAVA_NIR_PYTHONS`` names their Pythons.
+``mtt bench readers`` runs them: ``MTT_LAVA_NIR_PYTHONS`` names their Pythons.
 """
 
 from __future__ import annotations
