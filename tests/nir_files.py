@@ -25,10 +25,12 @@ from netx_export.nir import READERS
 
 
 @st.composite
-def clocked(draw: st.DrawFn, reader: str = "nir", leaky: bool = False) -> Network:
+def clocked(
+    draw: st.DrawFn, reader: str = "nir", of: st.SearchStrategy[Network] | None = None, leaky: bool = False
+) -> Network:
     """A random network whose neurons integrate and fire, or leak, mostly such that the reader takes it."""
     target = READERS[reader]
-    network = draw(networks(synapses="recurrent" if target.recurrent else "plain") | chains() | graphs())
+    network = draw(of or networks(synapses="recurrent" if target.recurrent else "plain") | chains() | graphs())
     layers: list[Layer] = []
     for layer in network:
         if layer.neuron is not None:

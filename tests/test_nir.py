@@ -21,7 +21,7 @@ from strategies import assert_same, chains, graphs, networks, spike_inputs
 from mtt_lava.studies.readers import small
 from netx_export import NetworkError, NetxWarning, nir
 from netx_export.files import seal
-from netx_export.network import INPUT, Add, Conv, Dense, Layer, Network, Neuron, SigmaDelta
+from netx_export.network import INPUT, Add, Conv, Dense, Flatten, Layer, Network, Neuron, SigmaDelta
 from netx_export.nir.graph import ungrouped
 
 
@@ -295,9 +295,51 @@ def test_counts_that_float32_cannot_hold_are_said(tmp_path: Path) -> None:
     assert not any("float32" in note for note in notes)
 
 
+def depth_first(edges: list[tuple[str, str]], node: str = "input", seen: list[str] | None = None) -> list[str]:
+    """The order in which ``nirtorch.load`` runs the nodes."""
+    seen = [] if seen is None else seen
+    seen.append(node)
+    for one, other in edges:
+        if one == node and other not in seen:
+            depth_first(edges, other, seen)
+    return seen
+
+
+@settings(max_examples=30, deadline=None)
+@given(network=clocked("norse", graphs("any") | networks("recurrent")))
+def test_readers_that_go_depth_first_run_merges_in_order(path: Path, network: Network) -> None:
+    """Every node comes behind what feeds it; what was added for that is zeros, and the network is the same."""
+    try:
+        nir.write(network, path, "norse")
+    except NetworkError as error:
+        event("refused: " + ("merge" if "before what feeds it" in str(error) else "other"))
+        return
+    nodes, edges = content(path)
+    order = depth_first(edges)
+    assert set(order) == set(nodes)
+    assert [pair for pair in edges if order.index(pair[0]) > order.index(pair[1])] == [
+        pair for pair in edges if pair[0].endswith("_recurrent")
+    ]
+    zeros = {name for name in nodes if name.startswith("zeros")}
+    event("with zeros" if zeros else "as it is")
+    assert not any(np.any(nodes[name].get("weight", 0)) or np.any(nodes[name].get("bias", 0)) for name in zeros)
+    assert_same(nir.read(path), network)
+
+
 def test_merges_that_a_reader_runs_too_early_are_refused(tmp_path: Path) -> None:
-    network = small("residual")
-    with pytest.raises(NetworkError, match=r"^residual: layer add: norse runs it before what feeds it \(b\)"):
+    """Two ways from a map to a flat sum: no node makes zeros of a map of what is flat."""
+    maps, flat = (2, 3, 3), (18,)
+    start = Conv(in_shape=maps, shape=maps, weight=np.full((2, 2, 1, 1), 2), neuron=Neuron(3), name="c")
+    layers: list[Layer] = [start]
+    for name in "ab":
+        layers.append(replace(start, name=f"{name}1", inputs=("c",)))
+        layers.append(Flatten(in_shape=maps, shape=flat, inputs=(f"{name}1",), name=f"{name}2"))
+        options: dict[str, Any] = {"neuron": Neuron(3), "name": name, "inputs": (f"{name}2",)}
+        layers.append(Dense(in_shape=flat, shape=(2,), weight=np.full((2, 18), 2), **options))
+    layers.append(Add(in_shape=(2,), shape=(2,), inputs=("a", "b"), name="add"))
+    layers.append(Dense(in_shape=(2,), shape=(1,), weight=np.full((1, 2), 2), neuron=Neuron(3), name="d"))
+    network = Network(tuple(layers), source="flat")
+    with pytest.raises(NetworkError, match=r"^flat: layer add: norse runs it before what feeds it \(b1\)"):
         nir.write(network, tmp_path / "a.nir", "norse")
     nir.write(network, tmp_path / "a.nir", "spikingjelly")
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from nir_files import clocked, hard_reset, soft_reset
-from strategies import spike_inputs
+from strategies import graphs, spike_inputs
 
 from mtt_lava.run import RunError
 from mtt_lava.studies.readers import (
@@ -46,10 +46,12 @@ def python_of(reader: str) -> str:
 
 
 EXPECTED = {
-    "sinabs": {"subtract": "chain, bias, threshold a neuron, kernel that is not square, sum of spikes"},
+    "sinabs": {
+        "subtract": "chain, bias, threshold a neuron, kernel that is not square, sum of spikes, sum of currents"
+    },
     "norse": {
         "zero": "chain, bias, threshold a neuron, kernel that is not square, feeds itself, sum of spikes, "
-        "forgets at once"
+        "sum of currents, forgets at once"
     },
     "snntorch": {
         "zero": "chain, bias, kernel that is not square, sum of spikes, sum of currents, forgets at once, never decays"
@@ -140,8 +142,12 @@ def test_random_networks_fire_the_same(reader: str, tmp_path: Path) -> None:
     python = python_of(reader)
     cases: list[Case] = []
 
-    @settings(max_examples=60, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    @given(clocked(reader).flatmap(lambda network: spike_inputs(network).map(lambda x: (network, x))))
+    @settings(max_examples=80, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(
+        (clocked(reader) | clocked(reader, graphs("any"))).flatmap(
+            lambda network: spike_inputs(network).map(lambda x: (network, x))
+        )
+    )
     def draw(case: tuple[Network, np.ndarray]) -> None:
         spikes = expected(*case)
         # By subtraction neurons fire any number of times a time step; with so few, sums stay exact in float32.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Graph:
     differs : list of str
         In what a reader computes something else, in a line a layer. Empty: every spike is the same while states stay
         within their bits.
+    zeros : list of str
+        Nodes that add nothing, and by which a reader runs others in the right order.
     """
 
     reader: Reader
@@ -60,6 +63,7 @@ class Graph:
     edges: list[tuple[str, str]] = field(default_factory=list)
     parts: dict[str, dict[str, str]] = field(default_factory=dict)
     differs: list[str] = field(default_factory=list)
+    zeros: list[str] = field(default_factory=list)
 
     def put(self, layer: Layer, part: str, node: Node, sources: Sequence[str]) -> str:
         """Add a node of a layer; its name, which is one for PyTorch, too."""
@@ -109,31 +113,98 @@ def lower(network: Network, reader: Reader, allow_inexact: bool = False) -> Grap
     graph.nodes["output"] = {"type": "Output", "shape": np.array(network.shape)}
     graph.edges.append((gives[network.layers[-1].name], "output"))
     if reader.depth_first:
-        _check_merges(network, graph)
+        _order(network, graph)
     return graph
 
 
-def _check_merges(network: Network, graph: Graph) -> None:
-    """Refuse what ``nirtorch.load`` runs too early: it goes depth first, and takes a missing input of the last step."""
+def _order(network: Network, graph: Graph) -> None:
+    """Let ``nirtorch.load`` run every node behind what feeds it.
+
+    It goes depth first, by the order of edges, so that it comes to a merge by the first of its ways, and takes inputs
+    that are missing from the last time step. There a node of zeros leads to the start of a way that was not gone yet,
+    which is then gone first, and gets nothing by it.
+    """
+    feedback = {parts["recurrent"] for parts in graph.parts.values() if "recurrent" in parts}
+    owners = {name: layer for layer, parts in graph.parts.items() for name in parts.values()}
+    for _ in range(len(graph.nodes)):
+        place, parent = _depth_first(graph)
+        edges = [(one, other) for one, other in graph.edges if one not in feedback]
+        late = [(place[other], one, other) for one, other in edges if place[one] > place[other]]
+        if not late:
+            if graph.zeros:
+                graph.nodes = dict(sorted(graph.nodes.items(), key=lambda item: place[item[0]]))
+            return
+        first, start, merge = min(late)
+        while missing := [one for one, other in edges if other == start and place[one] > first]:
+            start = missing[0]
+        source = next(one for one, other in edges if other == start)
+        zeros = _zeros(_gives(network, graph, parent[merge]), _gives(network, graph, source), graph.reader)
+        if zeros is None:
+            break
+        _lead(graph, parent[merge], zeros, start)
+    merged, missed = owners.get(merge, merge), owners.get(start, start)
+    raise NetworkError(
+        f"{network.source}: layer {merged}: {graph.reader.name} runs it before what feeds it ({missed}), one time step "
+        f"late: let only one of the ways that merge have layers of its own"
+    )
+
+
+def _depth_first(graph: Graph) -> tuple[dict[str, int], dict[str, str]]:
+    """Where ``nirtorch.load`` runs each node, and which one it comes from."""
     after: dict[str, list[str]] = {}
     for one, other in graph.edges:
         after.setdefault(one, []).append(other)
-    order: list[str] = []
-    stack = [INPUT]
+    place: dict[str, int] = {}
+    parent: dict[str, str] = {}
+    stack = [(INPUT, INPUT)]
     while stack:
-        name = stack.pop()
-        if name not in order:
-            order.append(name)
-            stack += reversed(after.get(name, []))
-    place = {name: i for i, name in enumerate(order)}
-    feedback = {parts["recurrent"] for parts in graph.parts.values() if "recurrent" in parts}
-    owners = {name: layer for layer, parts in graph.parts.items() for name in parts.values()}
-    for one, other in graph.edges:
-        if place[one] > place[other] and one not in feedback:
-            raise NetworkError(
-                f"{network.source}: layer {owners.get(other, other)}: {graph.reader.name} runs it before what feeds it "
-                f"({owners[one]}), one time step late: of the ways that merge only one may have layers of its own"
-            )
+        name, before = stack.pop()
+        if name not in place:
+            place[name], parent[name] = len(place), before
+            stack += [(each, name) for each in reversed(after.get(name, []))]
+    return place, parent
+
+
+def _gives(network: Network, graph: Graph, name: str) -> tuple[int, ...]:
+    """Shape of what a node gives."""
+    if name == INPUT:
+        return network.in_shape
+    if graph.nodes[name]["type"] == "Flatten":
+        return (int(np.prod(graph.nodes[name]["input_type"])),)
+    return next(network[layer].shape for layer, parts in graph.parts.items() if name in parts.values())
+
+
+def _zeros(shape: tuple[int, ...], wanted: tuple[int, ...], reader: Reader) -> list[Node] | None:
+    """Nodes that make zeros of one shape of any of another; None where there are none."""
+    if len(wanted) == 1:
+        size = int(np.prod(shape))
+        flat: list[Node] = []
+        if len(shape) == 3:
+            flat = [{"type": "Flatten", "input_type": np.array(shape), "start_dim": -3, "end_dim": -1}]
+        return [*flat, _linear(np.zeros((wanted[0], size), np.int64), reader)]
+    if len(shape) == 1:
+        return None
+    # A square kernel, because NIR 1.0.8 checks others wrongly. Rounding by a stride of 2 gives any height and width.
+    pairs = list(zip(shape[1:], wanted[1:], strict=True))
+    kernel = max(1, *(size - 2 * n + 1 for size, n in pairs))
+    padding = tuple((2 * n - 1 + kernel - size) // 2 for size, n in pairs)
+    weight = np.zeros((wanted[0], shape[0], kernel, kernel), np.int64)
+    return [_conv2d(SimpleNamespace(in_shape=shape, stride=(2, 2), padding=padding), weight)]
+
+
+def _lead(graph: Graph, before: str, zeros: list[Node], start: str) -> None:
+    """Lead from a node to another by nodes of zeros, before anything else that it leads to."""
+    at = next(i for i, (one, _) in enumerate(graph.edges) if one == before)
+    for node in zeros:
+        name, number = "zeros", 1
+        while name in graph.nodes:
+            number += 1
+            name = f"zeros_{number}"
+        graph.nodes[name] = node
+        graph.zeros.append(name)
+        graph.edges.insert(at, (before, name))
+        before, at = name, at + 1
+    graph.edges.insert(at, (before, start))
 
 
 _RESETS = {"zero": "to zero", "subtract": "by subtraction"}

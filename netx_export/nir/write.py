@@ -140,6 +140,11 @@ def _notes(network: Network, graph: Graph) -> Iterator[str]:
     if network.readout == "voltage" and network.spiking:
         last = network.spiking[-1].name
         yield f"{where}: the answer is the voltage of {last}'s neurons, and the file's output is their spikes"
+    if graph.zeros:
+        yield (
+            f"{where}: {', '.join(graph.zeros)}: weights of 0, which add nothing; by their edges {reader.name} runs a "
+            f"merge behind all that it merges"
+        )
     kernels = [layer.window.weight.shape[2:] for layer in network if isinstance(layer, Windowed)]
     if any(height != width for height, width in kernels):
         yield f"{where}: kernels that are not square: nir 1.0.8 reads them with nir.read(path, type_check=False) only"
