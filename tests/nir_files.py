@@ -30,7 +30,9 @@ def clocked(
 ) -> Network:
     """A random network whose neurons integrate and fire, or leak, mostly such that the reader takes it."""
     target = READERS[reader]
-    network = draw(of or networks(synapses="recurrent" if target.recurrent else "plain") | chains() | graphs())
+    if of is None:
+        of = networks(synapses="recurrent" if target.recurrent else "plain") | chains() | graphs()
+    network = draw(of)
     layers: list[Layer] = []
     for layer in network:
         if layer.neuron is not None:

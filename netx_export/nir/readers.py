@@ -31,7 +31,8 @@ class Reader:
     affine : bool
         It knows no Linear: an Affine with biases of 0 is written.
     depth_first : bool
-        It goes through ``nirtorch.load``, which runs nodes depth first: a merge may come before what it merges.
+        It goes through ``nirtorch.load``, which runs nodes depth first: nodes of zeros lead it to what merges, or the
+        network is refused.
     delays : bool
         Whether it has Delay nodes.
     ever : bool
