@@ -21,7 +21,7 @@ from strategies import assert_same, chains, graphs, networks, spike_inputs
 from mtt_lava.studies.readers import small
 from netx_export import NetworkError, NetxWarning, nir
 from netx_export.files import seal
-from netx_export.network import INPUT, Add, Conv, Dense, Flatten, Layer, Network, Neuron, SigmaDelta
+from netx_export.network import INPUT, Add, Conv, Dense, Layer, Network, Neuron, SigmaDelta
 from netx_export.nir.graph import ungrouped
 
 
@@ -328,18 +328,8 @@ def test_readers_that_go_depth_first_run_merges_in_order(path: Path, network: Ne
 
 def test_merges_that_a_reader_runs_too_early_are_refused(tmp_path: Path) -> None:
     """Two ways from a map to a flat sum: no node makes zeros of a map of what is flat."""
-    maps, flat = (2, 3, 3), (18,)
-    start = Conv(in_shape=maps, shape=maps, weight=np.full((2, 2, 1, 1), 2), neuron=Neuron(3), name="c")
-    layers: list[Layer] = [start]
-    for name in "ab":
-        layers.append(replace(start, name=f"{name}1", inputs=("c",)))
-        layers.append(Flatten(in_shape=maps, shape=flat, inputs=(f"{name}1",), name=f"{name}2"))
-        options: dict[str, Any] = {"neuron": Neuron(3), "name": name, "inputs": (f"{name}2",)}
-        layers.append(Dense(in_shape=flat, shape=(2,), weight=np.full((2, 18), 2), **options))
-    layers.append(Add(in_shape=(2,), shape=(2,), inputs=("a", "b"), name="add"))
-    layers.append(Dense(in_shape=(2,), shape=(1,), weight=np.full((1, 2), 2), neuron=Neuron(3), name="d"))
-    network = Network(tuple(layers), source="flat")
-    with pytest.raises(NetworkError, match=r"^flat: layer add: norse runs it before what feeds it \(b1\)"):
+    network = small("sum of flat ways")
+    with pytest.raises(NetworkError, match=r"^sum of flat ways: layer add: norse runs it before what feeds it \(b1\)"):
         nir.write(network, tmp_path / "a.nir", "norse")
     nir.write(network, tmp_path / "a.nir", "spikingjelly")
 

@@ -54,11 +54,12 @@ EXPECTED = {
         "sum of currents, forgets at once"
     },
     "snntorch": {
-        "zero": "chain, bias, kernel that is not square, sum of spikes, sum of currents, forgets at once, never decays"
+        "zero": "chain, bias, kernel that is not square, sum of spikes, sum of currents, sum of flat ways, "
+        "forgets at once, never decays"
     },
     "spikingjelly": {
         "zero": "chain, bias, kernel that is not square, feeds itself, sum of spikes, sum of currents, "
-        "forgets at once, never decays"
+        "sum of flat ways, forgets at once, never decays"
     },
 }
 """What each computes exactly; everything else, but for what leaks or, in Norse, never decays, is refused."""

@@ -28,7 +28,7 @@ RESETS = {"zero": "reset to zero (Loihi)", "subtract": "reset by subtraction (Sp
 INEXACT = "refused; with --allow-inexact "
 KINDS = (
     *("chain", "bias", "threshold a neuron", "kernel that is not square", "feeds itself"),
-    *("sum of spikes", "sum of currents", "forgets at once", "never decays", "leaks"),
+    *("sum of spikes", "sum of currents", "sum of flat ways", "forgets at once", "never decays", "leaks"),
 )
 """Of networks: see `small`."""
 
@@ -267,6 +267,17 @@ def small(kind: str) -> Network:
     if kind == "sum of spikes":
         layers.append(Conv(**common, weight=weight(4, 4, 3, 3), neuron=Neuron(15), name="a", inputs=("g.1",)))
         layers.append(Add(in_shape=halved, shape=halved, inputs=("a", "g.1"), name="add"))
+    if kind == "sum of flat ways":
+        for way in "ab":
+            layers.append(
+                Conv(**common, weight=weight(4, 4, 3, 3), neuron=Neuron(15), name=f"{way}1", inputs=("g.1",))
+            )
+            layers.append(Flatten(in_shape=halved, shape=(36,), name=f"{way}2", inputs=(f"{way}1",)))
+            end = {"weight": weight(5, 36), "neuron": Neuron(20), "name": way, "inputs": (f"{way}2",)}
+            layers.append(Dense(in_shape=(36,), shape=(5,), **end))
+        layers.append(Add(in_shape=(5,), shape=(5,), inputs=("a", "b"), name="add"))
+        layers.append(Dense(in_shape=(5,), shape=(5,), weight=weight(5, 5), neuron=Neuron(20), name="d"))
+        return Network(tuple(layers), source=kind)
     if kind == "kernel that is not square":
         layers.append(Conv(in_shape=halved, shape=(4, 3, 1), weight=weight(4, 4, 1, 3), neuron=Neuron(15), name="r"))
     layers.append(Flatten(in_shape=layers[-1].shape, shape=(int(np.prod(layers[-1].shape)),), name="f"))
