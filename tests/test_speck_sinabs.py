@@ -221,8 +221,9 @@ def test_what_is_not_exact_is_refused(network: Network, message: str, tmp_path: 
 def test_other_boards_and_names_are_refused(chain: Network, tmp_path: Path) -> None:
     with pytest.raises(hw_profiles.ProfileError, match="profile dynapcnn: sinabs loads boards of speck2e and speck2f"):
         write_speck(chain, tmp_path / "net.py", "dynapcnn")
-    with pytest.raises(NetworkError, match=r"my-net\.py: a script's name is a word that Python can import"):
-        write_speck(chain, tmp_path / "my-net.py")
+    for name in ("my-net.py", "net.net"):
+        with pytest.raises(NetworkError, match=f"{name}: a script's name is a word that Python can import, and .py"):
+            write_speck(chain, tmp_path / name)
     write_speck(chain, tmp_path / "net.py", "speck2f")
     assert "--board speck2fdevkit:0" in (tmp_path / "net.py").read_text()
 

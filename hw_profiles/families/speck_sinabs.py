@@ -61,8 +61,8 @@ def write_speck(
     >>> write_speck(read("digits.net"), "digits.py")  # doctest: +SKIP
     """
     path, chip = Path(path), load(profile)
-    if not path.stem.isidentifier():
-        raise NetworkError(f"{path.name}: a script's name is a word that Python can import: letters, digits and _")
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise NetworkError(f"{path.name}: a script's name is a word that Python can import, and .py: digits.py")
     lines = _lines(network, chip)  # refuses before anything is written
     net = path.with_suffix(".net")
     write(network, net)

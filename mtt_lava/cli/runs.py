@@ -161,14 +161,13 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=profile)
     text = "default: powers of two and T of training, up to four times that"
     parser.add_argument("--time-steps", type=kinds.steps, metavar="T,T,...", help=text)
-    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
-    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    add_data(parser)
     parser.add_argument("--samples", type=kinds.positive, metavar="N", help="only the first N test samples")
     add_json(parser)
 
 
 def _report(args: argparse.Namespace) -> int:
-    run, dataset = _open_run(args)
+    run, dataset = open_run(args)
     from mtt_lava import report
 
     given = {"profile": args.profile, "time-steps": args.time_steps and ",".join(map(str, args.time_steps))}
