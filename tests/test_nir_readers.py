@@ -7,7 +7,6 @@ readers`` prints the table: reader by kind of network.
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +111,14 @@ def test_pythons_that_are_not_there(pythons: str, message: str) -> None:
 
 
 def test_a_python_without_the_reader_is_named(tmp_path: Path) -> None:
+    """By what it ends with."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho ModuleNotFoundError: no norse >&2\nexit 1\n")
+    python.chmod(0o755)
     network = small("chain")
     inputs = np.zeros((1, 2, 6, 6, 1), np.int64)
-    with pytest.raises(RunError, match=r"did not run: .*No package metadata was found for norse"):
-        compare("norse", [Case(network, inputs, fired(network, inputs))], tmp_path, sys.executable)
+    with pytest.raises(RunError, match=r"norse=.*python did not run: ModuleNotFoundError: no norse"):
+        compare("norse", [Case(network, inputs, fired(network, inputs))], tmp_path, str(python))
 
 
 @pytest.fixture(scope="module")
