@@ -21,7 +21,7 @@ from strategies import graphs
 import hw_profiles
 from mtt_lava.cli import main
 from netx_export import netx
-from netx_export.event import backend as event_backend
+from netx_export.event import session as event_session
 from netx_export.event.backend import COLUMNS, Events, load_events, simulate
 from netx_export.limits import Limits
 from netx_export.network import (
@@ -364,7 +364,7 @@ def test_a_long_recording_of_a_graph_runs_in_chunks(monkeypatch: pytest.MonkeyPa
     for latency in (0, 30):
         whole = simulate(network, events, latency=latency, record=("events",), progress=False)
         with monkeypatch.context() as patch:
-            patch.setattr(event_backend, "CHUNK", 7)
+            patch.setattr(event_session, "CHUNK", 7)
             parts = simulate(network, events, latency=latency, record=("events",), progress=False)
         assert whole.events is not None
         assert parts.events is not None
@@ -457,7 +457,7 @@ def test_chunks_and_threads_change_nothing(case: Any, chunk: int) -> None:
     network, events = case
     whole = simulate(network, events, reset="subtract", progress=False, threads=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(event_backend, "CHUNK", chunk)
+        patch.setattr(event_session, "CHUNK", chunk)
         cut = simulate(network, events, reset="subtract", progress=False, threads=3)
     for name in ("counts", "readout", "spikes_per_layer", "synops_per_layer", "first_spike"):
         np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
