@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import njit, typeof
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -21,3 +21,13 @@ def compiled(function: Callable[..., Any]) -> Any:
     pattern = files._data_name_pattern
     files._data_name = lambda number: pattern.format(number=number).replace(".nbc", f".{uuid.uuid4().hex[:16]}.nbc")
     return loop
+
+
+def entry(loop: Any, *arguments: Any) -> Callable[..., Any]:
+    """The compiled code for arguments of these types alone.
+
+    A call then skips finding out of which types thirty arrays are, which takes longer than a few events. Arguments
+    of other types are refused by a TypeError.
+    """
+    found: Callable[..., Any] = loop.compile(tuple(map(typeof, arguments)))
+    return found

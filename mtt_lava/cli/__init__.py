@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mtt_lava import __version__
-from mtt_lava.cli import listing, networks, runs, studies, training
+from mtt_lava.cli import listing, live, networks, runs, studies, training
 from mtt_lava.cli.parsing import Parser, run
 
 COMMANDS = (
     *(studies.DEMO, listing.DATA, listing.MODELS, listing.PROFILES, training.TRAIN, runs.EVALUATE, runs.EXPORT),
-    *(networks.IMPORT, networks.CHECK, networks.SIMULATE, networks.COST, runs.SWEEP, runs.REPORT, networks.LAVA),
+    *(networks.IMPORT, networks.CHECK, networks.SIMULATE, live.STREAM, networks.COST, runs.SWEEP, runs.REPORT),
+    *(networks.LAVA, studies.BENCH),
     studies.BENCH,
 )
 """In the order of ``mtt --help``."""

@@ -103,3 +103,11 @@ def file(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file")
     folder(str(Path(text).absolute().parent))
     return text
+
+
+def crop(text: str) -> tuple[int, int, int, int]:
+    """Column, row, columns and rows."""
+    values = _numbers(text, 0, "a crop: column, row, columns, rows")
+    if len(values) != 4:
+        raise argparse.ArgumentTypeError(f"{text!r} is no crop: give column,row,columns,rows, as 32,32,64,64")
+    return values[0], values[1], values[2], values[3]

@@ -396,6 +396,8 @@ class Program:
     Attributes
     ----------
     network : Network
+    in_shape : tuple of int
+        Channels, rows and columns of its input; of a flat input F, 1, 1.
     dtype : str
         Of the states.
     plans : list of _Plan
@@ -419,6 +421,7 @@ class Program:
         order: int | None = None,
     ) -> None:
         self.network = network if isinstance(network, Network) else read(network)
+        self.in_shape = (*self.network.in_shape, 1, 1)[:3]
         rules = _rules(self.network, reset, clamp, chip, dtype, weights is not None or _any(time_constant))
         self.dtype = rules.dtype
         self.plans = list(_plans(self.network, rules, weights, thresholds, time_constant, refractory, latency))
@@ -427,7 +430,7 @@ class Program:
             self.plans = [replace(plan, key=random.permutation(plan.key)) for plan in self.plans]
         self.tables = _tables(self.plans)
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether a recording has to run in one piece: what is late could meet, at a sum, what is early of the next."""
         return not self.network.is_chain and bool(self.tables.rows["latency"].any())

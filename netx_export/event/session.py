@@ -87,7 +87,10 @@ class Inbox(NamedTuple):
 class _Workspace:
     """Memory that one push after the other uses, of any session of a program; one a thread."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, state: State) -> None:
+        from netx_export.compiled import entry
+        from netx_export.event.kernels import place, run_chain, run_graph
+
         rows = program.tables.rows
         self.graph = not program.network.is_chain
         places = CHUNK + rows["room"]
@@ -103,6 +106,11 @@ class _Workspace:
         t, c, y, x = np.zeros((4, CHUNK), np.int64)
         self.inbox = Inbox(t, c, y, x, np.zeros(CHUNK, np.int32))
         self.causes = np.arange(CHUNK if self.graph else 0, dtype=np.int32)
+        inbox = self.inbox
+        self.place = entry(place, inbox, 0, program.in_shape, 0)
+        # The log grows and time goes on, but types stay.
+        some = (program.tables, state, self.buffers, inbox.where, inbox.t)
+        self.run = entry(run_graph, *some, self.causes, 0, 0) if self.graph else entry(run_chain, *some, 0, 0)
 
     def grow(self, layer: int, least: int) -> None:
         """Give a layer's buffer twice the room, or more, and keep what all of them hold."""
@@ -307,42 +315,39 @@ class Session:
         before = int(self.state.marks[2])
         space = self._borrow()
         try:
-            since = self.t
+            since = max(self.t, 0)
             for start in range(0, count if count > CHUNK else 0, CHUNK):
                 since = self._place(space, columns, start, min(start + CHUNK, count), since)
             # Nothing is run before all is known to be right.
             if self.program.whole:
                 where, t = check_events(self.program.network, _as_events(columns), ())[1:]
-                self._run(space, where, np.require(t, requirements="CW"), count)
+                self._run(space, where, np.require(t, requirements=["C", "W"]), count)
             else:
                 for start in range(0, count, CHUNK):
                     stop = min(start + CHUNK, count)
-                    self._place(space, columns, start, stop, self.t)
+                    self._place(space, columns, start, stop, max(self.t, 0))
                     self._run(space, space.inbox.where, space.inbox.t, stop - start)
         finally:
             self._give_back(space)
         return int(self.state.marks[2]) - before
 
     def _place(self, space: _Workspace, columns: tuple[np.ndarray, ...], start: int, stop: int, since: int) -> int:
-        """Check events, none before `since`, and put them, with their index, into the inbox; the time of the last."""
-        from netx_export.event.kernels import place
-
+        """Check events, none before `since`, and put them into the inbox with their index; the time of the last."""
         inbox, count = space.inbox, stop - start
         for column, into in zip(columns, inbox, strict=False):
             into[:count] = column[start:stop]
-        shape = (*self.program.network.in_shape, 1, 1)[:3]
-        at = place(inbox, count, shape, since)
+        at = space.place(inbox, count, self.program.in_shape, since)
         if at == count:
             return int(inbox.t[count - 1])
         check_events(self.program.network, _as_events(columns), ())
         raise NetworkError(
-            f"events: t is {columns[0][start + at]} at event {start + at}, and t {since} was pushed already: push events "
-            "in the order of time, or reset the session"
+            f"events: t is {columns[0][start + at]} at event {start + at}, and t {since} was pushed already: push "
+            "events in the order of time, or reset the session"
         )
 
     def run_checked(self, where: np.ndarray, t: np.ndarray) -> None:
         """Run events that `check_events` has checked: their index (H, W, C) and time."""
-        t = np.require(t, requirements="CW")  # what cannot be written is another type for compiled loops
+        t = np.require(t, requirements=["C", "W"])  # read-only is another type there
         space = self._borrow()
         try:
             if self.program.whole:
@@ -360,17 +365,13 @@ class Session:
         if space.graph:
             self._run_graph(space, where, t, count)
         else:
-            from netx_export.event.kernels import run_chain
-
             depth = -1
-            while (depth := run_chain(self.program.tables, self.state, space.buffers, where, t, count, depth)) >= 0:
+            while (depth := space.run(self.program.tables, self.state, space.buffers, where, t, count, depth)) >= 0:
                 self._make_room()
         self.events += count
         self.t = int(t[count - 1])
 
     def _run_graph(self, space: _Workspace, where: np.ndarray, t: np.ndarray, count: int) -> None:
-        from netx_export.event.kernels import run_graph
-
         tables, layers, stop = self.program.tables, len(self.program.plans), 0
         if self.program.whole and len(space.causes) < count:
             space.causes = np.arange(count, dtype=np.int32)
@@ -381,7 +382,7 @@ class Session:
             space.buffers.at.fill(0)
             space.buffers.ends.fill(0)
             some, layer = (where[start:stop], t[start:stop], space.causes), 0
-            while (layer := run_graph(tables, self.state, space.buffers, *some, stop - start, layer)) <= layers:
+            while (layer := space.run(tables, self.state, space.buffers, *some, stop - start, layer)) <= layers:
                 if layer == layers:
                     self._make_room()
                 else:
@@ -409,7 +410,7 @@ class Session:
         try:
             return _idle[self.program].get_nowait()
         except (KeyError, Empty):
-            return _Workspace(self.program)
+            return _Workspace(self.program, self.state)
 
     def _give_back(self, space: _Workspace) -> None:
         _idle.setdefault(self.program, SimpleQueue()).put(space)
