@@ -458,10 +458,9 @@ class Stream:
                 events = taken[0][1].events
                 if len(taken) > 1:
                     events = np.concatenate([packet.events for _, packet in taken])
-                if taken[0][1].fresh and self.session.events:
-                    if answer is not None:
-                        report.recordings.append(answer)
-                        del report.recordings[:-1000]
+                if taken[0][1].fresh and answer is not None:  # a state that was restored goes on
+                    report.recordings.append(answer)
+                    del report.recordings[:-1000]
                     work += self.session.tally[:, 1]
                     self.session.reset()
                     self._offset = 0
