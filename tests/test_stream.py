@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -172,28 +175,41 @@ def test_what_breaks_off_leaves_the_session_whole(end: str, tmp_path: Path, caps
     np.testing.assert_array_equal(session.state.counts, expected(recording())[0])
 
 
-def test_aedat_4_over_tcp() -> None:
-    """What dv-processing sends is what is run."""
-    dv = pytest.importorskip("dv_processing")
-    events = recording()
+DV_SENDER = """
+    import sys, time
+    import dv_processing as dv
+    import numpy as np
+
     store = dv.EventStore()
-    for event in events:
-        store.push_back(1_000_000 + int(event["t"]), int(event["x"]), int(event["y"]), bool(event["p"]))
+    for x, y, t, p in np.load(sys.argv[1]).tolist():
+        store.push_back(1_000_000 + t, x, y, p)
+    writer = dv.io.NetworkWriter("127.0.0.1", int(sys.argv[2]), dv.io.Stream.EventStream(0, "events", "TEST", (4, 4)))
+    print("ready", flush=True)
+    while writer.getClientCount() == 0:
+        time.sleep(0.01)
+    writer.writeEvents(store)
+    time.sleep(60)
+"""
+
+
+def test_aedat_4_over_tcp_until_its_sender_is_killed(tmp_path: Path) -> None:
+    """What dv-processing sends is what is run; its death is one line."""
+    pytest.importorskip("dv_processing")
+    np.save(tmp_path / "one.npy", recording())
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    writer = dv.io.NetworkWriter("127.0.0.1", port, dv.io.Stream.EventStream(0, "events", "TEST", (4, 4)))
-    stream = Stream(Session(network()), open_source(f"dv://127.0.0.1:{port}"))
-
-    def send() -> None:
-        while writer.getClientCount() == 0:
-            time.sleep(0.01)
-        writer.writeEvents(store)
-
-    threading.Thread(target=send, daemon=True).start()
-    for _ in stream:
-        if stream.session.events == 300:
-            break
-    np.testing.assert_array_equal(stream.session.state.counts, expected(events)[0])
+    command = [sys.executable, "-c", textwrap.dedent(DV_SENDER), str(tmp_path / "one.npy"), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as sender:
+        try:
+            assert sender.stdout is not None
+            assert sender.stdout.readline() == b"ready\n"
+            stream = Stream(Session(network()), open_source(f"dv://127.0.0.1:{port}"))
+            answers = (sender.kill() for _ in stream if stream.session.events == 300)
+            with pytest.raises(StreamError, match="broke off; what came before was run"):
+                list(answers)
+        finally:
+            sender.kill()
+    np.testing.assert_array_equal(stream.session.state.counts, expected(recording())[0])
 
 
 @pytest.mark.slow
