@@ -378,7 +378,7 @@ def course_of(
     for number in range(len(parts)):
         counts, result = simulated(number)
         readouts.append(_readouts(network, result))
-        differing += int((readouts[-1] != _trained(run, counts)).any(1).sum())
+        differing += int((readouts[-1] != readouts_of_steps(run, counts)).any(1).sum())
     joined = np.concatenate(readouts)
     outputs = int(np.prod(last.shape)) / joined.shape[1]
     assert last.neuron is not None
@@ -406,8 +406,8 @@ def _readouts(network: Network, result: simulation.Simulation) -> np.ndarray:
     return np.stack([one.reshape(n, -1) for one in each], axis=-1)
 
 
-def _trained(run: Run, counts: np.ndarray) -> np.ndarray:
-    """The same of the trained network, in the chip's integers."""
+def readouts_of_steps(run: Run, counts: np.ndarray) -> np.ndarray:
+    """What the trained network reads out after each time step, in the chip's integers: (N, classes, T)."""
     with torch.no_grad(), run.at(counts.shape[-1]):
         added = run.network(torch.from_numpy(counts.astype(np.float32)), each=True)
     unit = STATE_UNIT if run.network.model.readout == "voltage" else 1

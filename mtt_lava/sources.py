@@ -111,7 +111,7 @@ def open_source(
         return Source(name, _folder(path, speed, packet, idle, stop), waits=speed == 0)
     if not path.exists():
         raise StreamError(f"{name}: no such recording or folder")
-    return Source(name, _played(_recordings(path), speed, packet, stop), waits=speed == 0)
+    return Source(name, played(_recordings(path), speed, packet, stop), waits=speed == 0)
 
 
 # ------------------------------------------------------------------------------------------------ recordings
@@ -140,7 +140,7 @@ def _holds(path: Path, member: str) -> bool:
         return False  # whoever reads it says why
 
 
-def _played(recordings: list[np.ndarray], speed: float, packet: int, stop: threading.Event) -> Iterator[Packet]:
+def played(recordings: list[np.ndarray], speed: float, packet: int, stop: threading.Event) -> Iterator[Packet]:
     """Recordings, one after the other, each packet at the time at which its last event would have come."""
     for recording in recordings:
         begin, first = time.perf_counter(), True
@@ -178,7 +178,7 @@ def _folder(
             done.add(path)
             for recording in _recordings(path):
                 # Files of a camera that writes one after the other are one recording; time that starts again is not.
-                for events, first in _played([recording], speed, packet, stop):
+                for events, first in played([recording], speed, packet, stop):
                     yield Packet(events, first and int(events["t"][0]) < end)
                 end = int(recording["t"][-1])
             news = time.perf_counter()
@@ -278,7 +278,7 @@ def serve(
         with server:
             connection, _ = server.accept()
             with connection:
-                for each in _played([recording], speed, packet, threading.Event()):
+                for each in played([recording], speed, packet, threading.Event()):
                     connection.sendall(pack(each.events))
                 connection.sendall(pack(recording[:0]))
 

@@ -614,7 +614,8 @@ def test_every_command_shows_an_example():
     names = {command.split()[1] for command in examples() if command.startswith("mtt ")}
     assert names == set(COMMANDS)
     assert {command.split()[2] for command in examples() if command.startswith("mtt bench")} == {
-        *("methods", "simulate", "paper", "depth", "events", "train", "mixing", "exit", "recipe", "order", "readers")
+        *("methods", "simulate", "paper", "depth", "events", "train", "mixing", "exit", "recipe", "order", "readers"),
+        "realtime",
     }
 
 

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from mtt_lava.cli import kinds
-from mtt_lava.cli.parsing import Command, add_json, answer, load_torch, saying
+from mtt_lava.cli.parsing import Command, add_json, answer, check_run, load_torch, saying
 from mtt_lava.cli.runs import add_data, open_run
 from mtt_lava.cli.training import add_training, chosen, settings_of, training_data
 
@@ -267,6 +267,62 @@ EXIT = Command(
 )
 
 
+def _bench_realtime_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, as of SDT and MTT; the last is streamed")
+    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    parser.add_argument("--samples", type=kinds.positive, metavar="N", help="only the first N test recordings")
+    text = "with a clock: so many over the recording window (default 2,4,10)"
+    parser.add_argument("--time-steps", type=kinds.steps, default=[2, 4, 10], metavar="T,T,...", help=text)
+    parser.add_argument(
+        "--exit-loss", type=float, default=0.5, metavar="POINTS", help="accuracy that an early answer may lose"
+    )
+    text = "chips whose energy is estimated, beside the runs' own (default loihi1)"
+    parser.add_argument("--profiles", default="loihi1", metavar="NAME,...", help=text)
+    text = "seconds of stream at true speed (default 10)"
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help=text)
+    text = "hours of stream, run as fast as possible, for memory (default 1; 0: none)"
+    parser.add_argument("--hours", type=float, default=1.0, metavar="H", help=text)
+    parser.add_argument("--out", required=True, type=kinds.folder, metavar="DIR", help="folder of the picture")
+    add_json(parser)
+
+
+def _bench_realtime(args: argparse.Namespace) -> int:
+    for run in args.runs:
+        check_run(run)
+    import hw_profiles
+
+    profiles = [name for name in args.profiles.split(",") if name]
+    for name in profiles:
+        hw_profiles.load(name)
+    load_torch()
+    from mtt_lava import load_run
+    from mtt_lava.data import open_dataset, subset
+    from mtt_lava.run import open_test_split
+    from mtt_lava.studies.realtime import realtime
+
+    runs = [load_run(run) for run in args.runs]
+    if args.data:
+        dataset = open_dataset(args.data, split="test", root=args.root)
+    else:
+        dataset = open_test_split(runs[0].settings, args.root)
+    if args.samples is not None:
+        dataset = subset(dataset, range(min(args.samples, len(dataset))))
+    loss = args.exit_loss / 100
+    result = realtime(runs, dataset, Path(args.out), args.time_steps, loss, profiles, args.seconds, args.hours)
+    return answer(args, f"{result}\npicture: {Path(args.out) / 'realtime.png'}", result.to_dict())
+
+
+REALTIME = Command(
+    "realtime",
+    _bench_realtime_arguments,
+    _bench_realtime,
+    "Answers while events arrive: accuracy at every moment with a clock and without, time and energy to an answer, "
+    "and how fast events may come.",
+    "mtt bench realtime runs/paper/0/sdt runs/paper/0/mtt --seconds 2 --hours 0 --out runs/realtime",
+)
+
+
 def _bench_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     text = "FIELD=VALUE of the settings, several joined by +, as finer=4+spike_penalty=0.2; for each change once"
@@ -358,7 +414,7 @@ READERS = Command(
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     benches = parser.add_subparsers(metavar="BENCH", required=True)
-    for each in (METHODS, SIMULATE, PAPER, DEPTH, EVENTS, TRAIN, MIXING, EXIT, RECIPE, ORDER, READERS):
+    for each in (METHODS, SIMULATE, PAPER, DEPTH, EVENTS, TRAIN, MIXING, EXIT, RECIPE, ORDER, READERS, REALTIME):
         each.add(benches)
 
 
