@@ -21,7 +21,7 @@ HOSTS = ("127.0.0.1", "localhost")
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>mtt stream</title><style>%s
+<link rel="icon" href="data:,"><title>mtt stream</title><style>%s
 canvas { image-rendering: pixelated; border: 1px solid #ccc; background: #fff; }
 .row { display: flex; gap: 1.5rem; flex-wrap: wrap; } #answer { font-size: 3rem; line-height: 1.2; }
 td { padding: 0 .75rem 0 0; } td + td { text-align: right; font-variant-numeric: tabular-nums; }

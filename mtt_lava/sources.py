@@ -143,12 +143,12 @@ def _holds(path: Path, member: str) -> bool:
 def played(recordings: list[np.ndarray], speed: float, packet: int, stop: threading.Event) -> Iterator[Packet]:
     """Recordings, one after the other, each packet at the time at which its last event would have come."""
     for recording in recordings:
-        begin, first = time.perf_counter(), True
-        t = recording["t"]
+        t, first = recording["t"], True
         # The last event of each part: of a packet's time, and, as fast as possible, of so many events.
         last = np.append(np.diff((t - t[0]) // packet) > 0, True) if speed else np.ones(len(t), bool)
         ends = 1 + np.flatnonzero(last)
         ends = ends if speed else np.append(ends[AT_ONCE - 1 : -1 : AT_ONCE], ends[-1])
+        begin = time.perf_counter()
         for a, b in pairwise([0, *ends.tolist()]):
             if speed:
                 due = begin + int(t[b - 1] - t[0]) / 1e6 / speed

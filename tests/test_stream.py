@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -22,6 +26,7 @@ from test_cli import refused
 
 from mtt_lava.cli import main
 from mtt_lava.data.events import EVENT_DTYPE
+from mtt_lava.live import Page
 from mtt_lava.sources import AT_ONCE, WIRE, Packet, Source, StreamError, open_source, pack, serve
 from mtt_lava.stream import JUMP, Clocked, Fit, Latencies, Queue, Stream
 from netx_export import netx
@@ -440,3 +445,86 @@ def test_what_users_do_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     refused(capsys, ["stream", net, one, "--clocked", "4"], "--clocked needs --window")
     refused(capsys, ["stream", net, one, "--pool", "2", "--downsample", "2"], "not allowed with")
     refused(capsys, ["stream", net, one, "--when-full", "newest"], "oldest")
+
+
+# ------------------------------------------------------------------------------------------------ to look at
+
+
+def playing(tmp_path: Path) -> tuple[Stream, Page]:
+    """A stream of some seconds, with its page."""
+    np.save(tmp_path / "one.npy", recording(2000, most=4_000_000))
+    stream = Stream(Session(network()), open_source(str(tmp_path / "one.npy")))
+    return stream, Page(stream)
+
+
+def test_the_page_says_what_the_report_says(tmp_path: Path) -> None:
+    """On loopback only; what it is told last is the end of the stream."""
+    stream, page = playing(tmp_path)
+    stream.source = open_source(str(tmp_path / "one.npy"), speed=20)
+    told: list[dict[str, Any]] = []
+
+    def look() -> None:
+        with urlopen(f"{page.address}/stream") as lines:
+            told.extend(json.loads(line[6:]) for line in lines if line.startswith(b"data: "))
+
+    with urlopen(page.address) as answer:
+        assert b"EventSource" in answer.read()
+    thread = threading.Thread(target=look)
+    thread.start()
+    *_, last = stream
+    page.end(last)
+    thread.join()
+    assert len(told) > 1
+    assert [each["ended"] for each in told[-2:]] == [False, True]
+    assert told[-1]["numbers"]["events"] == 2000
+    assert told[-1]["readout"] == expected(recording(2000, most=4_000_000))[0].tolist()
+    assert sum(sum(each["emitted"]) for each in told) <= stream.session.state.counts.sum()
+    stream, page = playing(tmp_path)
+    port = int(page.address.rpartition(":")[2])
+    for path, headers, code in (("/nosuch", {}, 404), ("/", {"Host": f"evil.example:{port}"}, 403)):
+        with pytest.raises(HTTPError) as error:
+            urlopen(Request(page.address + path, headers=headers))
+        assert error.value.code == code
+    with socket.socket() as outside, pytest.raises(OSError):  # another address of this machine, where nothing listens
+        outside.connect(("127.0.0.2", port))
+    page.end(None)
+
+
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    """Chromium shows events, output spikes, the answer and the end, and no error."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium here")
+    stream, page = playing(tmp_path)
+    with playwright.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        view = browser.new_page()
+        wrong: list[str] = []
+        view.on("pageerror", lambda error: wrong.append(str(error)))
+        view.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        view.goto(page.address)
+        last: list[Any] = [None]
+
+        def run() -> None:
+            for last[0] in stream:
+                pass
+            page.end(last[0])
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        view.wait_for_function("document.getElementById('state').textContent == 'running'")
+        painted = """id => { const c = document.getElementById(id), d = c.getContext('2d')
+            .getImageData(0, 0, c.width, c.height).data; return d.some((v, i) => i % 4 < 3 ? v > 0 && v < 255 : 0) ||
+            d.some((v, i) => i % 4 == 3 && v > 0) }"""
+        view.wait_for_timeout(1500)
+        assert view.evaluate(painted, "events")
+        assert view.evaluate(painted, "spikes")
+        picture = os.environ.get("MTT_SCREENSHOT")
+        view.screenshot(path=picture or str(tmp_path / "page.png"))
+        view.wait_for_function("document.getElementById('state').textContent == 'the stream has ended'")
+        thread.join()
+        assert view.text_content("#answer") == str(last[0].output)
+        assert view.text_content("#numbers tr:first-child td:last-child") == "2000"
+        assert wrong == []
+        browser.close()
