@@ -24,7 +24,7 @@ _PAGE = """<!doctype html>
 <link rel="icon" href="data:,"><title>mtt stream</title><style>%s
 canvas { image-rendering: pixelated; border: 1px solid #ccc; background: #fff; }
 .row { display: flex; gap: 1.5rem; flex-wrap: wrap; } #answer { font-size: 3rem; line-height: 1.2; }
-td { padding: 0 .75rem 0 0; } td + td { text-align: right; font-variant-numeric: tabular-nums; }
+td { padding: 0 .75rem 0 0; } td:nth-child(2) { text-align: right; font-variant-numeric: tabular-nums; }
 .bar { display: inline-block; height: .9em; background: #1f77b4; vertical-align: middle; }
 </style></head><body><h1 id="name"></h1>
 <div class="row"><div><p>events (blue ON, red OFF)</p><canvas id="events" width="1" height="1"></canvas></div>
