@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from mtt_lava.proof import Proof, prove
     from mtt_lava.run import Run, Settings, load_run
     from mtt_lava.scoring import Score, score
+    from mtt_lava.sources import open_source
     from mtt_lava.spiking import SpikingNetwork
     from mtt_lava.studies.report import RunReport, report
+    from mtt_lava.stream import Stream
     from mtt_lava.studies.sweep import Sweep, sweep
     from mtt_lava.temporal import Sampler, transform
     from mtt_lava.training import train
@@ -43,6 +45,7 @@ _HOME = {
     "Score": "scoring",
     "Settings": "run",
     "SpikingNetwork": "spiking",
+    "Stream": "stream",
     "Sweep": "studies.sweep",
     "early_exit": "early_exit",
     "early_exit_events": "early_exit",
@@ -55,6 +58,7 @@ _HOME = {
     "load_run": "run",
     "model_names": "model",
     "open_dataset": "data",
+    "open_source": "sources",
     "prove": "proof",
     "report": "studies.report",
     "score": "scoring",
@@ -75,6 +79,7 @@ __all__ = [
     "Score",
     "Settings",
     "SpikingNetwork",
+    "Stream",
     "Sweep",
     "early_exit",
     "early_exit_events",
@@ -87,6 +92,7 @@ __all__ = [
     "load_run",
     "model_names",
     "open_dataset",
+    "open_source",
     "prove",
     "report",
     "score",

@@ -115,6 +115,41 @@ def _spread(accuracies: np.ndarray, samples: int | None) -> tuple[np.ndarray, np
     return mean - error, mean + error
 
 
+def plot_realtime(
+    curves: Mapping[int | None, tuple[np.ndarray, np.ndarray]], answered: float, title: str, axes: Any = None
+) -> Any:
+    """Accuracy as a recording goes on: a line without a clock, steps with one.
+
+    Parameters
+    ----------
+    curves : mapping of int or None to (elapsed, accuracy)
+        For every number of time steps, and None for no clock: microseconds, and accuracies between 0 and 1.
+    answered : float
+        Microseconds after which an answer can be given, on average; marked.
+    title : str
+    axes : matplotlib.axes.Axes, optional
+        Default: those of a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    axes = _axes(axes, (7, 4))
+    for time_steps, (elapsed, accuracy) in curves.items():
+        if time_steps is None:
+            axes.plot(elapsed / 1000, accuracy, "k-", linewidth=2, label="no clock")
+        else:
+            steps = f"T = {time_steps}"
+            axes.step(elapsed / 1000, accuracy, "o-", where="post", markersize=3, label=steps)
+    at = answered / 1000
+    axes.axvline(at, color="0.6", linestyle=":", label=f"answer by margin, mean {at:.0f} ms")
+    _accuracy_axis(axes)
+    axes.set(xlabel="ms since the start of the recording", title=title, xlim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return axes
+
+
 def plot_recipe(
     gains: Mapping[str, tuple[np.ndarray, np.ndarray]], columns: Sequence[str], title: str, axes: Any = None
 ) -> Any:

@@ -24,11 +24,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cli import refused
 
+from mtt_lava import Run, Settings, evaluate, train
 from mtt_lava.cli import main
+from mtt_lava.data import subset
 from mtt_lava.data.events import EVENT_DTYPE
 from mtt_lava.live import Page
+from mtt_lava.run import open_test_split
 from mtt_lava.sources import AT_ONCE, WIRE, Packet, Source, StreamError, open_source, pack, serve
 from mtt_lava.stream import JUMP, Clocked, Fit, Latencies, Queue, Stream
+from mtt_lava.studies import realtime
 from netx_export import netx
 from netx_export.event import Session
 from netx_export.event.backend import Events, simulate
@@ -528,3 +532,60 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         assert view.text_content("#numbers tr:first-child td:last-child") == "2000"
         assert wrong == []
         browser.close()
+
+
+# ------------------------------------------------------------------------------------------------ measured
+
+
+@pytest.fixture(scope="module")
+def speck_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Two runs for a chip without a clock, trained for a moment."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = []
+    for method in ("sdt", "mtt"):
+        values = {"data": "digits-dvs", "profile": "speck2e", "epochs": 2, "samples": 100, "time_steps": 4}
+        settings = Settings.make("nmnist-3c1fc", method=method, **values)
+        found.append(train(settings, folder / method, progress=False))
+    return found
+
+
+def test_bench_realtime_says_how_right_answers_are_at_any_moment(
+    speck_runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Curves end at what evaluation says of whole recordings, with a clock and without; nothing is lost in a stream."""
+    monkeypatch.setattr(realtime, "SPEEDS", (25,))
+    monkeypatch.setattr(realtime, "_TRIED", 0.1)
+    dataset = subset(open_test_split(speck_runs[0].settings), range(40))
+    found = realtime.realtime(speck_runs, dataset, tmp_path, [1, 4], 0.05, ["loihi1"], seconds=0.3, hours=0.01)
+    for run, name in zip(speck_runs, ("SDT", "MTT"), strict=True):
+        curves = {curve.time_steps: curve for curve in found.curves if curve.run == name}
+        assert list(curves) == [None, 1, 4]
+        for point in evaluate(run, [1, 4], dataset, event_driven=True):
+            curve = curves[point.time_steps]
+            assert curve.accuracy[-1] == pytest.approx(point.score.accuracy)
+            assert curve.silent[-1] == pytest.approx(point.score.silent)
+            assert curve.elapsed[-1] == dataset.duration
+            assert len(curve.accuracy) == (point.time_steps or realtime.MOMENTS)
+    for decision in found.decisions:
+        assert decision.synops[0] <= decision.synops[1]
+        assert decision.energy["speck2e"][0].value is None
+        until, full = decision.energy["loihi1"]
+        assert until.value is not None
+        assert full.value is not None
+        assert until.value <= full.value
+    assert [pace.latency.count > 50 for pace in found.paces] == [True, True]
+    assert (tmp_path / "realtime.png").stat().st_size > 10_000
+    text = str(found)
+    assert "energy until the answer unknown" in text
+    assert "kept up to" in text
+    assert json.loads(json.dumps(found.to_dict()))["hour"]["events"] > 0
+
+
+@pytest.mark.slow
+def test_an_hour_of_stream_is_flat_in_memory() -> None:
+    """Accelerated: nothing is dropped, and what the process holds does not grow by more than two megabytes."""
+    events = recording(40_000, most=3_000_000)
+    found = realtime.an_hour(Session(network(), window=300_000), events)
+    assert found["hours"] == pytest.approx(1, rel=0.01)
+    assert found["events"] > 40_000_000
+    assert found["after_mb"] - found["before_mb"] < 2

@@ -15,7 +15,6 @@ COMMANDS = (
     *(studies.DEMO, listing.DATA, listing.MODELS, listing.PROFILES, training.TRAIN, runs.EVALUATE, runs.EXPORT),
     *(networks.IMPORT, networks.CHECK, networks.SIMULATE, live.STREAM, networks.COST, runs.SWEEP, runs.REPORT),
     *(networks.LAVA, studies.BENCH),
-    studies.BENCH,
 )
 """In the order of ``mtt --help``."""
 

@@ -22,7 +22,7 @@ from mtt_lava.data.events import EVENT_DTYPE
 from mtt_lava.deploy import to_network
 from mtt_lava.early_exit import early_exit_events, readouts_of_steps
 from mtt_lava.evaluation import event_rules, to_events
-from mtt_lava.pictures import save_figure
+from mtt_lava.pictures import plot_realtime, save_picture
 from mtt_lava.run import Run, RunError
 from mtt_lava.scoring import score
 from mtt_lava.sources import Packet, Source, played
@@ -264,7 +264,7 @@ def _pace(
         return stream
 
     with _one_core():
-        run(50, 1.0)
+        run(SPEEDS[0], SPEEDS[0] * _TRIED)
         true = run(1, seconds)
         kept = 0
         for speed in SPEEDS:
@@ -393,29 +393,16 @@ def realtime(
     hour = an_hour(session(), recorded, hours) if hours else {}
     found = RealTime(dataset.name, curves, decisions, paces, hour)
     out.mkdir(parents=True, exist_ok=True)
-    save_figure(_figure(found), out / "realtime.png")
+    save_picture(_drawn(found), out / "realtime.png")
     return found
 
 
-def _figure(found: RealTime) -> Any:
+def _drawn(found: RealTime) -> Any:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
 
-    names = list(dict.fromkeys(curve.run for curve in found.curves))
-    figure = Figure(figsize=(4.5 * len(names) + 1, 4), layout="constrained")
-    for axes, name in zip(np.ravel(figure.subplots(1, len(names), sharey=True)), names, strict=True):
-        for curve in (curve for curve in found.curves if curve.run == name):
-            if curve.time_steps is None:
-                axes.plot(curve.elapsed / 1000, curve.accuracy, "k-", linewidth=2, label="no clock")
-            else:
-                label = f"T = {curve.time_steps}"
-                axes.step(curve.elapsed / 1000, curve.accuracy, "o-", where="post", markersize=3, label=label)
-        decision = next(each for each in found.decisions if each.run == name)
-        at = decision.latency.mean() / 1000
-        axes.axvline(at, color="0.6", linestyle=":", label=f"answer by margin, mean {at:.0f} ms")
-        axes.set(title=name, xlabel="ms since the start of the recording", xlim=(0, None), ylim=(0, 1.02))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-        axes.set_ylabel("test accuracy, %")
-    return figure
+    figure = Figure(figsize=(4.5 * len(found.decisions) + 1, 4), layout="constrained")
+    every = figure.subplots(1, len(found.decisions), sharey=True, squeeze=False)[0]
+    for axes, decision in zip(every, found.decisions, strict=True):
+        curves = {c.time_steps: (c.elapsed, c.accuracy) for c in found.curves if c.run == decision.run}
+        plot_realtime(curves, float(decision.latency.mean()), decision.run, axes)
+    return every
