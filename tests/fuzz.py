@@ -363,6 +363,39 @@ def read_events(folder: Path) -> None:
     simulate(network(), load_events(folder / "in.npz"), record=("spikes", "events"), progress=False)
 
 
+def sessions() -> list[Any]:
+    from netx_export.event import Session
+
+    return [Session(network(), record=("events",)), Session(network(), window=2000), Session(network(), fade=2000.0)]
+
+
+def state_files() -> list[Files]:
+    columns = {"t": np.sort(EVENTS["t"] % 10_000), "c": EVENTS["p"].astype(int), "y": EVENTS["y"], "x": EVENTS["x"]}
+    found = []
+    for session in sessions():
+        session.push(columns)
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+            session.save(Path(folder) / "in.npz")
+            found.append({"in.npz": (Path(folder) / "in.npz").read_bytes()})
+    return found
+
+
+def read_state(folder: Path) -> None:
+    from netx_export import NetworkError
+
+    for session in sessions():
+        try:
+            session.restore(folder / "in.npz")
+        except NetworkError as error:
+            if "other options" in str(error):
+                continue
+            raise
+        moment = max(session.t, 0)
+        session.push({"t": moment + np.arange(5), "c": np.arange(5) % 2, "y": np.arange(5), "x": np.arange(5)})
+        session.answer()
+        return
+
+
 def net_files() -> list[Files]:
     import h5py
 
@@ -593,6 +626,7 @@ def read_arrays(rng: random.Random) -> None:
 FILE_READERS: dict[str, tuple[Callable[[], list[Files]], Callable[[Path], None]]] = {
     "npy": (npy_files, read_npy),
     "events": (events_files, read_events),
+    "state": (state_files, read_state),
     "net": (net_files, read_net),
     "model": (model_files, read_model),
     "profile": (profile_files, read_profile),
