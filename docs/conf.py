@@ -51,7 +51,7 @@ def formats() -> str:
 def python() -> str:
     """Everything in `__all__` of the packages, each with its docstring."""
     text, seen = [], set[str]()
-    for package in ("mtt_lava", "mtt_lava.data", "netx_export", "hw_profiles"):
+    for package in ("mtt_lava", "mtt_lava.data", "netx_export", "netx_export.event", "hw_profiles"):
         module = importlib.import_module(package)
         lines = []
         for name in module.__all__:
