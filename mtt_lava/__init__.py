@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mtt_lava.scoring import Score, score
     from mtt_lava.sources import open_source
     from mtt_lava.spiking import SpikingNetwork
-    from mtt_lava.studies.report import RunReport, report
     from mtt_lava.stream import Stream
+    from mtt_lava.studies.report import RunReport, report
     from mtt_lava.studies.sweep import Sweep, sweep
     from mtt_lava.temporal import Sampler, transform
     from mtt_lava.training import train
