@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -256,7 +257,8 @@ class Clocked:
         self.network, self.time_steps, self.window = network, time_steps, window
         self._largest = network.info.get("input_max") or np.iinfo(np.int32).max
         self.reset()
-        self.answer()  # refuses, and compiles
+        self.answer()  # refuses what cannot be run, and compiles
+        self.synops()
 
     def reset(self) -> None:
         """Forget everything."""
@@ -282,27 +284,70 @@ class Clocked:
             step = self.time_steps - 1 - age[seen] * self.time_steps // self.window
             place = (part["c"][seen] * shape[1] + part["y"][seen]) * shape[2] + part["x"][seen]
             counts += np.bincount(place * self.time_steps + step, minlength=len(counts))
-        return np.minimum(counts, self._largest).reshape(1, *self.network.in_shape, self.time_steps)
+        frames = np.minimum(counts, self._largest).astype(np.int32)
+        return frames.reshape(1, *self.network.in_shape, self.time_steps)
 
-    def _run(self, record: Sequence[str] = ()) -> Any:
-        from netx_export.fast.backend import simulate
-
-        frames = self.frames().astype(np.int32)
-        return frames, simulate(self.network, frames, threads=1, progress=False, device="cpu", record=record)
-
-    def answer(self) -> Answer:
-        """The answer of this moment, from nothing but the window."""
-        readout = self._run()[1].readout[0]
+    def answer(self, frames: np.ndarray | None = None) -> Answer:
+        """The answer of this moment, or of these frames; from nothing but the window."""
+        readout = self._run(frames).readout[0]
         largest = readout.max()
         quiet = largest == (readout.min() if self.network.readout == "voltage" else 0)
         return Answer(self.t, readout, () if quiet else tuple(np.flatnonzero(readout == largest).tolist()))
 
-    def synops(self) -> float:
-        """Synaptic operations of this moment's answer."""
-        frames, result = self._run(("spikes",))
+    def synops(self, frames: np.ndarray | None = None) -> float:
+        """Synaptic operations of such an answer."""
+        frames = self.frames() if frames is None else frames
+        result = self._run(frames, ("spikes",))
         spikes = [result.record[f"spikes.{layer.name}"][0].sum(-1) for layer in self.network.spiking]
         activity = Activity(self.time_steps, (frames[0] != 0).sum(-1), spikes, bool(frames.max(initial=0) > 1))
         return float(sum(hw_profiles.synaptic_operations(self.network, activity)))
+
+    def _run(self, frames: np.ndarray | None, record: Sequence[str] = ()) -> Any:
+        from netx_export.fast.backend import simulate
+
+        frames = self.frames() if frames is None else frames
+        return simulate(self.network, frames, threads=1, progress=False, device="cpu", record=record)
+
+
+class _Beside:
+    """A clock that answers beside a session, once a time step, on a thread of its own; a step that it has no time for
+    is missed.
+    """
+
+    def __init__(self, clocked: Clocked) -> None:
+        self.clocked, self.latencies = clocked, Latencies()
+        self.due = self.answers = self.same = 0
+        self.synops: list[float] = []
+        self._step = 0
+        self._pool = ThreadPoolExecutor(1)
+        self._running: Future[None] | None = None
+
+    def see(self, events: dict[str, np.ndarray], answer: Answer) -> None:
+        self.clocked.push(events)
+        step = self.clocked.t * self.clocked.time_steps // self.clocked.window
+        if step == self._step:
+            return
+        self._step = step
+        self.due += 1
+        if self._running is None or self._running.done():
+            self._running = self._pool.submit(self._answer, self.clocked.frames(), answer, time.perf_counter())
+
+    def _answer(self, frames: np.ndarray, answer: Answer, asked: float) -> None:
+        other = self.clocked.answer(frames)
+        self.latencies.add(time.perf_counter() - asked)
+        self.same += other.winners == answer.winners
+        self.answers += 1
+        if self.answers % 10 == 1 and len(self.synops) < 1000:  # another run, so not after each
+            self.synops.append(self.clocked.synops(frames))
+
+    def end(self) -> dict[str, Any]:
+        """What became of it."""
+        self._pool.shutdown()
+        if self._running is not None:
+            self._running.result()
+        found = {"time_steps": self.clocked.time_steps, "window": self.clocked.window, "latencies": self.latencies}
+        found |= {"due": self.due, "answers": self.answers, "same": self.same / max(1, self.answers)}
+        return found | {"synops": float(np.mean(self.synops)) if self.synops else 0.0}
 
 
 @dataclass
@@ -326,8 +371,8 @@ class Report:
     chip : str
         How much of the profile's chip that is.
     clocked : dict
-        With a clock beside it: time steps, window, latencies of its answers alone, synaptic operations an answer and
-        how often both answered alike.
+        With a clock beside it: time steps, window, latencies of its answers (from the end of a time step on), how many
+        were due and given, how many of them were alike, and synaptic operations an answer.
     """
 
     source: str
@@ -375,8 +420,8 @@ class Report:
         if self.clocked:
             c = self.clocked
             lines.append(
-                f"with a clock, T = {c['time_steps']} over {c['window']:,} us: {c['latencies']} an answer; "
-                f"{c['synops']:,.0f} synaptic operations an answer; same answer {c['same']:.1%} of {c['answers']:,}"
+                f"with a clock, T = {c['time_steps']} over {c['window']:,} us: {c['answers']:,} of {c['due']:,} answers, "
+                f"one a time step, {c['latencies']}; {c['synops']:,.0f} synaptic operations each; {c['same']:.1%} alike"
             )
         shown = self.recordings[-10:]
         lines += [f"recording {len(self.recordings) - len(shown) + i}: {each}" for i, each in enumerate(shown)]
@@ -419,15 +464,13 @@ class Stream:
         profile: hw_profiles.Profile | None = None,
         warn: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.session, self.source, self.clocked, self.profile, self.warn = session, source, clocked, profile, warn
+        self.session, self.source, self.profile, self.warn = session, source, profile, warn
         self.fit = fit or Fit(session.program.network.in_shape)
         self.queue = queue or Queue()
         self.report = Report(source.name)
         self.seen: Callable[[Stream, dict[str, np.ndarray], Answer], None] | None = None
         self._offset = 0
-        if clocked is not None:
-            self.report.clocked = {"time_steps": clocked.time_steps, "window": clocked.window}
-            self.report.clocked |= {"latencies": Latencies(), "synops": 0.0, "same": 0.0, "answers": 0}
+        self._beside = None if clocked is None else _Beside(clocked)
         session.push({name: np.zeros(0, np.int64) for name in "tcyx"})  # compiles now, not when events arrive
 
     def _read(self) -> None:
@@ -464,8 +507,8 @@ class Stream:
                     work += self.session.tally[:, 1]
                     self.session.reset()
                     self._offset = 0
-                    if self.clocked is not None:
-                        self.clocked.reset()
+                    if self._beside is not None:
+                        self._beside.clocked.reset()
                 given = self.fit(self._in_order(events))
                 if len(given["t"]):
                     before = self.session.t if self.session.t >= 0 else int(given["t"][0])
@@ -477,8 +520,8 @@ class Stream:
                     report.latencies.add(now - arrived)
                 report.busy_seconds += now - begin
                 report.dropped, report.outside, report.thinned = self.queue.dropped, self.fit.outside, self.fit.thinned
-                if self.clocked is not None:
-                    self._beside(given, answer)
+                if self._beside is not None:
+                    self._beside.see(given, answer)
                 report.synops = int((work + self.session.tally[:, 1]).sum())
                 report.seconds = time.perf_counter() - start
                 if self.seen is not None:
@@ -488,21 +531,11 @@ class Stream:
             self.queue.end()
             report.seconds = time.perf_counter() - start
             report.dropped = self.queue.dropped
+            if self._beside is not None:
+                report.clocked = self._beside.end()
             if answer is not None:
                 report.recordings.append(answer)
             report.chip = self._share((work + self.session.tally[:, 1]) / (report.stream_seconds or math.inf))
-
-    def _beside(self, given: dict[str, np.ndarray], answer: Answer) -> None:
-        assert self.clocked is not None
-        found, begin = self.report.clocked, time.perf_counter()
-        self.clocked.push(given)
-        other = self.clocked.answer()
-        found["latencies"].add(time.perf_counter() - begin)
-        n = found["answers"]
-        found["same"] = (found["same"] * n + (other.winners == answer.winners)) / (n + 1)
-        if n % 50 == 0:
-            found["synops"] = (found["synops"] * (n // 50) + self.clocked.synops()) / (n // 50 + 1)
-        found["answers"] = n + 1
 
     def _in_order(self, events: np.ndarray) -> np.ndarray:
         """Events in the order of a clock that only goes on: a jump is made up for, single late ones are left out."""

@@ -65,7 +65,12 @@ def _stream(args: argparse.Namespace) -> int:
     network = read(args.network)
     profile = None if args.profile is None else hw_profiles.load(args.profile)
     chip = None if profile is None else profile.event_rules()
-    session = Session(network, chip, window=args.window, fade=args.fade)
+    window = args.window
+    if args.clocked is not None and network.readout == "voltage":
+        # Voltages cannot be counted over a window, which then is the clock's alone.
+        print("mtt: the network reads out voltages: without a clock it answers from all events", file=sys.stderr)
+        window = None
+    session = Session(network, chip, window=window, fade=args.fade)
     if args.state is not None and Path(args.state).exists():
         session.restore(args.state)
     stop = threading.Event()
