@@ -358,7 +358,9 @@ class Report:
     ----------
     source : str
     recordings : list of Answer
-        The last answer of every recording.
+        The last answer of every recording, of the last thousand of them.
+    played : int
+        How many recordings there were.
     events, dropped, outside, thinned, late, jumps : int
         Events that came; of these, dropped as the queue was full, outside of what the network sees, left out by
         downsampling, and late; how often the clock was set back.
@@ -377,6 +379,7 @@ class Report:
 
     source: str
     recordings: list[Answer] = field(default_factory=list)
+    played: int = 0
     events: int = 0
     dropped: int = 0
     outside: int = 0
@@ -390,6 +393,12 @@ class Report:
     synops: int = 0
     chip: str = "no profile"
     clocked: dict[str, Any] = field(default_factory=dict)
+
+    def end(self, answer: Answer) -> None:
+        """Note the last answer of a recording."""
+        self.recordings.append(answer)
+        del self.recordings[:-1000]
+        self.played += 1
 
     @property
     def run(self) -> int:
@@ -420,11 +429,12 @@ class Report:
         if self.clocked:
             c = self.clocked
             lines.append(
-                f"with a clock, T = {c['time_steps']} over {c['window']:,} us: {c['answers']:,} of {c['due']:,} answers, "
-                f"one a time step, {c['latencies']}; {c['synops']:,.0f} synaptic operations each; {c['same']:.1%} alike"
+                f"with a clock, T = {c['time_steps']} over {c['window']:,} us: {c['answers']:,} of {c['due']:,} "
+                f"answers, one a time step, {c['latencies']}; {c['synops']:,.0f} synaptic operations each; "
+                f"{c['same']:.1%} alike"
             )
         shown = self.recordings[-10:]
-        lines += [f"recording {len(self.recordings) - len(shown) + i}: {each}" for i, each in enumerate(shown)]
+        lines += [f"recording {self.played - len(shown) + i}: {each}" for i, each in enumerate(shown)]
         return "\n".join(lines)
 
 
@@ -502,8 +512,7 @@ class Stream:
                 if len(taken) > 1:
                     events = np.concatenate([packet.events for _, packet in taken])
                 if taken[0][1].fresh and answer is not None:  # a state that was restored goes on
-                    report.recordings.append(answer)
-                    del report.recordings[:-1000]
+                    report.end(answer)
                     work += self.session.tally[:, 1]
                     self.session.reset()
                     self._offset = 0
@@ -534,7 +543,7 @@ class Stream:
             if self._beside is not None:
                 report.clocked = self._beside.end()
             if answer is not None:
-                report.recordings.append(answer)
+                report.end(answer)
             report.chip = self._share((work + self.session.tally[:, 1]) / (report.stream_seconds or math.inf))
 
     def _in_order(self, events: np.ndarray) -> np.ndarray:
