@@ -13,7 +13,8 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -62,16 +63,17 @@ class Source:
         They come when they arrive.
     waits : bool
         Whether it holds its events back while the queue is full: recordings played as fast as possible do.
+    stop : threading.Event
+        Ends the wait for the next packet, and with it the source.
     """
 
     name: str
     packets: Iterator[Packet]
     waits: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
-def open_source(
-    name: str, *, speed: float = 1.0, packet: int = 1000, idle: float | None = None, stop: threading.Event | None = None
-) -> Source:
+def open_source(name: str, *, speed: float = 1.0, packet: int = 1000, idle: float | None = None) -> Source:
     """Open a source by its name.
 
     Parameters
@@ -87,15 +89,13 @@ def open_source(
         Microseconds of a recording that arrive together.
     idle : float, optional
         Seconds without news after which a folder is done with. Default: never.
-    stop : threading.Event, optional
-        Ends the wait for the next packet.
 
     Raises
     ------
     StreamError, DataError, NetworkError
         There is no such source.
     """
-    stop = stop or threading.Event()
+    stop = threading.Event()
     if speed < 0 or packet < 1:
         raise StreamError(f"speed {speed:g}, packet {packet} us: give a speed from 0 on and at least 1 us")
     kind, sign, address = name.partition("://")
@@ -105,13 +105,13 @@ def open_source(
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
             raise StreamError(f"{name}: give {kind}://HOST:PORT, as {kind}://127.0.0.1:7777")
-        return Source(name, (_tcp if kind == "tcp" else _dv)(name, host, int(port), stop))
+        return Source(name, (_tcp if kind == "tcp" else _dv)(name, host, int(port), stop), stop=stop)
     path = Path(name)
     if path.is_dir():
-        return Source(name, _folder(path, speed, packet, idle, stop), waits=speed == 0)
+        return Source(name, _folder(path, speed, packet, idle, stop), speed == 0, stop)
     if not path.exists():
         raise StreamError(f"{name}: no such recording or folder")
-    return Source(name, played(_recordings(path), speed, packet, stop), waits=speed == 0)
+    return Source(name, played(_recordings(path), speed, packet, stop), speed == 0, stop)
 
 
 # ------------------------------------------------------------------------------------------------ recordings
@@ -239,8 +239,8 @@ def _unpacked(name: str, file: int, stop: threading.Event, heard: Callable[[], N
             if wrong.any():
                 raise StreamError(f"{name}: sends an event that no camera has: {wire[wrong][0].item()} (t, x, y, p)")
             events = np.zeros(len(wire), EVENT_DTYPE)
-            for field in ("t", "x", "y", "p"):
-                events[field] = wire[field]
+            for column in ("t", "x", "y", "p"):
+                events[column] = wire[column]
             yield Packet(events)
 
 
@@ -275,7 +275,7 @@ def serve(
     server = socket.create_server(("127.0.0.1", port))
 
     def send() -> None:
-        with server:
+        with server, suppress(OSError):  # who reads may go away
             connection, _ = server.accept()
             with connection:
                 for each in played([recording], speed, packet, threading.Event()):

@@ -94,19 +94,22 @@ class Queue:
         self._ended = False
         self._error: BaseException | None = None
 
-    def put(self, packet: Packet, waits: bool = False) -> None:
-        """Add events that arrived now; `waits`: not before there is room."""
+    def put(self, packet: Packet, waits: bool = False) -> bool:
+        """Add events that arrived now; `waits`: not before there is room. Returns False where nobody wants more."""
         arrived = time.perf_counter()
         with self._changed:
             if waits:
                 while self.waiting and self.waiting + len(packet.events) > self.room and not self._ended:
                     self._changed.wait()
                 arrived = time.perf_counter()
+            if self._ended:
+                return False
             self._packets.append((arrived, packet))
             self.waiting += len(packet.events)
             if not waits and self.waiting > self.room:
                 self._make_room()
             self._changed.notify_all()
+            return True
 
     def _make_room(self) -> None:
         over = self.waiting
@@ -487,8 +490,9 @@ class Stream:
         error: BaseException | None = None
         try:
             for packet in self.source.packets:
+                if not self.queue.put(packet, self.source.waits):
+                    return
                 self.report.events += len(packet.events)
-                self.queue.put(packet, self.source.waits)
         except BaseException as reason:
             error = reason
         self.queue.end(error)
@@ -538,6 +542,7 @@ class Stream:
                 yield answer
         finally:
             self.queue.end()
+            self.source.stop.set()
             report.seconds = time.perf_counter() - start
             report.dropped = self.queue.dropped
             if self._beside is not None:

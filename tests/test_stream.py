@@ -299,6 +299,19 @@ def test_a_source_that_can_wait_loses_nothing() -> None:
     assert (stream.report.dropped, stream.report.run) == (0, 300)
 
 
+def test_who_has_heard_enough_stops_the_source() -> None:
+    """Leaving a stream ends its source, one that would go on for ever too."""
+    source = Source("test", (Packet(recording(10)) for _ in iter(int, 1)), waits=True)
+    readers = threading.active_count()
+    for _ in Stream(Session(network()), source, queue=Queue(25)):
+        break
+    deadline = time.monotonic() + 20
+    while threading.active_count() > readers and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= readers
+    assert source.stop.is_set()
+
+
 # ------------------------------------------------------------------------------------------------ clocks and sensors
 
 
@@ -489,6 +502,7 @@ def test_the_page_says_what_the_report_says(tmp_path: Path) -> None:
         with pytest.raises(HTTPError) as error:
             urlopen(Request(page.address + path, headers=headers))
         assert error.value.code == code
+        error.value.close()
     with socket.socket() as outside, pytest.raises(OSError):  # another address of this machine, where nothing listens
         outside.connect(("127.0.0.2", port))
     page.end(None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from pathlib import Path
 
 from mtt_lava.cli import kinds
@@ -73,8 +72,7 @@ def _stream(args: argparse.Namespace) -> int:
     session = Session(network, chip, window=window, fade=args.fade)
     if args.state is not None and Path(args.state).exists():
         session.restore(args.state)
-    stop = threading.Event()
-    source = open_source(args.source, speed=args.speed, packet=args.packet, idle=args.idle, stop=stop)
+    source = open_source(args.source, speed=args.speed, packet=args.packet, idle=args.idle)
     fit = Fit(network.in_shape, args.crop, args.pool, args.downsample)
     queue = Queue(args.queue, args.when_full)
     clocked = None if args.clocked is None else Clocked(network, args.clocked, args.window)
@@ -96,7 +94,6 @@ def _stream(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # how a live source ends
         pass
     finally:
-        stop.set()
         if args.state is not None:
             session.save(args.state)
         if page is not None:

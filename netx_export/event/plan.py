@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -403,6 +404,8 @@ class Program:
     plans : list of _Plan
         One a layer that is more than a change of shape.
     tables : Tables
+    idle : queue.SimpleQueue
+        Working memory of sessions that nobody uses now.
     """
 
     def __init__(
@@ -429,6 +432,7 @@ class Program:
             random = np.random.default_rng(order)
             self.plans = [replace(plan, key=random.permutation(plan.key)) for plan in self.plans]
         self.tables = _tables(self.plans)
+        self.idle: SimpleQueue[Any] = SimpleQueue()
 
     @cached_property
     def whole(self) -> bool:

@@ -10,9 +10,8 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -123,9 +122,6 @@ class _Workspace:
             for at, (a, b) in enumerate(zip(old.start[:-1], old.start[1:], strict=True)):
                 more[start[at] : start[at] + b - a] = column[a:b]
         self.buffers = old._replace(where=new[0], t=new[1], cause=new[2], start=start)
-
-
-_idle: WeakKeyDictionary[Program, SimpleQueue[_Workspace]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,7 +324,7 @@ class Session:
                     self._place(space, columns, start, stop, max(self.t, 0))
                     self._run(space, space.inbox.where, space.inbox.t, stop - start)
         finally:
-            self._give_back(space)
+            self.program.idle.put(space)
         return int(self.state.marks[2]) - before
 
     def _place(self, space: _Workspace, columns: tuple[np.ndarray, ...], start: int, stop: int, since: int) -> int:
@@ -357,7 +353,7 @@ class Session:
                     stop = min(start + CHUNK, len(t))
                     self._run(space, where[start:stop], t[start:stop], stop - start)
         finally:
-            self._give_back(space)
+            self.program.idle.put(space)
 
     def _run(self, space: _Workspace, where: np.ndarray, t: np.ndarray, count: int) -> None:
         if count == 0:
@@ -408,12 +404,9 @@ class Session:
 
     def _borrow(self) -> _Workspace:
         try:
-            return _idle[self.program].get_nowait()
-        except (KeyError, Empty):
+            return self.program.idle.get_nowait()
+        except Empty:
             return _Workspace(self.program, self.state)
-
-    def _give_back(self, space: _Workspace) -> None:
-        _idle.setdefault(self.program, SimpleQueue()).put(space)
 
     # ------------------------------------------------------------------------------------------------ answers
 
@@ -572,7 +565,7 @@ def _columns(events: Any) -> tuple[np.ndarray, ...]:
             )
         found = [events["t"], events["c" if "c" in names else "p"]]
         found += [events[name] if name in names else np.zeros(len(found[0]), np.int64) for name in ("y", "x")]
-    columns = tuple(map(np.asarray, found))
+    columns = tuple(column.view(np.uint8) if column.dtype == bool else column for column in map(np.asarray, found))
     for name, column in zip("tcyx", columns, strict=True):
         if column.dtype.kind not in "iu" or column.ndim != 1:
             raise NetworkError(f"events: {name} is {column.dtype} of shape {column.shape}; give a flat integer array")
