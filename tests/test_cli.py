@@ -29,7 +29,7 @@ from netx_export.netx import read, write
 
 COMMANDS = (
     *("train", "evaluate", "simulate", "check", "cost", "sweep", "profiles", "models", "data", "lava", "bench", "demo"),
-    *("export", "import", "report"),
+    *("export", "import", "report", "stream"),
 )
 
 
@@ -638,6 +638,8 @@ MISSPELT = [
     ["sweep", "nosuch"],
     ["sweep", "{run}", "--profile", "lohi1"],
     ["simulate", "nosuch.net", "x.npy", "--output", "o.npz"],
+    ["stream", "nosuch.net", "x.npy"],
+    ["bench", "realtime", "nosuch", "--out", "r"],
     ["check", "nosuch.net"],
     ["cost", "nosuch.net", "x.npy"],
     ["data", "nosuch"],
