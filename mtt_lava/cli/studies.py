@@ -269,8 +269,7 @@ EXIT = Command(
 
 def _bench_realtime_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, as of SDT and MTT; the last is streamed")
-    parser.add_argument("--data", metavar="NAME", help="data set (default: that of training)")
-    parser.add_argument("--root", metavar="DIR", help="folder of the data set (default: that of training)")
+    add_data(parser)
     parser.add_argument("--samples", type=kinds.positive, metavar="N", help="only the first N test recordings")
     text = "with a clock: so many over the recording window (default 2,4,10)"
     parser.add_argument("--time-steps", type=kinds.steps, default=[2, 4, 10], metavar="T,T,...", help=text)
