@@ -236,6 +236,7 @@ def _unpacked(name: str, file: int, stop: threading.Event, heard: Callable[[], N
                 return
             # int16 would turn what no sensor has into something that one has.
             wrong = (wire["x"] >= ANY_SENSOR[0]) | (wire["y"] >= ANY_SENSOR[1]) | (wire["p"] > 1)
+            wrong |= (wire["t"] < -LATEST) | (wire["t"] > LATEST)
             if wrong.any():
                 raise StreamError(f"{name}: sends an event that no camera has: {wire[wrong][0].item()} (t, x, y, p)")
             events = np.zeros(len(wire), EVENT_DTYPE)

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 import hw_profiles
-from mtt_lava.data.events import EVENT_DTYPE
 from mtt_lava.sources import Packet, Source, StreamError
 from netx_export.event import Answer, Session
 from netx_export.network import Network
@@ -564,14 +564,17 @@ class Stream:
                 self._offset -= int(t[0])
                 t -= t[0]
             last = int(t[0])
-        steps = np.diff(np.concatenate([[last], t]))
-        for at in np.flatnonzero(steps < -JUMP):
-            back = int(max(last, t[:at].max(initial=last)) - t[at])
+        top, shift = last, 0
+        for a, b in pairwise([0, *(1 + np.flatnonzero(np.diff(t) < -JUMP)).tolist(), len(t)]):
+            back = top - (int(t[a]) + shift)
             if back > JUMP:
-                t[at:] += back
+                shift += back
                 self._offset += back
                 self.report.jumps += 1
-                self.warn(f"the clock of {self.source.name} was set back by {back:,} us; time goes on from there")
+                if self.report.jumps == 1:
+                    self.warn(f"the clock of {self.source.name} was set back by {back:,} us; time goes on from there")
+            t[a:b] += shift
+            top = max(top, int(t[a:b].max()))
         late = t < np.maximum.accumulate(np.concatenate([[last], t]))[:-1]
         if late.any():
             if not self.report.late:
@@ -596,6 +599,3 @@ class Stream:
         busiest = max(float(rate) / fact.value[core] for core, rate in work.items())
         known = f"{fact.status}, {', '.join(fact.source)}"
         return f"{busiest:.2%} of what {self.profile.name}'s busiest core can do ({known})"
-
-
-__all__ = ["EVENT_DTYPE", "POLICIES", "Clocked", "Fit", "Latencies", "Queue", "Report", "Stream", "StreamError"]

@@ -154,6 +154,7 @@ ENDS = {
     "killed in a packet": (pack(recording(10))[:-1], "broke off without a last packet"),
     "garbage": (b"GET / HTTP/1.1\r\n\r\n", "sends b'GET / HT', no packet of events"),
     "too many": (b"MTTE" + b"\xff" * 4, "declares 4,294,967,295 events"),
+    "no such time": (pack(np.array([(1 << 62, 0, 0, 1)], WIRE)), "no camera has: (4611686018427387904, 0, 0, 1)"),
     "no such pixel": (pack(np.array([(30_000, 40_000, 2, 1)], WIRE)), "no camera has: (30000, 40000, 2, 1)"),
 }
 
@@ -329,6 +330,15 @@ def test_a_clock_that_jumps_back_goes_on() -> None:
     assert len(lines) == 2
     assert "later than others" in "".join(lines)
     assert "set back by" in "".join(lines)
+
+
+def test_a_clock_that_jumps_all_the_time_is_one_line() -> None:
+    """However often it is set back, time goes on, the rest is counted, and it is said once."""
+    events = recording(10_000)
+    events["t"] = np.where(np.arange(10_000) % 2, 0, 3 * JUMP)
+    lines: list[str] = []
+    stream = streamed([Packet(events)], warn=lines.append)
+    assert (stream.report.jumps, stream.report.run, len(lines)) == (5000, 10_000, 1)
 
 
 def test_times_before_zero_and_since_1970() -> None:

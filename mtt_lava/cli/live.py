@@ -58,6 +58,7 @@ def _stream(args: argparse.Namespace) -> int:
     from mtt_lava.stream import Clocked, Fit, Queue, Stream
     from netx_export import read
     from netx_export.event import Session
+    from netx_export.text import UserError
 
     if args.clocked is not None and args.window is None:
         raise StreamError("--clocked needs --window US, the time that its T time steps share")
@@ -89,7 +90,7 @@ def _stream(args: argparse.Namespace) -> int:
             if args.changes and args.json != "-" and (last is None or each.winners != last.winners):
                 print(each, flush=True)
             last = each
-    except (StreamError, OSError) as reason:
+    except (UserError, OSError) as reason:
         error = reason
     except KeyboardInterrupt:  # how a live source ends
         pass
