@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -23,7 +24,7 @@ import numpy as np
 
 from mtt_lava.data.events import EVENT_DTYPE, as_recording
 from mtt_lava.data.files import READERS, read_file
-from netx_export.event.events import LATEST, load_events
+from netx_export.event.events import COLUMNS, LATEST, load_events
 from netx_export.text import UserError
 
 ANY_SENSOR = (1 << 15, 1 << 15, 2)
@@ -96,7 +97,7 @@ def open_source(name: str, *, speed: float = 1.0, packet: int = 1000, idle: floa
         There is no such source.
     """
     stop = threading.Event()
-    if speed < 0 or packet < 1:
+    if not 0 <= speed < math.inf or packet < 1:
         raise StreamError(f"speed {speed:g}, packet {packet} us: give a speed from 0 on and at least 1 us")
     kind, sign, address = name.partition("://")
     if sign:
@@ -121,6 +122,11 @@ def _recordings(path: Path) -> list[np.ndarray]:
     """The recordings of a file: one, or those of an EVENTS.npz."""
     if path.suffix == ".npz" and _holds(path, "sample.npy"):
         events = load_events(path)
+        columns = [np.asarray(getattr(events, name)) for name in COLUMNS]
+        if any(c.dtype.kind not in "iu" or c.ndim != 1 or len(c) != len(columns[0]) for c in columns):
+            raise StreamError(f"{path}: {', '.join(COLUMNS)} must be flat arrays of whole numbers, as many of each")
+        if (events.sample[1:] < events.sample[:-1]).any():
+            raise StreamError(f"{path}: its samples are not in order: sort by sample, then t")
         joined = np.zeros(len(events.t), EVENT_DTYPE)
         for name, column, most in zip("txyp", (events.t, events.x, events.y, events.c), _LARGEST, strict=True):
             wrong = (column < 0) | (column > most)

@@ -465,9 +465,15 @@ def test_what_users_do_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     refused(capsys, ["stream", "nosuch.net", one], "no such file")
     refused(capsys, ["stream", net, "nosuch.npy"], "no such recording or folder")
     refused(capsys, ["stream", net, str(tmp_path / "bad.npz")], "bad.npz", "not a whole .npz file")
+    columns = {name: np.array([1, 0]) for name in ("sample", "t", "c", "y", "x")}
+    flat = "flat arrays"
+    for changed, words in (({}, "not in order"), ({"x": np.zeros(3)}, flat), ({"sample": np.array([0])}, flat)):
+        np.savez(tmp_path / "wrong.npz", **(columns | changed))
+        refused(capsys, ["stream", net, str(tmp_path / "wrong.npz")], "wrong.npz", words)
     refused(capsys, ["stream", net, "udp://127.0.0.1:1"], "there are tcp://HOST:PORT and dv://HOST:PORT")
     refused(capsys, ["stream", net, "tcp://here"], "give tcp://HOST:PORT")
-    refused(capsys, ["stream", net, one, "--speed", "-1"], "give a speed from 0 on")
+    for speed in ("-1", "nan", "inf"):
+        refused(capsys, ["stream", net, one, "--speed", speed], "give a speed from 0 on")
     refused(capsys, ["stream", net, one, "--crop", "1,2"], "column,row,columns,rows")
     refused(capsys, ["stream", net, one, "--clocked", "4"], "--clocked needs --window")
     refused(capsys, ["stream", net, one, "--pool", "2", "--downsample", "2"], "not allowed with")
