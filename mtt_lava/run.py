@@ -507,7 +507,7 @@ class Run:
     classes : tuple of str or None
         Names of the classes it was trained on; None where they are not known (older folders).
     measured : dict of str to tuple of int
-Largest sizes of u and v, without their signs, of every layer over the training data, in the chip's units; empty
+        Largest sizes of u and v, without their signs, of every layer over the training data, in the chip's units; empty
         without time steps.
     imported : dict or None
         Of a network of others (`mtt_lava.import_network`): its source, what it does otherwise, and what became what.

@@ -27,6 +27,7 @@ from mtt_lava.imports import ImportedError, making
 from mtt_lava.imports.ann import activations, normalised
 from mtt_lava.imports.graph import Imported, assemble
 from mtt_lava.imports.modules import nodes_of
+from mtt_lava.imports.nodes import from_nir
 from mtt_lava.imports.pooling import without_pools
 from mtt_lava.imports.tensors import from_tensors
 from mtt_lava.model import ModelError
@@ -942,3 +943,21 @@ def test_the_command_line_says_what_is_missing(tmp_path: Path, capsys: pytest.Ca
         assert words in capsys.readouterr().err
     assert main(["import", path, "--out", run, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["imported"]["source"] == path
+
+
+def test_what_feeds_itself_or_is_summed_shares_one_threshold(tmp_path: Path) -> None:
+    """Integers with a threshold between two: all weights are in units of the lower one, or none."""
+    half = IF | {"v_threshold": np.full(2, 5.5)}
+    edges = [("input", "fc"), ("fc", "x"), ("x", "back"), ("back", "x"), ("x", "on"), ("on", "y"), ("y", "output")]
+    nodes = {"fc": LINEAR, "x": half, "back": LINEAR, "on": LINEAR, "y": IF}
+    run = import_network(foreign(tmp_path / "a.nir", nodes, edges))
+    one, _ = to_network(run).spiking
+    np.testing.assert_array_equal(one.weight, LINEAR["weight"])
+    np.testing.assert_array_equal(one.recurrent, LINEAR["weight"])  # type: ignore[union-attr]
+    assert one.neuron.threshold == 5  # type: ignore[union-attr]
+    edges = [("input", "a"), ("input", "b"), ("a", "x"), ("b", "x"), ("x", "on"), ("on", "y"), ("y", "output")]
+    nodes = {"a": LINEAR, "b": FLOATS, "x": half, "on": LINEAR, "y": IF}
+    found = from_nir(foreign(tmp_path / "b.nir", nodes, edges))
+    for name, fields in (("a", LINEAR), ("b", FLOATS)):
+        np.testing.assert_allclose(found.tensors[name].weight, fields["weight"] / 5.5)
+        assert found.tensors[name].whole is None

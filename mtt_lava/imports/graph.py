@@ -337,18 +337,20 @@ class _Assembly:
                 raise ImportedError("integrate with a leak, and do not spike: only those without a leak are an answer")
             if not value.bare:
                 raise ImportedError("integrate, behind no weights of their own: put a matrix before them")
-            self._scale(value, factor, gain, threshold, part)
+            self._scale(value, factor, self._whole(self.tensors[value.layer], gain, threshold, part))
             return value
         if not value.bare or self.users[node.inputs[0]] > 1:
             value = self._alone(node, value)
-        self._scale(value, factor, gain, threshold, part)
+        whole = self._whole(self.tensors[value.layer], gain, threshold, part)
+        self._scale(value, factor, whole)
         name = value.layer
         self.fields(name).pop("neuron")
         if back is not None:
             if self.fields(name)["type"] != "dense":
                 raise ImportedError("feed themselves: only those behind a matrix may")
             self.fields(name)["recurrent"] = True
-            self.tensors[name].back = np.asarray(back, np.float64) * _rows(np.broadcast_to(factor, len(back)), back)
+            of = factor if whole is None else np.asarray(1 / whole)
+            self.tensors[name].back = np.asarray(back, np.float64) * _rows(np.broadcast_to(of, len(back)), back)
         return replace(value, bare=False)
 
     def _check_alike(self, name: str, part: Cells | Relu) -> None:
@@ -400,25 +402,26 @@ class _Assembly:
         shapes = {value.shape for value in before}
         if len(shapes) > 1:
             raise ImportedError(f"sum different shapes: {', '.join(map(str, shapes))}")
-        inputs, bare = [], False
+        taken = []
         for source, value in zip(node.inputs, before, strict=True):
             if value.bare and self.users[source] > 1:
                 raise ImportedError(f"and other parts take what {self.of[value.layer]} gives: only its neurons may")
             scaled = value
             if not value.bare and not (np.all(factor * value.factor == 1) and value.layer != INPUT):
                 scaled = self._alone(node, value)
-            if scaled.bare:
-                bare = True
-                self._scale(scaled, factor, gain, threshold, part)
-            inputs.append(scaled.layer)
-        if not bare:
+            taken.append(scaled)
+        weighted = [value for value in taken if value.bare]
+        if not weighted:
             raise ImportedError("sum spikes without weights: put a convolution or matrix before one of them")
-        return _Value(self.layer(node.name, "add", inputs), before[0].shape)
+        wholes = {self._whole(self.tensors[value.layer], gain, threshold, part) for value in weighted}
+        for value in weighted:
+            # Integers stay integers only where all are: the threshold is one.
+            self._scale(value, factor, wholes.copy().pop() if len(wholes) == 1 else None)
+        return _Value(self.layer(node.name, "add", [value.layer for value in taken]), before[0].shape)
 
-    def _scale(self, value: _Value, factor: np.ndarray, gain: Any, threshold: Any, part: Cells | Relu) -> None:
-        """Weights in units of the threshold."""
+    def _scale(self, value: _Value, factor: np.ndarray, whole: float | None) -> None:
+        """Weights in units of the threshold; with `whole` of that integer."""
         tensors = self.tensors[value.layer]
-        whole = self._whole(tensors, gain, threshold, part)
         if whole is not None:
             factor = np.asarray(1 / whole)
         if factor.size > 1:
