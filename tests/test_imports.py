@@ -642,6 +642,20 @@ def test_training_starts_from_the_network_of_the_run(imported: Path, tmp_path: P
         assert run.network.weight_scales == load_run(imported).network.weight_scales
 
 
+def test_rescaled_biases_are_those_of_the_run_whatever_the_time_steps(tmp_path: Path) -> None:
+    network = small_digits_network()
+    for module in (network[0], network[4]):
+        module.bias.data = torch.randint(1, 9, module.bias.shape) / 16
+    run = import_network(network, tmp_path / "run", dataset=some_digits(), time_steps=8)
+    assert run.settings.biases == "scaled"
+    more = {"time_steps": 4, "fine_tune_rate": 1e-30}
+    tuned = train(tuning(tmp_path / "run", **more), None, some_digits(), progress=False)
+    x = frames((2, 34, 34), 2)
+    for steps in (2, 8):
+        with run.at(steps), tuned.at(steps):
+            np.testing.assert_array_equal(ours(run.network, x)[1], ours(tuned.network, x)[1])
+
+
 def test_a_training_from_a_run_resumes_to_the_same(imported: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """Killed behind the first epoch, it ends as an unbroken one does, the start being gone."""
     from mtt_lava.training.loop import Trainer

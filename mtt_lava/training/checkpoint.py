@@ -113,6 +113,9 @@ def take_over(trainer: Trainer, start: Path) -> None:
     network.fold_norms(settings.biases in ("scaled", "kept"))
     network.quantise(theirs.weight_scales, settings.weight_bits, settings.weight_step, theirs.reaches)
     network.load_state_dict(theirs.state_dict())
+    if settings.biases == "scaled":  # which are for one time step of as many as training has
+        for bias in network.biases:
+            bias.value.data *= run.settings.time_steps / settings.time_steps
     trainer.optimiser = trainer.new_optimiser()
 
 
