@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mtt_lava.deploy import export, export_nir, export_speck, to_network
     from mtt_lava.early_exit import early_exit, early_exit_events
     from mtt_lava.evaluation import Point, evaluate
+    from mtt_lava.imports import import_network
     from mtt_lava.model import Model, load_model, model_names
     from mtt_lava.proof import Proof, prove
     from mtt_lava.run import Run, Settings, load_run
@@ -54,6 +55,7 @@ _HOME = {
     "export_nir": "deploy",
     "export_speck": "deploy",
     "frames": "data",
+    "import_network": "imports",
     "load_model": "model",
     "load_run": "run",
     "model_names": "model",
@@ -88,6 +90,7 @@ __all__ = [
     "export_nir",
     "export_speck",
     "frames",
+    "import_network",
     "load_model",
     "load_run",
     "model_names",

@@ -95,7 +95,7 @@ def to_network(
         "model": settings.model.name,
         "profile": profile or settings.profile,
         "time_steps": time_steps,
-        "method": settings.method,
+        "method": settings.method if run.imported is None else "imported",
         "seed": settings.seed,
         "data": settings.data,
         "biases": settings.biases,

@@ -95,8 +95,9 @@ _STEPS = "-steps"
 class Settings(pydantic.BaseModel):
     """What to train, and how.
 
-    Every field but `model` and `chip` is a flag of the commands that train, as ``--time-steps``, with its default,
-    choices and description; where True is the default, as ``--no-sandwich``. Here stands what more there is to say.
+    Every field but `model`, `chip` and `start` is a flag of the commands that train, as ``--time-steps``, with its
+    default, choices and description; where True is the default, as ``--no-sandwich``. Here stands what more there is
+    to say.
 
     Parameters
     ----------
@@ -138,6 +139,9 @@ class Settings(pydantic.BaseModel):
         A run that stops so has chosen its length on what is held out.
     allow_unfit
         For a study of the profile's neurons, say; else it is refused before training.
+    start
+        Run folder, whose model, chip and biases these settings have (`Settings.tune` takes them over); of ``mtt train``
+        the flag ``--from``.
     chip : Profile
         The facts of the hardware profile; default: as `profile` has them now. A run folder keeps them.
     """
@@ -217,6 +221,9 @@ class Settings(pydantic.BaseModel):
     )
     seed: pydantic.NonNegativeInt = _option(0, "fixes the result", "S")
     allow_unfit: bool = _option(False, "train also what does not fit the profile: what does not is said")
+    start: str | None = _option(
+        None, "go on from this run (trained, or of mtt import): all epochs train its quantised network", "RUN", "from"
+    )
     chip: Profile = pydantic.Field(default_factory=lambda data: hw_profiles.load(data["profile"]), repr=False)
 
     @pydantic.field_serializer("chip")
@@ -239,6 +246,22 @@ class Settings(pydantic.BaseModel):
         settings = cls._made(model if width is None else model.scaled(width), values)
         settings.check_fit()
         return settings
+
+    @classmethod
+    def tune(cls, start: str | Path, **values: Any) -> Settings:
+        """Settings to train a run's network further: its model, chip, norm and biases, and other fields as given.
+
+        Raises
+        ------
+        RunError
+            No such run folder, or fields that it says otherwise.
+        """
+        kept = load_settings(start)
+        own = {name: getattr(kept, name) for name in ("profile", "norm", "biases")}
+        for name, value in own.items():
+            if values.get(name, value) != value:
+                raise RunError(f"{start}: has {name} {value}, and {values[name]} cannot be made of it: leave it out")
+        return cls.make(kept.model, **values | own | {"chip": kept.chip, "start": str(start)})
 
     @classmethod
     def _made(cls, model: str | Path | dict[str, Any] | Model, values: dict[str, Any]) -> Settings:
@@ -462,6 +485,8 @@ def open_test_split(settings: Settings, root: str | None = None) -> Dataset:
     from mtt_lava.data import open_dataset
     from mtt_lava.data.own import is_function
 
+    if not settings.data:
+        raise RunError("the run was imported and names no data: name it, with --data NAME or as dataset in Python")
     if is_function(settings.data):
         raise RunError(
             f"the run was trained on {settings.data!r:.80}, which is code, and that a run folder does not start: "
@@ -484,18 +509,22 @@ class Run:
     measured : dict of str to tuple of int
         Largest sizes of u and v, without their signs, of every layer over the training data, in the chip's units; empty
         without time steps.
+    imported : dict or None
+        Of a network of others (`mtt_lava.import_network`): its source, what it does otherwise, and what became what.
     """
 
     def __init__(self, settings: Settings, network: SpikingNetwork, folder: Path | None = None) -> None:
         self.settings, self.network, self.folder = settings, network, folder
         self.measured: dict[str, tuple[int, int]] = {}
         self.classes: tuple[str, ...] | None = None
+        self.imported: dict[str, Any] | None = None
         network.eval()
 
     def __repr__(self) -> str:
         s = self.settings
+        origin = f"by {s.method} on {s.data}" if self.imported is None else f"imported from {self.imported['source']}"
         return (
-            f"<Run {self.folder or 'in memory'}: {s.model.name} by {s.method} on {s.data}, T = {s.time_steps}, "
+            f"<Run {self.folder or 'in memory'}: {s.model.name} {origin}, T = {s.time_steps}, "
             f"{s.profile}, {self.network.weights:,} weights>"
         )
 
@@ -545,6 +574,7 @@ class Run:
         self.folder = Path(folder)
         save_settings(self.settings, self.folder)
         info = {"measured": self.measured, "classes": self.classes, **more}
+        info |= {"imported": self.imported} if self.imported is not None else {}
         save_state(self.folder / name, self.network, {}, info)
 
 
@@ -617,6 +647,16 @@ def _info(content: bytes) -> dict[str, Any]:
     return found
 
 
+class _Origin(pydantic.BaseModel):
+    """Where the weights of an imported run are from."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    source: str
+    differs: list[str]
+    notes: list[str]
+
+
 class _Info(pydantic.BaseModel):
     """What `save_state` writes beside the tensors; more is for the trainer."""
 
@@ -628,6 +668,7 @@ class _Info(pydantic.BaseModel):
     reaches: list[pydantic.PositiveFloat | None] | None = None
     measured: dict[str, tuple[int, int]] = {}
     classes: list[str] | None = None
+    imported: _Origin | None = None
 
 
 def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -767,5 +808,5 @@ def load_run(folder: str | Path) -> Run:
     _, info = load_state(path, network, settings.biases)
     run = Run(settings, network, folder)
     run.classes = tuple(info["classes"]) if info["classes"] else None
-    run.measured = info["measured"]
+    run.measured, run.imported = info["measured"], info["imported"]
     return run

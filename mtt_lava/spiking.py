@@ -282,8 +282,8 @@ class SpikingNetwork(torch.nn.Module):
             summed = name in parts and isinstance(parts[name].layer, Add) and not parts[name].layer.neuron  # type: ignore[union-attr]
             return sum(map(most, parts[name].inputs)) if summed else 1
 
-        part = next(part for part, each in zip(self.parts, self.blocks, strict=True) if each is block)
-        return max(map(most, part.inputs))
+        found = [part for part, each in zip(self.parts, self.blocks, strict=True) if each is block]
+        return max(map(most, found[0].inputs)) if found else 1  # what neurons feed back are their own spikes
 
     @property
     def weighted(self) -> list[torch.nn.Module]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtt_lava.cli import kinds
-from mtt_lava.cli.parsing import Command, add_json, answer, check_file, saying, takes_events
+from mtt_lava.cli.parsing import Command, add_json, answer, check_file, load_torch, saying, takes_events
 
 
 def _add_in_shape(parser: argparse.ArgumentParser, where: str = "") -> None:
@@ -170,37 +170,105 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("network", metavar="FILE.nir", help="NIR file: of mtt-export, snnTorch, Norse, sinabs, ...")
-    parser.add_argument("out", type=kinds.file, metavar="OUT.net", help="NetX file to write")
-    others = "a file of others: "
-    text = others + "seconds a time step, where it has time constants (snnTorch and SpikingJelly 1e-4, Norse 1e-3)"
+    text = ".nir of mtt-export, snnTorch, Norse, sinabs, ...; or weights.safetensors, with --model"
+    parser.add_argument("network", metavar="FILE", help=text)
+    text = "of a NIR file with integers: NetX file to write"
+    parser.add_argument("net", nargs="?", type=kinds.file, metavar="OUT.net", help=text)
+    text = "run folder to write, to be evaluated, exported and trained on (mtt train --from RUN)"
+    parser.add_argument("--out", type=kinds.folder, metavar="RUN", help=text)
+    others = "a NIR file of others: "
+    text = others + "seconds a time step, where it has time constants (snnTorch and SpikingJelly 1e-4, Norse 1e-6)"
     parser.add_argument("--dt", type=float, metavar="S", help=text)
     text = others + "reset of neurons without v_reset (sinabs: subtract)"
     parser.add_argument("--reset", choices=("zero", "subtract"), help=text)
-    text = others + "round floating-point weights to N bits, with a scale a layer; spikes can differ"
+    text = others + "for OUT.net, round floating-point weights to N bits, with a scale a layer; spikes can differ"
     parser.add_argument("--bits", type=kinds.positive, metavar="N", help=text)
-    text = others + "read neurons that leak, too, whose states are truncated to integers here"
+    text = "take also what neurons here do otherwise (OUT.net: leaks, which are truncated to integers); it is said"
     parser.add_argument("--allow-inexact", action="store_true", help=text)
+    run = "with --out: "
+    text = run + "the layers that a safetensors file is of: name of a model, or a TOML file"
+    parser.add_argument("--model", metavar="MODEL", help=text)
+    text = run + "what pools did where the weights were trained: sum, average or max (default sum)"
+    parser.add_argument("--pools", choices=("sum", "average", "max"), help=text)
+    text = run + "hardware profile (default loihi2, or speck2e where neurons reset by subtraction)"
+    parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=text)
+    text = run + "data set over which an ANN, biases to be absorbed, and states are measured"
+    parser.add_argument("--data", metavar="NAME", help=text)
+    parser.add_argument("--root", metavar="DIR", help=run + "folder of the data set")
+    text = run + "for which biases of event data are right, and an ANN's rates are set (default of these 10)"
+    parser.add_argument("--time-steps", type=kinds.positive, metavar="T", help=text)
+    text = run + "what becomes of biases (default kept, with event data scaled)"
+    parser.add_argument("--biases", choices=("kept", "scaled", "absorbed", "none"), help=text)
+    text = run + "the weights are those of an ANN with ReLUs: let rates be its activations over --data"
+    parser.add_argument("--ann", action="store_true", default=None, help=text)
+    text = run + "of a layer's activations: what one spike a time step stands for (default 99.9)"
+    parser.add_argument("--percentile", type=float, metavar="P", help=text)
+    text = run + "what a count of 1 in a frame, or a pixel of 1, was to the ANN (default 1)"
+    parser.add_argument("--input-scale", type=float, metavar="X", help=text)
     add_json(parser)
+
+
+_OF_RUNS = ("model", "pools", "profile", "data", "root", "time_steps", "biases", "ann", "percentile", "input_scale")
+"""Options of `mtt import` that are for run folders."""
 
 
 def _import(args: argparse.Namespace) -> int:
     check_file(args.network)
+    from netx_export import NetworkError
+
+    if (args.net is None) == (args.out is None):
+        raise NetworkError("name one thing to write: OUT.net, a NetX file, or --out RUN, a run folder")
+    if args.out is not None:
+        return _import_run(args)
     from netx_export import layer_table, nir, write
 
+    for name in _OF_RUNS:
+        if getattr(args, name) is not None:
+            raise NetworkError(f"--{name.replace('_', '-')} is for run folders: name one with --out RUN")
     options = {name: getattr(args, name) for name in ("dt", "reset", "bits", "allow_inexact")}
     network = nir.read(args.network, **options)
-    write(network, args.out)
-    content = {"output": args.out, "layers": network.rows(), "reset": network.reset}
-    return answer(args, f"{layer_table(network)}\n{args.out}: reset {network.reset}", content)
+    write(network, args.net)
+    content = {"output": args.net, "layers": network.rows(), "reset": network.reset}
+    return answer(args, f"{layer_table(network)}\n{args.net}: reset {network.reset}", content)
+
+
+def _import_run(args: argparse.Namespace) -> int:
+    from mtt_lava.model import describe, load_model
+    from netx_export import NetworkError
+
+    if args.bits is not None:
+        raise NetworkError("--bits is for OUT.net: a run has as many bits as its chip's weights")
+    given = {name: value for name in _OF_RUNS if (value := getattr(args, name)) is not None}
+    if args.model is not None:
+        given["model"] = load_model(args.model)
+    if args.data is not None:
+        from mtt_lava.data import open_dataset
+
+        given["dataset"] = open_dataset(args.data, split="train", root=args.root)
+    load_torch()
+    from mtt_lava import import_network
+
+    run = import_network(
+        args.network, args.out, dt=args.dt, reset=args.reset, allow_inexact=args.allow_inexact, **given
+    )
+    assert run.imported is not None
+    settings = run.settings
+    lines = [describe(settings.model), *run.imported["notes"]]
+    lines += [f"otherwise than there: {text}" for text in run.imported["differs"]]
+    lines += [f"{settings.profile}: {text}" for text in settings.adaptations()]
+    bits = settings.weight_bits
+    lines.append(f"{args.out}: {run.network.weights:,} weights of {bits} bits for {settings.profile}")
+    content = {"run": args.out, "weights": run.network.weights, "settings": settings.model_dump(mode="json")}
+    return answer(args, "\n".join(lines), content | {"imported": run.imported})
 
 
 IMPORT = Command(
     "import",
     _import_arguments,
     _import,
-    "Make a NetX file of a NIR file, if its weights are integers or are to be rounded.",
-    "mtt import digits.nir imported.net",
+    "Make a NetX file of a NIR file, if its weights are integers or are to be rounded; or a run, to be trained on, of "
+    "a NIR file or of weights in safetensors.",
+    "mtt import digits.nir imported.net\nmtt import digits.nir --out runs/imported",
 )
 
 

@@ -45,7 +45,7 @@ def add_training(parser: argparse.ArgumentParser, without: tuple[str, ...] = (),
     from mtt_lava import Settings
 
     for name, field in Settings.model_fields.items():
-        if name not in without:
+        if name not in (*without, "start"):
             given = None if field.is_required() or field.default_factory else field.default
             _add_field(parser, name, field, defaults.get(name, given))
 
@@ -59,7 +59,19 @@ def chosen(args: argparse.Namespace) -> dict[str, Any]:
 
 def settings_of(args: argparse.Namespace, **more: Any) -> Any:
     from mtt_lava import Settings
+    from mtt_lava.run import RunError
 
+    start = getattr(args, "start", None)
+    if start is None and args.model is None:
+        raise RunError("no model: name one, as nmnist-3c1fc, or a run to go on from, with --from RUN")
+    if start is not None:
+        if args.model is not None or args.width is not None:
+            raise RunError(f"--from {start}: has its model: leave MODEL and --width out")
+        # What the run says itself is taken from there, unless asked for otherwise.
+        defaults = {name: Settings.model_fields[name].default for name in ("profile", "norm", "biases")}
+        given = {name: value for name, value in chosen(args).items() if name != "start"}
+        given = {name: value for name, value in given.items() if name not in defaults or value != defaults[name]}
+        return Settings.tune(start, **given | more)
     return Settings.make(args.model, width=getattr(args, "width", None), **chosen(args) | more)
 
 
@@ -71,7 +83,7 @@ def training_data(settings: Any) -> Any:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="name of a model, or a TOML file")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="name of a model, or a TOML file; with --from none")
     parser.add_argument("--width", type=float, metavar="W", help="so many times the model's channels (default 1)")
     parser.add_argument("--out", required=True, type=kinds.folder, metavar="RUN", help="run folder to write")
     parser.add_argument("--resume", action="store_true", help="go on where the run in --out was stopped")
@@ -82,6 +94,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     text = "also write losses and accuracies into the folder logs of the run: csv, tensorboard"
     parser.add_argument("--log", type=lambda names: names.split(","), default=[], metavar="L,L", help=text)
     add_training(parser)
+    from mtt_lava import Settings
+
+    _add_field(parser, "start", Settings.model_fields["start"], None)
     add_json(parser)
 
 
@@ -89,7 +104,8 @@ def _train(args: argparse.Namespace) -> int:
     from mtt_lava.run import kept_chip
 
     # A run that is resumed needs its profile no more: it may be edited or gone.
-    settings = settings_of(args, chip=kept_chip(args.out, args.profile) if args.resume else None)
+    kept = kept_chip(args.out, args.profile) if args.resume else None
+    settings = settings_of(args, **{"chip": kept} if kept is not None else {})
     dataset = training_data(settings)
     load_torch()
     import hw_profiles
@@ -121,5 +137,6 @@ TRAIN = Command(
     _train_arguments,
     _train,
     "Train a network and write a run folder.",
-    "mtt train nmnist-3c1fc --data digits-dvs --method mtt --epochs 12 --out runs/digits",
+    "mtt train nmnist-3c1fc --data digits-dvs --method mtt --epochs 12 --out runs/digits\n"
+    "mtt train --from runs/digits --data digits-dvs --method mtt --epochs 2 --out runs/further",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mtt_lava.run import BEST, RunError, load_state, save_state
+from mtt_lava.run import BEST, RunError, load_run, load_state, save_state
 from netx_export.files import replacing
 from netx_export.text import short
 
@@ -90,6 +90,33 @@ def start_from(trainer: Trainer, base: Path) -> None:
 
     trainer.engine.first_does(copy)
     restore(trainer)
+
+
+def take_over(trainer: Trainer, start: Path) -> None:
+    """Take over the network of a run, which is quantised: trained to its end, or imported.
+
+    Raises
+    ------
+    RunError
+        No such run, or one of another model or chip.
+    """
+    run, settings = load_run(start), trainer.settings
+    for name in ("model", "biases"):
+        if getattr(run.settings, name) != getattr(settings, name):
+            raise RunError(f"{start}: its {name} is not that of the settings: Settings.tune takes it over")
+    network = trainer.network
+    theirs = run.network
+    if (theirs.weight_bits, theirs.weight_step) != (settings.weight_bits, settings.weight_step) or (
+        run.settings.chip.facts.reset.value != settings.chip.facts.reset.value
+    ):
+        raise RunError(f"{start}: is for the weights and neurons of profile {run.settings.profile}, not of this one")
+    network.fold_norms(settings.biases in ("scaled", "kept"))
+    network.quantise(theirs.weight_scales, settings.weight_bits, settings.weight_step, theirs.reaches)
+    network.load_state_dict(theirs.state_dict())
+    if settings.biases == "scaled":  # which are for one time step of as many as training has
+        for bias in network.biases:
+            bias.value.data *= run.settings.time_steps / settings.time_steps
+    trainer.optimiser = trainer.new_optimiser()
 
 
 def keep_best(trainer: Trainer) -> None:

@@ -86,6 +86,8 @@ class Trainer:
             self._check_shares(len(sampler.draw(0)))
         self.steps = max(1, len(self.labels) // settings.batch)
         self.first_phase = max(1, settings.epochs - max(1, round(settings.epochs * settings.fine_tune)))
+        if settings.start is not None:  # which is quantised
+            self.first_phase = 0
         self.done = 0
         self.within: Epoch | None = None
         self.lowered: dict[str, Any] = {}
@@ -535,6 +537,8 @@ def train(
             engine.first_does(lambda: save_settings(settings, folder))
             if base is not None:
                 checkpoint.start_from(trainer, Path(base))
+        if settings.start is not None and trainer.saved is None:
+            checkpoint.take_over(trainer, Path(settings.start))
         engine.same(trainer.network)
         if trainer.progress:
             for line in settings.adaptations():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import torch
 from tqdm import tqdm
 
 from mtt_lava.neuron import Centring, Norm
-from mtt_lava.run import Run
-from mtt_lava.spiking import Feedback, Sum
+from mtt_lava.run import Run, Settings
+from mtt_lava.spiking import Feedback, SpikingNetwork, Sum
 from mtt_lava.temporal import METHODS, transform
 from mtt_lava.training.batches import tensor
 from netx_export.bounds import largest_sum
@@ -109,11 +109,7 @@ def lower(trainer: Trainer) -> dict[str, Any]:
     if trainer.settings.norm == "batch" and trainer.settings.biases == "absorbed":
         absorb(trainer)
     trainer.network.fold_norms(trainer.settings.biases in ("scaled", "kept"))
-    chosen = {
-        block: _weight_scale(trainer, owner, members) for owner, members in trainer.network.groups for block in members
-    }
-    scales, reaches = zip(*(chosen[block] for block in trainer.network.weighted), strict=True)
-    trainer.network.quantise(scales, trainer.settings.weight_bits, trainer.settings.weight_step, reaches)
+    quantise(trainer.settings, trainer.network)
     trainer.optimiser = trainer.new_optimiser()
     after = trainer.answer(trainer.frames, some)
     if trainer.progress:
@@ -125,15 +121,35 @@ def lower(trainer: Trainer) -> dict[str, Any]:
     return {"lowered": {"before": before.accuracy, "after": after.accuracy, "samples": before.samples}}
 
 
+def quantise(settings: Settings, network: SpikingNetwork, fixed: Mapping[str, float] | None = None) -> None:
+    """Let a network without norms run in the chip's integers, with a scale for each group of neurons.
+
+    Parameters
+    ----------
+    settings : Settings
+    network : SpikingNetwork
+    fixed : mapping, optional
+        Scales of groups that are not to be chosen here, by the name of what has their neurons.
+    """
+    names = dict(zip(network.blocks, network.names, strict=True))
+    chosen: dict[torch.nn.Module, tuple[float, float | None]] = {}
+    for owner, members in network.groups:
+        found = (fixed or {}).get(names[owner])
+        pair = (found, None) if found is not None else _weight_scale(settings, network, owner, members)
+        chosen |= dict.fromkeys(members, pair)
+    scales, reaches = zip(*(chosen[block] for block in network.weighted), strict=True)
+    network.quantise(scales, settings.weight_bits, settings.weight_step, reaches)
+
+
 def _weight_scale(
-    trainer: Trainer, owner: torch.nn.Module, members: Sequence[torch.nn.Module]
+    settings: Settings, network: SpikingNetwork, owner: torch.nn.Module, members: Sequence[torch.nn.Module]
 ) -> tuple[float, float | None]:
     """Chip integers a unit of weight into a group of neurons, and the largest sum of one sign kept to, or None.
 
     All bits of the weights; or fewer, with sums that cannot take the current out of its 24 bits, where that costs
     a bit at most. A voltage readout, whose threshold is never passed, can have any scale.
     """
-    settings, names = trainer.settings, dict(zip(trainer.network.blocks, trainer.network.names, strict=True))
+    names = dict(zip(network.blocks, network.names, strict=True))
     rows = [block.synapse.weight.detach().cpu().flatten(1).numpy() for block in members]
     if isinstance(owner, Sum):  # the weight of an identity shortcut must fit too
         rows.append(np.ones((len(rows[0]), sum(owner.spiking))))
@@ -142,11 +158,11 @@ def _weight_scale(
     given = (weight, 1.0, settings.weight_bits, names[owner])
     full = weight_scale(*given, weight_step=settings.weight_step, threshold_max=most)
     decay = round(owner.neuron.current_decay.item())
-    if trainer.network.weighted[0] in members or trainer.network.reset != "zero" or decay == 0:
+    if network.weighted[0] in members or network.reset != "zero" or decay == 0:
         return full, None  # the input's range is the data's; without a clock there is no current
-    reach = SLACK * largest_sum(decay, max(trainer.network.payload(block) for block in members))
+    reach = SLACK * largest_sum(decay, max(network.payload(block) for block in members))
     safe = weight_scale(*given, weight_step=settings.weight_step, threshold_max=most, reach_max=reach)
-    readout = owner is trainer.network.blocks[-1] and settings.model.readout == "voltage"
+    readout = owner is network.blocks[-1] and settings.model.readout == "voltage"
     return (safe, reach) if readout or safe >= full / 2 else (full, None)
 
 

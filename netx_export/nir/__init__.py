@@ -4,8 +4,23 @@ NIR (https://neuroir.org) is a graph of nodes in HDF5. What each reader computes
 `tests/test_nir_readers.py` measures.
 """
 
-from netx_export.nir.read import read
+from netx_export.nir.foreign import ordered
+from netx_export.nir.graph import Node
+from netx_export.nir.read import Loaded, load_graph, read
 from netx_export.nir.readers import READERS, Reader
+from netx_export.nir.values import decayed, gain, pair
 from netx_export.nir.write import write
 
-__all__ = ["READERS", "Reader", "read", "write"]
+__all__ = [
+    "READERS",
+    "Loaded",
+    "Node",
+    "Reader",
+    "decayed",
+    "gain",
+    "load_graph",
+    "ordered",
+    "pair",
+    "read",
+    "write",
+]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from netx_export.network import (
     conv_shape,
 )
 from netx_export.nir.graph import Node
-from netx_export.nir.values import decays, integers, pair
+from netx_export.nir.values import decays, gain, integers, pair
 from netx_export.quantise import weight_scale
 
 NEURONS = ("IF", "LIF", "CubaLIF")
@@ -75,13 +75,40 @@ class _Walk:
     """What is read otherwise than it stands there."""
 
 
-def foreign(nodes: dict[str, Node], edges: list[tuple[str, str]], source: str, how: How) -> Network:
-    """The network that nodes and edges are; ``info["imported"]`` says what is otherwise (`netx_export.nir.read`)."""
+class Ordered(NamedTuple):
+    """A graph that can be gone through.
+
+    Attributes
+    ----------
+    nodes : dict
+        Those of graphs in it too.
+    sources : dict
+        For every node the names of what feeds it, without feedback.
+    order : list of str
+        Inputs stand before their users; without feedback.
+    feedback : dict
+        Matrices that give neurons what these emitted, and those neurons.
+    """
+
+    nodes: dict[str, Node]
+    sources: dict[str, list[str]]
+    order: list[str]
+    feedback: dict[str, str]
+
+
+def ordered(nodes: dict[str, Node], edges: list[tuple[str, str]], source: str, known: Sequence[str]) -> Ordered:
+    """The nodes of a graph in an order that runs.
+
+    Raises
+    ------
+    NetworkError
+        A node of no `known` type, no or several inputs or outputs, an edge from or to nowhere, a circle.
+    """
     nodes, edges = _unfolded(nodes, edges)
     for name, node in nodes.items():
-        if node["type"] not in KNOWN:
+        if node["type"] not in known:
             raise NetworkError(
-                f"{source}: node {name!r}: is a {node['type']}, which is not read; these are: {', '.join(KNOWN)}"
+                f"{source}: node {name!r}: is a {node['type']}, which is not read; these are: {', '.join(known)}"
             )
     for kind in ("Input", "Output"):
         found = [name for name, node in nodes.items() if node["type"] == kind]
@@ -94,8 +121,15 @@ def foreign(nodes: dict[str, Node], edges: list[tuple[str, str]], source: str, h
             raise NetworkError(f"{source}: node/edges: {one!r} to {other!r}: there is no such node")
         if one not in feedback and other not in feedback:
             sources[other].append(one)
-    walk = _Walk(nodes, sources, source, how)
-    for name in _order(sources, feedback, source):
+    return Ordered(nodes, sources, _order(sources, feedback, source), feedback)
+
+
+def foreign(nodes: dict[str, Node], edges: list[tuple[str, str]], source: str, how: How) -> Network:
+    """The network that nodes and edges are; ``info["imported"]`` says what is otherwise (`netx_export.nir.read`)."""
+    found = ordered(nodes, edges, source, KNOWN)
+    nodes, feedback = found.nodes, found.feedback
+    walk = _Walk(nodes, found.sources, source, how)
+    for name in found.order:
         try:
             _take(walk, name, feedback)
         except NetworkError as error:
@@ -234,7 +268,7 @@ def _whole(walk: _Walk, name: str) -> np.ndarray:
         if len(users) != 1 or walk.nodes[users[0]]["type"] not in NEURONS or len(walk.sources[users[0]]) != 1:
             raise NetworkError("floating-point weights without neurons of their own: no scale to round by") from None
         neuron = walk.nodes[users[0]]
-        threshold = float(np.max(neuron["v_threshold"] / _gain(neuron, walk.how)))
+        threshold = float(np.max(neuron["v_threshold"] / gain(neuron, walk.how.dt)))
         scale, step = weight_scale(weight, threshold, bits, name), 2
         off = np.abs(step * np.rint(weight * scale / step) / scale - weight).max() / np.abs(weight).max()
         walk.changes.append(
@@ -278,28 +312,11 @@ def _with_neurons(walk: _Walk, name: str, before: list[str], back: list[str]) ->
     return replace(layer, **fields)
 
 
-def _gain(node: Node, how: How) -> np.ndarray:
-    """What a unit of input adds to v, forward Euler."""
-    r = np.asarray(node["r"], np.float64)
-    if node["type"] == "IF":
-        if (r == 1).all() or (how.dt is not None and np.allclose(r * how.dt, 1)):
-            return np.ones(())
-        raise NetworkError(f"r {r.flat[0]:.6g} is neither 1 nor 1 / dt; dt is {how.dt or 'not given: --dt SECONDS'}")
-    if how.dt is None:
-        raise NetworkError("has time constants, and the file does not say the time step: give --dt SECONDS")
-    if np.any(node["v_leak"]):
-        raise NetworkError(f"v_leak {np.ravel(node['v_leak'])[0]:.6g}: only 0 is read")
-    if node["type"] == "LIF":
-        return r * how.dt / np.asarray(node["tau"], np.float64)
-    taus = np.asarray(node["tau_syn"], np.float64) * np.asarray(node["tau_mem"], np.float64)
-    return r * np.asarray(node["w_in"], np.float64) * how.dt**2 / taus
-
-
 def _neuron(walk: _Walk, node: Node, layer: Layer, scale: float) -> Neuron:
     how = walk.how
-    gain = _gain(node, how)
-    if not (gain > 0).all():
-        raise NetworkError(f"takes {gain.min():.6g} times its input: only factors above 0 are read")
+    factor = gain(node, how.dt)
+    if not (factor > 0).all():
+        raise NetworkError(f"takes {factor.min():.6g} times its input: only factors above 0 are read")
     reset = how.reset
     if "v_reset" in node:
         if np.any(node["v_reset"]):
@@ -310,7 +327,7 @@ def _neuron(walk: _Walk, node: Node, layer: Layer, scale: float) -> Neuron:
     walk.resets.add(reset)
     if len(walk.resets) > 1:
         raise NetworkError("resets to zero, and others by subtraction: a network has one reset")
-    threshold = np.asarray(node["v_threshold"], np.float64) / gain * scale
+    threshold = np.asarray(node["v_threshold"], np.float64) / factor * scale
     if scale != 1:
         threshold = np.rint(threshold)
     elif reset == "zero":

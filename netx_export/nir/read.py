@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,35 @@ from netx_export.nir.readers import find
 from netx_export.nir.values import decays, integers, pair
 from netx_export.nir.write import FORMAT, KEPT
 from netx_export.text import short
+
+
+class Loaded(NamedTuple):
+    """What a NIR file holds: nodes and edges as plain values, and of `write` its metadata."""
+
+    nodes: dict[str, Node]
+    edges: list[tuple[str, str]]
+    ours: str | None
+    reset: str | None
+
+
+def load_graph(path: str | os.PathLike[str]) -> Loaded:
+    """The nodes and edges of a NIR file, which is opened in a process of its own, as NetX files are.
+
+    Raises
+    ------
+    NetworkError
+        The file is missing, damaged, or no NIR graph.
+    """
+    source = os.fspath(path)
+    try:
+        file, _ = load(source, texts=True)
+    except HDF5Error as error:
+        raise NetworkError(f"{source}: {error}") from None
+    if _text(file.get("node/type")) != "NIRGraph":
+        raise NetworkError(f"{source}: node/type is not 'NIRGraph': not a NIR graph")
+    graph = file.get("node")
+    said = (_text(file.get(f"node/metadata/{name}")) for name in ("mtt_lava", "reset"))
+    return Loaded(_nodes(graph, source), _edges(graph, source), *said)
 
 
 def read(
@@ -82,15 +111,7 @@ def read(
         raise NetworkError(f"--dt {dt}: must be above 0, in seconds")
     if bits is not None and not 2 <= bits <= 8:
         raise NetworkError(f"--bits {bits}: must be 2..8, sign included")
-    try:
-        file, _ = load(source, texts=True)
-    except HDF5Error as error:
-        raise NetworkError(f"{source}: {error}") from None
-    if _text(file.get("node/type")) != "NIRGraph":
-        raise NetworkError(f"{source}: node/type is not 'NIRGraph': not a NIR graph")
-    ours = _text(file.get("node/metadata/mtt_lava"))
-    graph = file.get("node")
-    nodes, edges = _nodes(graph, source), _edges(graph, source)
+    nodes, edges, ours, reset_there = load_graph(path)
     if ours is None:
         found = foreign(nodes, edges, source, How(dt, reset, bits, allow_inexact))
         for change in found.info.get("imported", ()):
@@ -103,9 +124,8 @@ def read(
         content = json.loads(ours)
         if content["format"] != FORMAT:
             raise NetworkError(f"{source}: is of format {content['format']!r}; this version reads {FORMAT}: update it")
-        reset = _text(file.get("node/metadata/reset"))
         layers = tuple(_layers(content["layers"], nodes, content["dt"]))
-        found = Network(layers, content["readout"], reset or "zero", content["info"], source)
+        found = Network(layers, content["readout"], reset_there or "zero", content["info"], source)
         written = lower(found, find(content["reader"]), allow_inexact=True)
     except NetworkError as error:
         raise error if str(error).startswith(source) else NetworkError(f"{source}: {error}") from None
