@@ -907,6 +907,7 @@ def test_floating_point_of_others_becomes_a_run(tmp_path: Path) -> None:
     assert run.settings.model.neuron.voltage_decay == pytest.approx(lost)
     assert run.settings.model.names == ["fc"]
     assert load_run(tmp_path / "run").imported["source"] == str(path)  # type: ignore[index]
+    assert any("does not say all that its program does" in note for note in run.imported["notes"])  # type: ignore[index]
     soft = foreign(tmp_path / "b.nir", {"fc": FLOATS, "a": without(IF, "v_reset"), "on": FLOATS, "i": INTEGRATES})
     with pytest.raises(ImportedError, match=r"b\.nir: node 'a': has no v_reset: give --reset subtract"):
         import_network(soft)

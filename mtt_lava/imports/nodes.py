@@ -15,6 +15,12 @@ from netx_export import network as description
 from netx_export import nir
 from netx_export.network import DECAY_UNITY, INPUT, Layer, Network, NetworkError, Neuron
 
+UNSAID = (
+    "a NIR file does not say all that its program does: snnTorch with a reset by subtraction, LIF and SingleSpike of "
+    "sinabs and LIFCell of Norse fire otherwise than their files say; compare some samples, or import the modules"
+)
+"""To whoever imports a file that others wrote; measured in docs/imports.md."""
+
 
 def from_nir(path: str | os.PathLike[str], dt: float | None = None, reset: str | None = None) -> Imported:
     """The network of a NIR file, as NIR defines its nodes in discrete time, by forward Euler.
@@ -76,7 +82,9 @@ def _foreign(graph: nir.Loaded, source: str, dt: float | None, reset: str | None
         nodes.append(Node(name, part, before))
     if not nodes or output == INPUT:
         raise ImportedError(f"{source}: has no layers between input and output")
-    return assemble(nodes, shape, source, Path(source).stem, output)
+    found = assemble(nodes, shape, source, Path(source).stem, output)
+    found.notes.append(UNSAID)
+    return found
 
 
 def _part(node: nir.Node, back: list[nir.Node], dt: float | None, reset: str | None) -> AnyPart:
