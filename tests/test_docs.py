@@ -14,7 +14,8 @@ from mtt_lava.cli import parsers
 from mtt_lava.cli.parsing import parse
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FORMAT = ROOT / "netx_export" / "FORMAT.md"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", FORMAT, *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = [ROOT / "docs" / name for name in ("tutorial.md", "how-to/chip-profile.md")]
 """Pages whose ``sh`` and ``python`` blocks are run, one after the other in one folder."""
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -51,7 +52,8 @@ def test_links_lead_somewhere(page: Path):
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), target
         if anchor:
-            titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            text = file.read_text().replace("<!-- formats -->", FORMAT.read_text())
+            titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
             assert anchor in slugs, target
 
