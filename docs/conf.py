@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from mtt_lava import __version__  # noqa: E402
 from mtt_lava.cli import parsers  # noqa: E402
@@ -65,7 +65,24 @@ def python() -> str:
     return "\n".join(text)
 
 
-MARKS = {"<!-- commands -->": commands, "<!-- formats -->": formats, "<!-- python -->": python}
+def pictures() -> str:
+    """Every function that draws, with what it draws."""
+    import gallery
+
+    text = []
+    for function in gallery.write(ROOT / "docs" / "images" / "gallery"):
+        name = function.__name__
+        text.append(f"## `{name}`\n\n![{name}](../images/gallery/{name}.png)\n\n```{{eval-rst}}")
+        text.append(f".. autofunction:: {function.__module__}.{name}\n```\n")
+    return "\n".join(text)
+
+
+MARKS = {
+    "<!-- pictures -->": pictures,
+    "<!-- commands -->": commands,
+    "<!-- formats -->": formats,
+    "<!-- python -->": python,
+}
 
 
 def setup(app: Any) -> None:

@@ -276,15 +276,16 @@ def plot_answers(points: Sequence[Point], axes: Any = None) -> Any:
     matplotlib.axes.Axes
     """
     axes = _axes(axes, (5, 3.4))
-    names, low = [point.label for point in points], np.zeros(len(points))
+    places, low = np.arange(len(points)), np.zeros(len(points))
     silent, tied = (np.array([getattr(point.score, name) for point in points]) for name in ("silent", "tied"))
     # A tie gives a part of a sample to accuracy: what is right without one is not known of the shares alone.
     right = np.array([point.accuracy for point in points])
     alone = {"counted right": right, "counted wrong": 1 - right - silent, "silent": silent}
     for (name, share), colour in zip(alone.items(), ("#55a868", "#dd8452", "0.6"), strict=True):
-        axes.bar(names, 100 * share, bottom=100 * low, label=name, color=colour, width=0.7)
+        axes.bar(places, 100 * share, bottom=100 * low, label=name, color=colour, width=0.7)
         low = low + share
-    axes.plot(names, 100 * tied, "kx", label="tied, of all")
+    axes.plot(places, 100 * tied, "kx", label="tied, of all")
+    axes.set_xticks(places, [point.label for point in points])
     axes.set(xlabel="time steps T", ylabel="samples, %", title="Answers", ylim=(0, 100))
     axes.legend(fontsize="small", loc="lower right")
     return axes
@@ -305,9 +306,10 @@ def plot_rates(points: Sequence[Point], neurons: Mapping[str, int], axes: Any = 
     -------
     matplotlib.axes.Axes
     """
-    axes, names = _axes(axes, (5, 3.4)), [point.label for point in points]
+    axes, places = _axes(axes, (5, 3.4)), np.arange(len(points))
     for layer in points[0].spikes:
-        axes.plot(names, [point.spikes[layer] / neurons[layer] for point in points], "o-", label=layer, markersize=4)
+        axes.plot(places, [point.spikes[layer] / neurons[layer] for point in points], "o-", label=layer, markersize=4)
+    axes.set_xticks(places, [point.label for point in points])
     axes.set(xlabel="time steps T", ylabel="spikes a neuron and sample", title="Spikes of each layer")
     axes.grid(alpha=0.3)
     if len(points[0].spikes) <= MOST_LAYERS:
