@@ -257,9 +257,10 @@ class Trainer:
         parts = self._parts(len(configurations), len(labels), share)
         for number, (time_steps, part) in enumerate(zip(configurations, parts, strict=True)):
             answer: Any = 0.0
+            own = x[part] if self.settings.shared else x
             weight = share * len(labels[part]) / sum(len(labels[each]) for each in parts)
             with self.network.carrying() if self.method.online else nullcontext():
-                for frames, stages in self._passes(x[part], time_steps, cuts[number] if cuts else None):
+                for frames, stages in self._passes(own, time_steps, cuts[number] if cuts else None):
                     spikes: list[torch.Tensor] = []
                     readout = self.network(frames, stages, spikes, self.method.online or self.settings.loss == "steps")
                     loss, logits = self._loss(readout, labels[part], time_steps, teacher)
