@@ -1,7 +1,8 @@
-"""README and docs: commands are commands, links lead somewhere, and what a page tells to run runs as it stands."""
+"""README, docs, notebooks: commands are commands, links lead somewhere, what a page tells to run runs as it stands."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -15,7 +16,8 @@ from mtt_lava.cli.parsing import parse
 
 ROOT = Path(__file__).parents[1]
 FORMAT = ROOT / "netx_export" / "FORMAT.md"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", FORMAT, *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", FORMAT, *sorted((ROOT / "docs").rglob("*.md")), *NOTEBOOKS]
 RUN = [ROOT / "docs" / name for name in ("tutorial.md", "how-to/chip-profile.md")]
 """Pages whose ``sh`` and ``python`` blocks are run, one after the other in one folder."""
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -25,10 +27,18 @@ def called(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def written(page: Path) -> str:
+    """Its text, of a notebook without the code."""
+    text = page.read_text()
+    if page.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+
+
 def commands(page: Path) -> list[str]:
     """Every command line of ours in the page's blocks."""
     found = []
-    for kind, block in FENCE.findall(page.read_text()):
+    for kind, block in FENCE.findall(written(page)):
         if kind in ("", "sh"):
             lines = block.replace("\\\n", " ").splitlines()
             found += [re.sub(r"^(uv run )?(?=mtt)", "", line.partition(" #")[0]).strip() for line in lines]
@@ -47,7 +57,7 @@ def test_commands_are_commands(page: str, command: str, tmp_path: Path, monkeypa
 @pytest.mark.parametrize("page", PAGES, ids=called)
 def test_links_lead_somewhere(page: Path):
     """Those into the repository: the file is there, and so is the heading."""
-    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text()):
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", written(page)):
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), target
@@ -61,7 +71,7 @@ def test_links_lead_somewhere(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=called)
 def test_python_is_python(page: Path):
     """Every block compiles."""
-    for kind, block in FENCE.findall(page.read_text()):
+    for kind, block in FENCE.findall(written(page)):
         if kind == "python":
             compile(block, called(page), "exec")
 
@@ -71,7 +81,7 @@ def test_python_is_python(page: Path):
 def test_a_page_runs_as_it_stands(page: Path, tmp_path: Path):
     """Commands and Python, in the page's order."""
     ran = 0
-    for kind, block in FENCE.findall(page.read_text()):
+    for kind, block in FENCE.findall(written(page)):
         if kind == "sh":
             block = re.sub(r"^(mtt(?:-export)?) ", rf"{Path(sys.executable).parent}/\1 ", block, flags=re.MULTILINE)
             command = ["bash", "-c", f"set -e\n{block}"]
