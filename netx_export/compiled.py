@@ -26,8 +26,8 @@ def compiled(function: Callable[..., Any]) -> Any:
 def entry(loop: Any, *arguments: Any) -> Callable[..., Any]:
     """The compiled code for arguments of these types alone.
 
-    A call then skips finding out of which types thirty arrays are, which takes longer than a few events. Arguments
-    of other types are refused by a TypeError.
+    A call then skips finding out of which types thirty arrays are, which takes longer than a few events. Of later
+    arguments only the size of an array's elements is checked: integers given for floats would be taken for floats.
     """
     found: Callable[..., Any] = loop.compile(tuple(map(typeof, arguments)))
     return found

@@ -228,6 +228,9 @@ def test_fading_counts_do_not_depend_on_portions() -> None:
         np.testing.assert_array_equal(one.answer(at).readout, many.answer(at).readout)
         expected = [np.exp(-(at - t[outputs == output]) / 300.0).sum() for output in range(3)]
         np.testing.assert_allclose(one.answer(at).readout, expected, rtol=1e-12)
+    whole = Session(one.program, fade=300)  # compiled for a float
+    whole.push(events)
+    np.testing.assert_array_equal(whole.answer().readout, one.answer().readout)
 
 
 def test_many_sessions_on_threads_share_a_network() -> None:

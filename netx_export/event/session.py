@@ -272,7 +272,7 @@ class Session:
             first=np.zeros(outputs, np.int64),
             faded=np.zeros(outputs if fade is not None else 0),
             faded_t=np.zeros(outputs if fade is not None else 0, np.int64),
-            fade=np.full(1, fade or 0.0),
+            fade=np.full(1, fade or 0.0, np.float64),
             log_output=_log(log)[0],
             log_t=_log(log)[1],
             marks=np.zeros(3, np.int64),
