@@ -25,6 +25,8 @@ ENDS = {
     "05-will-it-fit": r"no other point has more accuracy for less energy",
     "06-your-own": r"(?s), 0 mismatching of .*the file: ",
     "07-residual": r"(?s)fast: .*, 0 mismatching of .*Lava: .*, 0 mismatching of .*nmnist-sum2 fits speck2e",
+    "08-others": r"(?s)ours: \d+ output events of 5 recordings\n.*leaky.nir: node 'li': is a LI, which is not read",
+    "09-real-time": r"(?s)output events: those of one run\n.*, dropped 0\n",
     "10-chip-profile": r"(?s)still 4 bit.*does not fit profile tiny.toml",
 }
 """What a notebook prints in the end, whatever the numbers."""
