@@ -83,7 +83,8 @@ def open_source(name: str, *, speed: float = 1.0, packet: int = 1000, idle: floa
         A recording (see `mtt_lava.data.files.read_file`); EVENTS.npz with the arrays sample, t, c, y, x, whose samples
         are played one after the other; a folder, whose recordings are read as they appear, in order of their names;
         ``tcp://HOST:PORT``, which is connected to and sends `WIRE`; ``dv://HOST:PORT``, which sends AEDAT 4 and is
-        read by dv-processing (extra ``live``).
+        read by dv-processing (extra ``live``); ``camera://``, the first event camera at this machine that dv-processing
+        finds, or ``camera://SERIAL``.
     speed : float
         Of recordings: 1 is true speed, 2 twice as fast; 0 as fast as they can be run.
     packet : int
@@ -100,13 +101,16 @@ def open_source(name: str, *, speed: float = 1.0, packet: int = 1000, idle: floa
     if not 0 <= speed < math.inf or packet < 1:
         raise StreamError(f"speed {speed:g}, packet {packet} us: give a speed from 0 on and at least 1 us")
     kind, sign, address = name.partition("://")
+    if kind == "camera" and sign:
+        return Source(name, _dv(name, [address], stop), stop=stop)
     if sign:
         if kind not in ("tcp", "dv"):
-            raise StreamError(f"{name}: no such source; there are tcp://HOST:PORT and dv://HOST:PORT")
+            raise StreamError(f"{name}: no such source; there are tcp://HOST:PORT, dv://HOST:PORT and camera://")
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
             raise StreamError(f"{name}: give {kind}://HOST:PORT, as {kind}://127.0.0.1:7777")
-        return Source(name, (_tcp if kind == "tcp" else _dv)(name, host, int(port), stop), stop=stop)
+        given = _tcp(name, host, int(port), stop) if kind == "tcp" else _dv(name, [host, int(port)], stop)
+        return Source(name, given, stop=stop)
     path = Path(name)
     if path.is_dir():
         return Source(name, _folder(path, speed, packet, idle, stop), speed == 0, stop)
@@ -297,14 +301,14 @@ def serve(
 # ------------------------------------------------------------------------------------------------ AEDAT 4
 
 
-def _dv(name: str, host: str, port: int, stop: threading.Event) -> Iterator[Packet]:
-    """AEDAT 4 over TCP, by dv-processing in a child process: what is no AEDAT 4 makes it wait for ever."""
+def _dv(name: str, where: list[str | int], stop: threading.Event) -> Iterator[Packet]:
+    """AEDAT 4 over TCP, or a camera, by dv-processing in a child: what is no AEDAT 4 makes it wait for ever."""
     import importlib.util
 
     if importlib.util.find_spec("dv_processing") is None:
         raise StreamError(f"{name}: is read by dv-processing, which is not installed: uv sync --extra live")
     child = subprocess.Popen(
-        [sys.executable, "-m", __name__, json.dumps([host, port])],
+        [sys.executable, "-m", __name__, json.dumps(where)],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -342,8 +346,9 @@ def _dv(name: str, host: str, port: int, stop: threading.Event) -> Iterator[Pack
         child.stderr.close()
 
 
-def _dv_child(host: str, port: int) -> None:
-    """In the child: events of the first camera, as packets of the wire; one with t = -1 as a sign of life."""
+def _dv_child(*where: str | int) -> None:
+    """In the child: events of a host and port's first camera, or of the camera with this serial number, or any, as
+    packets of the wire; one with t = -1 as a sign of life."""
     import dv_processing
 
     out = os.fdopen(os.dup(1), "wb")
@@ -351,8 +356,13 @@ def _dv_child(host: str, port: int) -> None:
     alive = np.zeros(1, WIRE)
     alive["t"] = -1
     try:
-        reader = dv_processing.io.NetworkReader(host, port)
-    except RuntimeError as error:
+        if len(where) == 2:
+            reader = dv_processing.io.NetworkReader(*where)
+        else:
+            reader = dv_processing.io.camera.open(*filter(None, where))
+    except (IndexError, RuntimeError) as error:  # without any camera, the former
+        if len(where) == 1:
+            sys.exit(f"no camera that dv-processing can open{f', {where[0]}' if where[0] else ''}")
         sys.exit(f"cannot be read ({str(error).split(' [')[0][:100]})")
     said = 0.0
     while True:

@@ -222,6 +222,60 @@ def test_aedat_4_over_tcp_until_its_sender_is_killed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stream.session.state.counts, expected(recording())[0])
 
 
+CAMERA = """
+    import numpy as np
+
+
+    class Batch:
+        def numpy(self):
+            recording = np.load({path!r})
+            found = np.zeros(len(recording), [("timestamp", "i8"), ("x", "i2"), ("y", "i2"), ("polarity", "i1")])
+            for into, name in (("timestamp", "t"), ("x", "x"), ("y", "y"), ("polarity", "p")):
+                found[into] = recording[name]
+            return found
+
+
+    class Reader:
+        batches = [Batch()]
+
+        def getNextEventBatch(self):
+            return self.batches.pop() if self.batches else None
+
+        def isRunning(self):
+            return False
+
+
+    class io:
+        class camera:
+            @staticmethod
+            def open(*serial):
+                assert serial == ("DVX1",)
+                return Reader()
+"""
+
+
+def test_a_camera_through_dv_processing_until_it_is_pulled_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stand-in of the library: the events of the camera asked for are run; its end is one line."""
+    np.save(tmp_path / "one.npy", recording())
+    text = textwrap.dedent(CAMERA).format(path=str(tmp_path / "one.npy"))
+    (tmp_path / "dv_processing.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    stream = Stream(Session(network()), open_source("camera://DVX1"))
+    with pytest.raises(StreamError, match=r"^camera://DVX1: broke off; what came before was run"):
+        list(stream)
+    np.testing.assert_array_equal(stream.session.state.counts, expected(recording())[0])
+
+
+@pytest.mark.slow  # asks this machine's USB
+@pytest.mark.parametrize("serial", ["", "DVX1"])
+def test_no_camera_is_one_line(serial: str) -> None:
+    """Where dv-processing is there and no camera is."""
+    pytest.importorskip("dv_processing")
+    with pytest.raises(StreamError, match=rf"^camera://{serial}: no camera that dv-processing can open(, DVX1)?$"):
+        next(open_source(f"camera://{serial}").packets)
+
+
 @pytest.mark.slow
 def test_no_aedat_4_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """dv-processing waits for ever on what is none; it is given up."""
@@ -470,7 +524,7 @@ def test_what_users_do_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for changed, words in (({}, "not in order"), ({"x": np.zeros(3)}, flat), ({"sample": np.array([0])}, flat)):
         np.savez(tmp_path / "wrong.npz", **(columns | changed))
         refused(capsys, ["stream", net, str(tmp_path / "wrong.npz")], "wrong.npz", words)
-    refused(capsys, ["stream", net, "udp://127.0.0.1:1"], "there are tcp://HOST:PORT and dv://HOST:PORT")
+    refused(capsys, ["stream", net, "udp://127.0.0.1:1"], "there are tcp://HOST:PORT, dv://HOST:PORT and camera://")
     refused(capsys, ["stream", net, "tcp://here"], "give tcp://HOST:PORT")
     for speed in ("-1", "nan", "inf"):
         refused(capsys, ["stream", net, one, "--speed", speed], "give a speed from 0 on")

@@ -16,7 +16,7 @@ def _stream_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="a recording (as for mtt data); EVENTS.npz, whose samples follow each other; a folder, whose recordings "
-        "are run as they appear; tcp://HOST:PORT; dv://HOST:PORT (AEDAT 4, extra 'live')",
+        "are run as they appear; tcp://HOST:PORT; dv://HOST:PORT (AEDAT 4) and camera:// (extra 'live')",
     )
     text = "a recording N times as fast as it was (default 1; 0: as fast as it can be run)"
     parser.add_argument("--speed", type=float, default=1.0, metavar="N", help=text)
