@@ -43,7 +43,7 @@ def _accuracy_axis(axes: Any) -> None:
     axes.set_ylabel("test accuracy, %")
 
 
-def _axes(axes: Any, size: tuple[float, float]) -> Any:
+def axes_or_new(axes: Any, size: tuple[float, float]) -> Any:
     """The axes to draw on: those given, or those of a new figure, in inches."""
     if axes is not None:
         return axes
@@ -82,7 +82,7 @@ def plot_accuracy(
     -------
     matplotlib.axes.Axes
     """
-    axes, events = _axes(axes, (7, 4)), events or {}
+    axes, events = axes_or_new(axes, (7, 4)), events or {}
     ticks = sorted({t for time_steps, _ in curves.values() for t in time_steps})
     edge = 2.5 * ticks[-1]
     for method, (time_steps, accuracies) in curves.items():
@@ -134,7 +134,7 @@ def plot_realtime(
     -------
     matplotlib.axes.Axes
     """
-    axes = _axes(axes, (7, 4))
+    axes = axes_or_new(axes, (7, 4))
     for time_steps, (elapsed, accuracy) in curves.items():
         if time_steps is None:
             axes.plot(elapsed / 1000, accuracy, "k-", linewidth=2, label="no clock")
@@ -168,7 +168,7 @@ def plot_recipe(
     -------
     matplotlib.axes.Axes
     """
-    axes = _axes(axes, (7.5, 4))
+    axes = axes_or_new(axes, (7.5, 4))
     places, width = np.arange(len(columns)), 0.8 / max(len(gains), 1)
     for i, (name, (gain, error)) in enumerate(gains.items()):
         place = places + (i - (len(gains) - 1) / 2) * width
@@ -211,7 +211,7 @@ def plot_sweep(
     """
     from matplotlib.ticker import LogLocator
 
-    axes = _axes(axes, (7.5, 4))
+    axes = axes_or_new(axes, (7.5, 4))
     best = sorted((price, accuracy) for price, accuracy, on in zip(prices, accuracies, front, strict=True) if on)
     axes.step(*zip(*best, strict=True), where="post", color=METHODS["mtt"].colour, alpha=0.5, label="Pareto front")
     axes.plot(prices, accuracies, "o", color=METHODS["mtt"].colour, label="time steps T")
@@ -246,7 +246,7 @@ def plot_confusion(score: Score, classes: Sequence[str], title: str, axes: Any =
     """
     counts, n = score.confusion, len(classes)
     size = 0.45 * n + 2
-    axes = _axes(axes, (size + 0.5, size))
+    axes = axes_or_new(axes, (size + 0.5, size))
     axes.imshow(counts, cmap="Blues")
     for (row, column), count in np.ndenumerate(counts):
         if count:
@@ -275,7 +275,7 @@ def plot_answers(points: Sequence[Point], axes: Any = None) -> Any:
     -------
     matplotlib.axes.Axes
     """
-    axes = _axes(axes, (5, 3.4))
+    axes = axes_or_new(axes, (5, 3.4))
     places, low = np.arange(len(points)), np.zeros(len(points))
     silent, tied = (np.array([getattr(point.score, name) for point in points]) for name in ("silent", "tied"))
     # A tie gives a part of a sample to accuracy: what is right without one is not known of the shares alone.
@@ -306,7 +306,7 @@ def plot_rates(points: Sequence[Point], neurons: Mapping[str, int], axes: Any = 
     -------
     matplotlib.axes.Axes
     """
-    axes, places = _axes(axes, (5, 3.4)), np.arange(len(points))
+    axes, places = axes_or_new(axes, (5, 3.4)), np.arange(len(points))
     for layer in points[0].spikes:
         axes.plot(places, [point.spikes[layer] / neurons[layer] for point in points], "o-", label=layer, markersize=4)
     axes.set_xticks(places, [point.label for point in points])
@@ -332,7 +332,7 @@ def plot_raster(spikes: Mapping[str, np.ndarray], title: str = "Spikes of one sa
     -------
     matplotlib.axes.Axes
     """
-    axes, base, ticks = _axes(axes, (5, 4)), 0, []
+    axes, base, ticks = axes_or_new(axes, (5, 4)), 0, []
     for layer, fired in spikes.items():
         flat = fired.reshape(-1, fired.shape[-1])
         shown = flat[:: -(-len(flat) // ROWS)]
@@ -363,7 +363,7 @@ def plot_traces(voltages: Mapping[str, tuple[np.ndarray, int]], axes: Any = None
     -------
     matplotlib.axes.Axes
     """
-    axes = _axes(axes, (5, 3.4))
+    axes = axes_or_new(axes, (5, 3.4))
     for layer, (voltage, threshold) in voltages.items():
         axes.plot(np.arange(len(voltage)), voltage / threshold, ".-", label=layer, linewidth=1)
     axes.axhline(1, color="0.3", linestyle="--", linewidth=1, label="threshold")
@@ -391,7 +391,7 @@ def plot_weights(trained: np.ndarray, integers: np.ndarray, title: str, axes: An
     -------
     matplotlib.axes.Axes
     """
-    axes = _axes(axes, (3, 2.2))
+    axes = axes_or_new(axes, (3, 2.2))
     low, high = min(trained.min(), integers.min()), max(trained.max(), integers.max())
     bins = np.linspace(low, high, 41) if high > low else 3
     axes.hist(trained.ravel(), bins, alpha=0.5, label="trained")

@@ -121,10 +121,15 @@ EVALUATE = Command(
 )
 
 
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    """--profile, which commands about runs have for another chip than that of training."""
+    text = "a name or a TOML file (default: that of training)"
+    parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=text)
+
+
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
-    profile = "a name or a TOML file (default: that of training)"
-    parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=profile)
+    _add_profile(parser)
     parser.add_argument(
         "--time-steps", type=kinds.steps, default=[1, 2, 4, 8, 16, 32], metavar="T,T,...", help="default 1,2,4,8,16,32"
     )
@@ -157,8 +162,7 @@ SWEEP = Command(
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("--out", type=kinds.file, metavar="FILE.html", help="page to write (default: RUN/report.html)")
-    profile = "a name or a TOML file (default: that of training)"
-    parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=profile)
+    _add_profile(parser)
     text = "default: powers of two and T of training, up to four times that"
     parser.add_argument("--time-steps", type=kinds.steps, metavar="T,T,...", help=text)
     add_data(parser)
@@ -170,14 +174,13 @@ def _report(args: argparse.Namespace) -> int:
     run, dataset = open_run(args)
     from mtt_lava import report
 
-    given = {"profile": args.profile, "time-steps": args.time_steps and ",".join(map(str, args.time_steps))}
-    given |= {"data": args.data, "root": args.root, "samples": args.samples, "out": args.out}
+    steps = ",".join(map(str, args.time_steps or []))
+    given = {"profile": args.profile, "time-steps": steps, "data": args.data, "root": args.root}
+    given |= {"samples": args.samples, "out": args.out}
     options = [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
     command = shlex.join(["mtt", "report", args.run, *options])
     out = args.out or Path(args.run) / "report.html"
-    result = report(
-        run, out, args.time_steps, args.profile, dataset, samples=args.samples, command=command, progress=True
-    )
+    result = report(run, out, args.time_steps, args.profile, dataset, samples=args.samples, command=command)
     return answer(args, result, result.to_dict())
 
 
@@ -202,8 +205,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--for", dest="reader", metavar="NAME", help=text)
     text = "OUT.nir: write neurons that leak, too, which readers compute without truncation to integers"
     parser.add_argument("--allow-inexact", action="store_true", help=text)
-    profile = "a name or a TOML file (default: that of training)"
-    parser.add_argument("--profile", type=kinds.profile, metavar="NAME", help=profile)
+    _add_profile(parser)
     parser.add_argument("--time-steps", type=int, metavar="T", help="T that rescaled biases are written for")
     text = "threshold of a voltage readout, which must not spike (default 131071, the largest; silicon may want 65536)"
     parser.add_argument("--readout-threshold", type=int, metavar="N", help=text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,10 +14,11 @@ import torch
 
 import hw_profiles
 from mtt_lava.data import Dataset, open_frames, subset
-from mtt_lava.deploy import export, to_network
+from mtt_lava.deploy import to_network
 from mtt_lava.evaluation import Point, evaluate, run_network, table
 from mtt_lava.page import block, grid, heading, image, page, paragraph, rows
 from mtt_lava.pictures import (
+    axes_or_new,
     plot_accuracy,
     plot_answers,
     plot_confusion,
@@ -33,9 +33,10 @@ from mtt_lava.proof import Proof, prove
 from mtt_lava.run import Run, Settings, open_test_split
 from mtt_lava.studies.bench import machine
 from mtt_lava.studies.sweep import Sweep, weigh
-from netx_export import layer_table, simulate
+from netx_export import layer_table
+from netx_export.fast.backend import simulate
 from netx_export.files import replacing
-from netx_export.network import STATE_SHIFT
+from netx_export.network import STATE_SHIFT, Network
 
 PROVED = 20
 """Samples that are compared spike by spike."""
@@ -162,7 +163,7 @@ def _page(run: Run, found: RunReport, dataset: Dataset, command: str) -> str:
     network, settings = to_network(run), run.settings
     own = next(point for point in found.points if point.time_steps == settings.time_steps)
     title = f"{settings.model.name} on {settings.data}, {settings.method.upper()}"
-    inside, said = _inside(run, dataset)
+    inside, said = _inside(run, network, dataset)
     neurons = {layer.name: int(np.prod(layer.shape)) for layer in network.spiking}
     return page(
         title,
@@ -212,13 +213,11 @@ def _accuracy(found: RunReport, method: str, trained_at: int) -> Any:
     events = [point.accuracy for point in found.points if point.time_steps is None]
     curve = [point.time_steps or 0 for point in clocked], np.array([[point.accuracy for point in clocked]])
     without = {method: np.array(events)} if events else None
-    from matplotlib.figure import Figure
-
-    axes = Figure(figsize=(5, 3.4), layout="constrained").subplots()
+    axes = axes_or_new(None, (5, 3.4))
     return plot_accuracy({method: curve}, trained_at, "Accuracy at any T", without, clocked[0].samples, axes)
 
 
-def _inside(run: Run, dataset: Dataset) -> tuple[list[str], str]:
+def _inside(run: Run, network: Network, dataset: Dataset) -> tuple[list[str], str]:
     """Spikes of one sample, voltages of the busiest neurons, and a sentence."""
     reader = open_frames(dataset, run.settings.time_steps)
     counts = np.minimum(np.moveaxis(reader.take(np.array([0])), 0, -1), run.settings.input_max or reader.largest)
@@ -228,18 +227,13 @@ def _inside(run: Run, dataset: Dataset) -> tuple[list[str], str]:
     shown = [image(png(plot_raster(fired, f"Spikes of the first sample ({label})")), "Which neurons fire when")]
     if run.network.reset != "zero":
         return shown, "Voltages are recorded by the clocked simulators, which do not run neurons of this chip."
-    network, voltages = to_network(run), {}
-    with tempfile.TemporaryDirectory(prefix="mtt-") as folder:
-        export(run, Path(folder) / "a.net")
-        result = simulate(Path(folder) / "a.net", counts, backend="fast", record=("v",), progress=False)
-    for layer in network.spiking:
+    result, voltages = simulate(network, counts, record=("v",), progress=False), {}
+    for layer in (each for each in network.spiking if each.name in fired):
         v = result.record[f"v.{layer.name}"][0].reshape(-1, counts.shape[-1])
-        busy = fired[layer.name].reshape(len(v), -1).sum(-1) if layer.name in fired else np.abs(v).max(-1)
+        at = int(fired[layer.name].reshape(len(v), -1).sum(-1).argmax())
         assert layer.neuron is not None
         threshold = np.ravel(np.broadcast_to(layer.neuron.threshold, len(v)))
-        at = int(busy.argmax())
-        if layer.name in fired:
-            voltages[layer.name] = (v[at], int(threshold[at]) << STATE_SHIFT)
+        voltages[layer.name] = (v[at], int(threshold[at]) << STATE_SHIFT)
     return [*shown, image(png(plot_traces(voltages)), "Membrane voltages against the threshold")], ""
 
 

@@ -255,10 +255,11 @@ class Trainer:
         self.optimiser.zero_grad()
         total, teacher = 0.0, None
         parts = self._parts(len(configurations), len(labels), share)
+        sizes = [len(labels[part]) for part in parts]
         for number, (time_steps, part) in enumerate(zip(configurations, parts, strict=True)):
             answer: Any = 0.0
             own = x[part] if self.settings.shared else x
-            weight = share * len(labels[part]) / sum(len(labels[each]) for each in parts)
+            weight = share * sizes[number] / sum(sizes)
             with self.network.carrying() if self.method.online else nullcontext():
                 for frames, stages in self._passes(own, time_steps, cuts[number] if cuts else None):
                     spikes: list[torch.Tensor] = []
