@@ -13,7 +13,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,8 +157,9 @@ class _Batch(NamedTuple):
 class _Compiled(torch.autograd.Function):
     """Synaptic input (T, N, C, ...) to spikes in the same order of memory, by what `kernels.passes` has for its device.
 
-    Gain and shift are one a channel, or None; with a batch they are the norm's weight and offset. Returns mean and
-    power of the batch too, and of how many values a channel they are.
+    Gain and shift are one a channel, or None; with a batch they are the norm's weight and offset. The time steps are
+    those of several runs, `lengths` of each: every run starts from nothing, and has moments of its own. Returns the
+    moments too: for every run mean, power, and of how many values a channel they are.
     """
 
     @staticmethod
@@ -169,56 +170,59 @@ class _Compiled(torch.autograd.Function):
         shift: torch.Tensor | None,
         batch: _Batch | None,
         dynamics: kernels.Dynamics,
+        lengths: Sequence[int],
     ) -> tuple[torch.Tensor, ...]:
         passes: Any = kernels.passes(synaptic)
         synaptic, inner = _dense(synaptic)
         current, channels = _flat(synaptic, inner), synaptic.shape[2] if gain is not None else 0
         # One a channel, in arrays of the passes' own kind: NumPy's where it is quicker at so few numbers.
         weight = passes.array(synaptic.new_empty(0) if gain is None else gain)
-        factor, level = weight, 0 * weight if shift is None else passes.array(shift)
-        middle, scale = 0 * weight, None
-        found: tuple[torch.Tensor, ...] = ()
-        if batch is not None:
-            middle = passes.array(batch.guess) if batch.centred else middle
-            sums = passes.moments(current, inner, middle, dynamics)
-            (mean, power), number = _of_all(sums, current.numel() / channels)
-            power = (power - mean * mean).clip(0) if batch.centred else power
-            scale = 1 / (power + batch.eps) ** 0.5
-            factor = passes.single(weight * scale)
-            if batch.centred:
-                middle = passes.single(middle + mean)
-                level = level - middle * factor
-            found = passes.tensor(middle), passes.tensor(power), torch.tensor(number)
+        offset = 0 * weight if shift is None else passes.array(shift)
         spikes = torch.empty_like(synaptic)
-        passes.forward(current, inner, factor, level, dynamics, _flat(spikes, inner))
+        norms, found = [], list[torch.Tensor]()
+        for now, out in zip(current.split(lengths), _flat(spikes, inner).split(lengths), strict=True):
+            factor, level, middle, scale = weight, offset, 0 * weight, None
+            if batch is not None:
+                middle = passes.array(batch.guess) if batch.centred else middle
+                sums = passes.moments(now, inner, middle, dynamics)
+                (mean, power), number = _of_all(sums, now.numel() / channels)
+                power = (power - mean * mean).clip(0) if batch.centred else power
+                scale = 1 / (power + batch.eps) ** 0.5
+                factor = passes.single(weight * scale)
+                if batch.centred:
+                    middle = passes.single(middle + mean)
+                    level = level - middle * factor
+                found += passes.tensor(middle), passes.tensor(power), torch.tensor(number)
+            passes.forward(now, inner, factor, level, dynamics, out)
+            norms.append((factor, level, middle, scale))
         ctx.save_for_backward(synaptic)
-        ctx.constants, ctx.batch, ctx.norm = (passes, inner, dynamics), batch, (factor, level, middle, scale)
-        ctx.has = gain is not None, shift is not None
+        ctx.constants, ctx.batch, ctx.norms = (passes, inner, dynamics), batch, norms
+        ctx.has, ctx.lengths = (gain is not None, shift is not None), lengths
         ctx.mark_non_differentiable(*found)
         return (spikes, *found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (synaptic,), (passes, inner, dynamics), batch = ctx.saved_tensors, ctx.constants, ctx.batch
-        factor, level, middle, scale = ctx.norm
         gradient, result = gradients[0], torch.empty_like(synaptic)
         if gradient.stride() != synaptic.stride():
             gradient = torch.empty_like(synaptic).copy_(gradient)
-        current, out = _flat(synaptic, inner), _flat(result, inner)
-        constants = (inner, factor, level, middle, batch is None, dynamics)
-        sums = passes.backward(_flat(gradient, inner), current, *constants, out)
-        of_level, of_factor = sums
-        if batch is not None:
-            # The moments are the batch's own: what they pass on is linear in the current.
-            (level_mean, factor_mean), _ = _of_all(sums, current.numel() / len(factor))
-            slope = -factor * scale * scale * factor_mean
-            constant = -factor * level_mean - slope * middle if batch.centred else 0 * slope
-            passes.finish(current, inner, factor, passes.single(slope), passes.single(constant), dynamics, out)
-            of_factor = of_factor * scale
-        of_gain, of_shift = (
-            passes.tensor(of) if has else None for of, has in zip((of_factor, of_level), ctx.has, strict=True)
-        )
-        return result, of_gain, of_shift, None, None
+        arrays = (_flat(x, inner).split(ctx.lengths) for x in (gradient, synaptic, result))
+        of_gain, of_shift = 0.0, 0.0
+        for after, current, out, (factor, level, middle, scale) in zip(*arrays, ctx.norms, strict=True):
+            constants = (inner, factor, level, middle, batch is None, dynamics)
+            sums = passes.backward(after, current, *constants, out)
+            of_level, of_factor = sums
+            if batch is not None:
+                # The moments are the batch's own: what they pass on is linear in the current.
+                (level_mean, factor_mean), _ = _of_all(sums, current.numel() / len(factor))
+                slope = -factor * scale * scale * factor_mean
+                constant = -factor * level_mean - slope * middle if batch.centred else 0 * slope
+                passes.finish(current, inner, factor, passes.single(slope), passes.single(constant), dynamics, out)
+                of_factor = of_factor * scale
+            of_gain, of_shift = of_gain + of_factor, of_shift + of_level
+        of = (passes.tensor(of) if has else None for of, has in zip((of_gain, of_shift), ctx.has, strict=True))
+        return result, *of, None, None, None
 
 
 def _of_all(sums: Any, number: float) -> tuple[Any, float]:
@@ -326,22 +330,24 @@ class Neuron(slayer.neuron.cuba.Neuron):
         """Factor that a time step leaves of the voltage."""
         return 1 - round(self.voltage_decay.item()) / STATE_UNIT
 
-    def _fire(self, synaptic: torch.Tensor) -> torch.Tensor:
-        """Spikes (T, N, ...) of synaptic input (N, ..., T)."""
+    def _fire(self, synaptic: torch.Tensor, lengths: Sequence[int] = ()) -> torch.Tensor:
+        """Spikes (T, N, ...) of synaptic input (N, ..., T); of several runs of these `lengths` where they are given."""
         frames, norm = synaptic.movedim(-1, 0), self.norm
         # The compiled loops start from nothing, and follow the gradient through all time steps.
         if self.carried is not None or kernels.passes(frames) is None or not isinstance(norm, Norm | Bias | None):
+            if len(lengths) > 1:
+                return torch.cat([self._fire(run) for run in synaptic.split(lengths, -1)])
             return self._fire_current(self._current(synaptic))
         passed_on = self._current_kept
-        if norm is None:
-            return self._fire_compiled(frames, passed_on)
         if isinstance(norm, Norm) and norm.training:
             batch = _Batch(norm.mean, norm.centred, norm.eps)
-            given = frames, norm.weight, norm.offset, batch, self._dynamics(passed_on)
-            spikes, mean, power, number = _Compiled.apply(*given)
-            norm.see(mean, power, number.item())
+            given = frames, norm.weight, norm.offset, batch, self._dynamics(passed_on), lengths or (len(frames),)
+            spikes, *found = _Compiled.apply(*given)
+            for mean, power, number in zip(*[iter(found)] * 3, strict=True):
+                norm.see(mean, power, number.item())
             return spikes
-        return self._fire_compiled(frames, passed_on, *norm.line())
+        gain, shift = (None, None) if norm is None else norm.line()
+        return self._fire_compiled(frames, passed_on, gain, shift, lengths)
 
     def _fire_current(self, current: torch.Tensor) -> torch.Tensor:
         """Spikes (T, N, ...) of dendritic current (T, N, ...)."""
@@ -371,8 +377,10 @@ class Neuron(slayer.neuron.cuba.Neuron):
         passed_on: float,
         gain: torch.Tensor | None = None,
         shift: torch.Tensor | None = None,
+        lengths: Sequence[int] = (),
     ) -> torch.Tensor:
-        (spikes,) = _Compiled.apply(frames, gain, shift, None, self._dynamics(passed_on))
+        lengths = lengths or (len(frames),)
+        (spikes,) = _Compiled.apply(frames, gain, shift, None, self._dynamics(passed_on), lengths)
         return spikes
 
     def _dynamics(self, passed_on: float) -> kernels.Dynamics:
@@ -386,9 +394,12 @@ class Neuron(slayer.neuron.cuba.Neuron):
         """Dendritic current (N, ..., T) of synaptic input (N, ..., T): what a layer without neurons passes on."""
         return self._current(synaptic).movedim(0, -1)
 
-    def forward(self, synaptic: torch.Tensor) -> torch.Tensor:
-        """Spikes (0 or 1; soft reset: how many) of synaptic input (N, C, H, W, T) or (N, C, T)."""
-        return self._fire(synaptic).movedim(0, -1)
+    def forward(self, synaptic: torch.Tensor, lengths: Sequence[int] = ()) -> torch.Tensor:
+        """Spikes (0 or 1; soft reset: how many) of synaptic input (N, C, H, W, T) or (N, C, T).
+
+        With `lengths`, time steps of several runs lie one behind the other; each starts from nothing.
+        """
+        return self._fire(synaptic, lengths).movedim(0, -1)
 
     def recur(self, synaptic: torch.Tensor, feedback: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Spikes (N, F, T) of synaptic input (N, F, T) and of what they themselves feed back, one time step later.

@@ -172,6 +172,9 @@ class Settings(pydantic.BaseModel):
         "independent", "how the configurations of a batch are drawn together"
     )
     shared: bool = _option(False, "a batch's configurations share its samples out, instead of running all of them each")
+    packed: bool = _option(
+        False, "a batch's configurations go through together: quicker for small networks, with the memory of all"
+    )
     form: Literal["group", "fraction"] = _option("group", "temporal transformation between stages")
     input_form: Literal["group", "fraction", "trim"] = _option("group", "temporal transformation of the input")
     profile: str = _option("loihi2", "hardware profile, name or TOML file", "NAME")
@@ -326,6 +329,12 @@ class Settings(pydantic.BaseModel):
             raise RunError(
                 "training settings: distil lets configurations learn from the one at T, which with shared runs other "
                 "samples: leave one of them out"
+            )
+        apart = [f"method {name!r}" for name in self.methods if METHODS[name].uniform and METHODS[name].mixes]
+        if self.packed and (self.shared or apart):
+            raise RunError(
+                f"training settings: packed runs the configurations of a batch on the same frames, but with "
+                f"{'shared' if self.shared else apart[0]} each has its own: leave packed out"
             )
         if self.distil and any(METHODS[name].online for name in self.methods):
             raise RunError("training settings: distil needs whole answers, which online methods do not have: use 0")

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from mtt_lava import kernels
 from mtt_lava.model import Add, Average, Conv, ConvT, Dense, Model, NeuronSpec, Pool, sends_spikes
 from mtt_lava.neuron import WEIGHT_UNIT, Bias, Centring, Neuron, Norm, slayer
-from mtt_lava.temporal import transform
+from mtt_lava.temporal import transform_several
 from netx_export.network import INPUT
 
 
@@ -172,12 +172,12 @@ class Sum(torch.nn.Module):
         if neuron is not None:
             self.neuron = neuron
 
-    def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Spikes."""
+    def forward(self, inputs: Sequence[torch.Tensor], lengths: Sequence[int] = ()) -> torch.Tensor:
+        """Spikes; `lengths` are those of `mtt_lava.neuron.Neuron.forward`."""
         total = inputs[0] if not self.spiking[0] or self.identity == 1 else inputs[0] * self.identity
         for x, spiking in zip(inputs[1:], self.spiking[1:], strict=True):
             total = torch.add(total, x, alpha=self.identity if spiking else 1)
-        return self.neuron(total) if hasattr(self, "neuron") else total
+        return self.neuron(total, lengths) if hasattr(self, "neuron") else total
 
 
 READOUT_GAIN = 0.1
@@ -359,6 +359,35 @@ class SpikingNetwork(torch.nn.Module):
             (N, classes): membrane voltage after the last time step (voltage readout, in SLAYER's units: 1/4096 of
             the chip's once quantised) or spike count; summed over a class's outputs where an average joins them.
         """
+        several = None if time_steps is None else [time_steps]
+        return self.several(x, several, None if spikes is None else [spikes], each)[0]
+
+    def several(
+        self,
+        x: torch.Tensor,
+        configurations: Sequence[Sequence[int]] | None,
+        spikes: Sequence[list[torch.Tensor]] | None = None,
+        each: bool = False,
+    ) -> list[torch.Tensor]:
+        """The readouts of frames `x` in several temporal configurations, in one pass.
+
+        Their time steps lie one behind the other, so that a synapse is one product over those of all. Neurons start
+        anew in each, with moments of their own for a norm; weights are centred on the mean input of all
+        (`mtt_lava.neuron.Centring`). Else it is as running them apart, within rounding; on integers the same.
+
+        Parameters
+        ----------
+        x, each
+            As those of `forward`.
+        configurations : sequence of sequence of int
+            For each a number of time steps for every stage; None stands for one in which every stage runs the T of `x`.
+        spikes : sequence of list, optional
+            For each what takes its spikes.
+
+        Returns
+        -------
+        list of torch.Tensor
+        """
         # Time slowest in memory: every synapse is then one product over all time steps, without a copy. Channels lie
         # innermost, where PyTorch's convolutions are quickest on a CPU.
         frames = x.movedim(-1, 0)
@@ -367,13 +396,20 @@ class SpikingNetwork(torch.nn.Module):
         else:
             frames = frames.contiguous()
         outputs = {INPUT: frames.movedim(0, -1)}
-        stages = self._stage_of
+        stages, steps = self._stage_of, len(frames)
+
+        def lengths_of(stage: int) -> list[int]:
+            if configurations is None or stage < 0:
+                return [steps]
+            return [time_steps[stage] for time_steps in configurations]
+
         for number, (part, block) in enumerate(zip(self.parts, self.blocks, strict=True)):
             inputs = [outputs[name] for name in part.inputs]
+            lengths = lengths_of(self.stages[number])
             for i, name in enumerate(part.inputs):
-                if time_steps is not None and stages[name] != self.stages[number]:
+                if configurations is not None and stages[name] != self.stages[number]:
                     form = self.input_form if name == INPUT else self.form
-                    inputs[i] = transform(inputs[i], time_steps[self.stages[number]], form)
+                    inputs[i] = transform_several(inputs[i], lengths_of(stages[name]), lengths, form)
                 if name == INPUT and self.input_max is not None:
                     inputs[i] = inputs[i].clamp(max=self.input_max)
             outputs = {name: x for name, x in outputs.items() if self._last_use[name] > number}
@@ -383,23 +419,30 @@ class SpikingNetwork(torch.nn.Module):
             if number == len(self.blocks) - 1:
                 break
             if isinstance(block, Sum):
-                x = block(inputs)
-            elif hasattr(block, "feedback"):
-                x = block.neuron.recur(block.synapse(x), block.feedback)
-            elif sends_spikes(part.layer):
+                x = block(inputs, lengths)
+            elif isinstance(block, SumPool):
                 x = block(x)
+            elif hasattr(block, "feedback"):
+                sent = (block.neuron.recur(run, block.feedback) for run in _runs(block.synapse(x), lengths))
+                x = _joined(list(sent))
+            elif sends_spikes(part.layer):
+                x = block.neuron(block.synapse(x), lengths)
             else:
-                x = block.neuron.current(block.synapse(x))
+                x = _joined([block.neuron.current(run) for run in _runs(block.synapse(x), lengths)])
             outputs[part.name] = x
             if spikes is not None and self._spikes(number):
-                spikes.append(x)
-        synaptic = self.blocks[-1].synapse(x)
-        if self.model.readout == "voltage":
-            return self._by_class(self.blocks[-1].neuron.integrate(synaptic, each))
-        x, answer = self.blocks[-1].neuron.count(synaptic, each)
-        if spikes is not None:
-            spikes.append(x)
-        return self._by_class(answer)
+                for taken, run in zip(spikes, _runs(x, lengths), strict=True):
+                    taken.append(run)
+        answers = []
+        for number, run in enumerate(_runs(self.blocks[-1].synapse(x), lengths)):
+            if self.model.readout == "voltage":
+                answer = self.blocks[-1].neuron.integrate(run, each)
+            else:
+                counted, answer = self.blocks[-1].neuron.count(run, each)
+                if spikes is not None:
+                    spikes[number].append(counted)
+            answers.append(self._by_class(answer))
+        return answers
 
     @contextmanager
     def carrying(self) -> Iterator[None]:
@@ -551,6 +594,16 @@ _SYNAPSES = {"conv": _ConvSynapse, "convT": _ConvTSynapse}
 
 def _norm(norm: str | None, channels: int) -> Norm | None:
     return None if norm is None else Norm(channels, centred=norm == "batch")
+
+
+def _runs(x: torch.Tensor, lengths: Sequence[int]) -> Sequence[torch.Tensor]:
+    """The runs of these lengths that lie one behind the other on the time axis of (..., T)."""
+    return [x] if len(lengths) == 1 else x.split(lengths, -1)
+
+
+def _joined(runs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """And back, in the same order of memory: time slowest."""
+    return runs[0] if len(runs) == 1 else torch.cat([run.movedim(-1, 0) for run in runs]).movedim(0, -1)
 
 
 def _trained(block: torch.nn.Module) -> bool:

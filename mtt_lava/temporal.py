@@ -192,6 +192,43 @@ def transform(x: torch.Tensor, t_out: int, form: str = "group") -> torch.Tensor:
     return x if x.shape[-1] == t_out else _mixed(x, matrix(x.shape[-1], t_out, form))
 
 
+def transform_several(
+    x: torch.Tensor, t_in: Sequence[int], t_out: Sequence[int], form: str = "group"
+) -> torch.Tensor:
+    """`transform` of several runs whose frames lie one behind the other.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        As that of `transform`; the time axis has the frames of every run.
+    t_in, t_out : sequence of int
+        For every run the number of its frames, and that wanted. A single `t_in` for several runs: each has all of `x`.
+    form : {"group", "fraction", "trim"}
+
+    Returns
+    -------
+    torch.Tensor
+        As `x`, the frames of every run one behind the other.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[[1.0, 2, 4]]])
+    >>> transform_several(x, [3], [2, 3])
+    tensor([[[3., 4., 1., 2., 4.]]])
+    >>> transform_several(x, [1, 2], [2, 1])
+    tensor([[[1., 1., 6.]]])
+    """
+    if list(t_in) == list(t_out):
+        return x
+    one_for_all = len(t_in) < len(t_out)
+    weights, row, column = np.zeros((x.shape[-1], sum(t_out)), np.float32), 0, 0
+    for before, after in zip([*t_in] * len(t_out) if one_for_all else t_in, t_out, strict=True):
+        weights[row : row + before, column : column + after] = matrix(before, after, form)
+        row, column = row if one_for_all else row + before, column + after
+    return _mixed(x, weights)
+
+
 def accumulate(x: torch.Tensor, cuts: Sequence[int]) -> torch.Tensor:
     """Sums of neighbouring frames.
 

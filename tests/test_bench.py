@@ -265,15 +265,18 @@ def test_the_cheapest_way_to_mix_is_as_good_from_two_time_steps_on():
 def test_ways_to_mix_have_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A way, a number, and whether the ends are among them; anything else is refused in a line."""
     assert mixing.overrides("antithetic:2+ends") == {
-        "method": "mtt", "draws": "antithetic", "configurations": 2, "sandwich": True, "shared": False
+        "method": "mtt", "draws": "antithetic", "configurations": 2, "sandwich": True, "shared": False, "packed": False
     }  # fmt: skip
     assert mixing.overrides("independent:4+shared") == {
-        "method": "mtt", "draws": "independent", "configurations": 4, "sandwich": False, "shared": True
+        "method": "mtt", "draws": "independent", "configurations": 4, "sandwich": False, "shared": True,
+        "packed": False
     }  # fmt: skip
+    assert mixing.overrides("antithetic:2+packed")["packed"]
     arguments = ["bench", "mixing", "--data", "digits-dvs", "--out", str(tmp_path / "m"), "--samplers"]
     for name, words in (
-        ("paired:2", "sampler 'paired:2': give sdt, or independent|antithetic|stratified:S[+ends][+shared]"),
+        ("paired:2", "sampler 'paired:2': give sdt, or independent|antithetic|stratified:S[+ends][+shared][+packed]"),
         ("antithetic:0", "sampler 'antithetic:0': give"),
+        ("antithetic:2+packed+packed", "sampler 'antithetic:2+packed+packed': give"),
         ("stratified:1+ends", "configurations is 1: with sandwich it must be at least 2"),
     ):
         assert main([*arguments, name]) == 2

@@ -321,6 +321,7 @@ GIVEN = {
     "finer": ("--finer 2", 2),
     "draws": ("--draws stratified", "stratified"),
     "shared": ("--shared", True),
+    "packed": ("--packed", True),
     "form": ("--form fraction", "fraction"),
     "input_form": ("--input-form fraction", "fraction"),
     "profile": ("--profile loihi1", "loihi1"),

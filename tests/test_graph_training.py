@@ -54,6 +54,18 @@ RESIDUAL = (
     conv("b", neuron=False, block="one"),
     add("sum", "b", "stem", block="one"),
 )
+RECURRENT = {
+    "name": "recurrent",
+    "input": [2, 8, 8],
+    "layers": [
+        {"type": "pool", "kernel": 2},
+        {"type": "pool", "kernel": [1, 2]},
+        {"type": "dense", "features": 12, "recurrent": True},
+        {"type": "dense", "features": 20},
+        {"type": "average", "features": 10},
+    ],
+}
+"""Pools of the input, a layer that feeds itself, two outputs a class."""
 SPIKES = (conv("stem"), conv("a"), conv("b"), add("sum", "b", "stem", neuron=False), conv("c"))
 
 
@@ -191,6 +203,66 @@ def test_time_steps_stand_on_edges_between_blocks() -> None:
         spikes: list[torch.Tensor] = []
         network(x, time_steps, spikes)
         assert [each.shape[-1] for each in spikes] == [time_steps[s] for s in (0, 1, 1)]
+
+
+CONFIGURATIONS = st.lists(st.lists(st.integers(1, 6), min_size=8, max_size=8), min_size=1, max_size=4)
+
+
+def runs_apart(network: SpikingNetwork, x: torch.Tensor, configurations: list[list[int]], each: bool) -> list[Any]:
+    """Readout and spikes of every configuration by itself."""
+    found = []
+    for time_steps in configurations:
+        spikes: list[torch.Tensor] = []
+        found.append([network(x, time_steps, spikes, each), *spikes])
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.one_of(models(), st.just(RECURRENT)), CONFIGURATIONS, st.booleans(), st.integers(0, 100))
+def test_configurations_in_one_pass_are_those_apart(
+    content: dict[str, Any], configurations: list[list[int]], compiled: bool, seed: int
+) -> None:
+    """On integers, shortcuts, feedback and time steps of every stage included: the same spikes and readouts."""
+    run = quantised(content, False, seed)
+    generator = np.random.default_rng(seed)
+    x = torch.from_numpy((generator.random((2, *content["input"], 5)) < 0.5).astype(np.float32))
+    configurations = [each[: run.network.n_stages] for each in configurations]
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        if not compiled:
+            patch.setattr(kernels, "ready", lambda _: False)
+        for each in (False, True):
+            wanted = runs_apart(run.network, x, configurations, each)
+            spikes: list[list[torch.Tensor]] = [[] for _ in configurations]
+            answers = run.network.several(x, configurations, spikes, each)
+            for readout, sent, expected in zip(answers, spikes, wanted, strict=True):
+                for one, other in zip([readout, *sent], expected, strict=True):
+                    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("norm", ["batch", "scale", None])
+def test_in_one_pass_norms_see_every_configuration_by_itself(
+    norm: str | None, reset: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training, gradients and what norms remember are those of one configuration after the other."""
+    if not compiled:
+        monkeypatch.setattr(kernels, "ready", lambda _: False)
+    configurations = [[4, 2, 3], [1, 3, 1], [3, 3, 3]]
+    x = (torch.rand(4, 2, 6, 6, 4, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    found = []
+    for packed in (False, True):
+        torch.manual_seed(0)
+        network = SpikingNetwork(load_model(model(*RESIDUAL)), norm=norm, reset=reset).train()
+        packs = [configurations] if packed else [[each] for each in configurations]
+        for pack in packs:
+            torch.stack([answer.square().sum() for answer in network.several(x, pack)]).sum().backward()
+        gradients = {name: p.grad for name, p in network.named_parameters()}
+        found.append((gradients, dict(network.named_buffers())))
+    (apart, remembered), (together, also) = found
+    assert any(gradient is not None and gradient.abs().max() > 0 for gradient in apart.values())
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(also, remembered)
 
 
 def test_charge_is_counted_along_every_way() -> None:
@@ -359,20 +431,6 @@ def test_weights_as_worked_out_by_hand(name: str, weights: int) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ recurrence, averages
-
-
-RECURRENT = {
-    "name": "recurrent",
-    "input": [2, 8, 8],
-    "layers": [
-        {"type": "pool", "kernel": 2},
-        {"type": "pool", "kernel": [1, 2]},
-        {"type": "dense", "features": 12, "recurrent": True},
-        {"type": "dense", "features": 20},
-        {"type": "average", "features": 10},
-    ],
-}
-"""Pools of the input, a layer that feeds itself, two outputs a class."""
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from mtt_lava.temporal import (
     matrix,
     random_borders,
     transform,
+    transform_several,
 )
 
 steps = st.integers(1, 40)
@@ -91,6 +92,21 @@ def test_trim_keeps_the_first_frames(t_in: int, t_out: int):
     t_out, t_in = sorted((t_in, t_out))
     x = frames(t_in)
     assert torch.equal(transform(x, t_out, "trim"), x[..., :t_out])
+
+
+@given(
+    st.lists(st.tuples(steps, steps), min_size=1, max_size=4), st.sampled_from(FORMS), st.booleans(), st.integers(0, 99)
+)
+def test_several_runs_are_transformed_as_each_alone(
+    pairs: list[tuple[int, int]], form: str, shared: bool, seed: int
+):
+    """Frames of several runs behind one another, or one recording for all of them."""
+    t_in, t_out = [before for before, _ in pairs], [after for _, after in pairs]
+    t_in = t_in[:1] if shared else t_in
+    x = torch.rand(2, 3, 2, 2, sum(t_in), generator=torch.Generator().manual_seed(seed))
+    runs = x.split(t_in, -1) if len(t_in) == len(t_out) else [x] * len(t_out)
+    expected = torch.cat([transform(run, t, form) for run, t in zip(runs, t_out, strict=True)], -1)
+    torch.testing.assert_close(transform_several(x, t_in, t_out, form), expected)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 7)])

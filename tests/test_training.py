@@ -114,10 +114,12 @@ def test_eight_bits_are_used(learned: Run):
             assert 1 <= layer.neuron.threshold < 1 << 17
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_mini_batch_is_algorithm_1(shared: bool, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("way", [None, "shared", "packed"])
+def test_a_mini_batch_is_algorithm_1(way: str | None, monkeypatch: pytest.MonkeyPatch):
     """One optimiser step follows the mean of the gradients of s configurations, of all its recordings or of a part."""
-    trainer = training.Trainer(make(configurations=3, shared=shared), None, bars(20), progress=False)
+    shared = way == "shared"
+    values: dict[str, Any] = {way: True, "norm": "scale"} if way else {}
+    trainer = training.Trainer(make(configurations=3, **values), None, bars(20), progress=False)
     network, steps = trainer.network, []
     network.train()
     expected = [torch.zeros_like(p) for p in network.parameters()]
@@ -306,6 +308,8 @@ def test_impossible_settings_are_refused_at_once(values: dict[str, Any], words: 
         ({"biases": "kept", "norm": "batch"}, "biases 'kept' with event data (bars)"),
         ({"data": "mars-dvs"}, "mars-dvs"),
         ({"batch": 2, "method": "mtt", "shared": True}, "a batch has 2 recordings, which 3 configurations share out"),
+        ({"packed": True, "shared": True}, "same frames, but with shared each has its own: leave packed out"),
+        ({"packed": True, "method": "accumulate"}, "but with method 'accumulate' each has its own: leave packed out"),
     ],
 )
 def test_settings_that_do_not_fit_the_data_are_refused(values: dict[str, Any], words: str, tmp_path: Path):

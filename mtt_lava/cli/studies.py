@@ -202,14 +202,16 @@ TRAIN = Command(
 def _bench_mixing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nmnist-3c1fc", metavar="MODEL", help="default nmnist-3c1fc")
     text = (
-        "ways to draw, as antithetic:2 or independent:3+ends (with T and T_MIN everywhere) or antithetic:4+shared "
-        "(which share out a batch); default: seven"
+        "ways to draw, as antithetic:2 or independent:3+ends (with T and T_MIN everywhere), antithetic:4+shared "
+        "(which share out a batch) or antithetic:2+packed (in one pass); default: seven"
     )
     parser.add_argument("--samplers", metavar="D:S,...", help=text)
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
+    text = "run all folds once with each of these (default 0)"
+    parser.add_argument("--seeds", type=kinds.seeds, default=[0], metavar="S,S,...", help=text)
     parser.add_argument("--out", required=True, type=kinds.folder, metavar="DIR", help="folder of the run folders")
     add_json(parser)
-    add_training(parser, ("method", "draws", "configurations", "sandwich", "shared"), epochs=60)
+    add_training(parser, ("method", "draws", "configurations", "sandwich", "shared", "packed", "seed"), epochs=60)
 
 
 def _bench_mixing(args: argparse.Namespace) -> int:
@@ -219,7 +221,7 @@ def _bench_mixing(args: argparse.Namespace) -> int:
     from mtt_lava.studies.mixing import SAMPLERS, mixing
 
     samplers = args.samplers.split(",") if args.samplers else SAMPLERS
-    result = mixing(settings, Path(args.out), samplers, count=args.folds)
+    result = mixing(settings, Path(args.out), samplers, count=args.folds, seeds=args.seeds)
     return answer(args, result, result.to_dict())
 
 

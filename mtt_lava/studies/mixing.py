@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ SAMPLERS = (
     "independent:1",
 )
 """``DRAWS:S``, the way and the number of configurations; ``+ends``: with those at T and at T_MIN everywhere;
-``+shared``: which share out a mini-batch, so that each recording runs one of them."""
-EXTRAS: tuple[list[str], ...] = ([], ["ends"], ["shared"], ["ends", "shared"])
+``+shared``: which share out a mini-batch, so that each recording runs one of them; ``+packed``: which go through in one
+pass."""
+EXTRAS = {"ends": "sandwich", "shared": "shared", "packed": "packed"}
+"""What a name adds, and the setting that it stands for."""
 SDT = "sdt"
 REFERENCE = "independent:3"
 """The paper's, which accuracies are held against."""
@@ -60,10 +63,12 @@ def overrides(name: str) -> dict[str, Any]:
         return {"method": "sdt"}
     drawn, *more = name.split("+")
     way, _, number = drawn.partition(":")
-    if way not in DRAWS or not number.isdigit() or not int(number) or more not in EXTRAS:
-        raise RunError(f"sampler {name!r:.40}: give {SDT}, or {'|'.join(DRAWS)}:S[+ends][+shared], S being a number")
-    extras = {"sandwich": "ends" in more, "shared": "shared" in more}
-    return {"method": "mtt", "draws": way, "configurations": int(number)} | extras
+    wrong = way not in DRAWS or not number.isdigit() or not int(number)
+    if wrong or not set(more) <= set(EXTRAS) or len(set(more)) < len(more):
+        extras = "".join(f"[+{extra}]" for extra in EXTRAS)
+        raise RunError(f"sampler {name!r:.40}: give {SDT}, or {'|'.join(DRAWS)}:S{extras}, S being a number")
+    settings = {setting: extra in more for extra, setting in EXTRAS.items()}
+    return {"method": "mtt", "draws": way, "configurations": int(number)} | settings
 
 
 @dataclass(frozen=True)
@@ -75,14 +80,16 @@ class Mixing:
     settings : Settings
         Of all runs, but for what the ways to draw say.
     points : dict of str to list of list of Point
-        For every way, for every fold, at every T.
+        For every way, for every fold (with each seed), at every T.
     milliseconds : dict of str to float
         Of a training step, median of steps in turns.
+    seeds : tuple of int
     """
 
     settings: Settings
     points: dict[str, list[list[Point]]]
     milliseconds: dict[str, float]
+    seeds: tuple[int, ...] = (0,)
 
     def __repr__(self) -> str:
         return f"<Mixing: {', '.join(self.points)}, {len(self.points[SDT])} folds>"
@@ -135,7 +142,8 @@ class Mixing:
             for name, of in self.points.items()
         }
         settings = self.settings.model_dump(mode="json")
-        return {"machine": machine(), "settings": settings, "cheapest": self.cheapest, "samplers": samplers}
+        kept = {"machine": machine(), "settings": settings, "seeds": list(self.seeds)}
+        return kept | {"cheapest": self.cheapest, "samplers": samplers}
 
     def __str__(self) -> str:
         head = ["sampler", *(f"T={t}" for t in self.time_steps), "lost at most", "ms a step", "x SDT"]
@@ -145,13 +153,14 @@ class Mixing:
             rows.append([*row, f"{self.milliseconds[name]:.1f}", f"{self.cost(name):.2f}"])
             spread = np.std([[point.accuracy for point in fold] for fold in self.points[name]], axis=0)
             rows.append(["", *(f"+-{100 * s:.2f}" for s in spread), "", "", ""])
-        samples = sum(fold[0].samples for fold in self.points[SDT])
+        samples = sum(fold[0].samples for fold in self.points[SDT]) // len(self.seeds)
+        folds = len(self.points[SDT]) // len(self.seeds)
         return "\n".join(
             [
                 *table([head, *rows], left=1),
-                f"accuracy in % over {samples} recordings of {self.settings.data} in {len(self.points[SDT])} folds "
-                f"(+- standard deviation of folds); lost at most: against {REFERENCE}, at any T from 2 on; steps in "
-                f"turns, medians of {REPEATS}; {self.settings.model.name}, {self.settings.profile}, "
+                f"accuracy in % over {samples} recordings of {self.settings.data} in {folds} folds, mean of "
+                f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)} (+- standard deviation of folds); lost at most: "
+                f"against {REFERENCE}, at any T from 2 on; steps in turns, medians of {REPEATS}; {self.settings.model.name}, {self.settings.profile}, "
                 f"{self.settings.epochs} epochs, last one; {machine()}, {torch.get_num_threads()} threads",
                 f"the cheapest that loses at most {100 * WITHIN:.0f} point there: {self.cheapest}",
             ]
@@ -164,6 +173,7 @@ def mixing(
     samplers: Sequence[str] = SAMPLERS,
     at: Sequence[int] = (1, 2, 4, 6, 10, 20, 50, 100),
     count: int = 5,
+    seeds: Sequence[int] = (0,),
     *,
     progress: bool = True,
 ) -> Mixing:
@@ -174,13 +184,15 @@ def mixing(
     settings : Settings
         Of all runs; method and configurations are set for each.
     out : pathlib.Path
-        Folder of a run folder a fold and way, ``<fold>/<way>``.
+        Folder of a run folder a seed, fold and way, ``<seed>/<fold>/<way>``.
     samplers : sequence of str
         As in `SAMPLERS`; the reference and SDT are added.
     at : sequence of int
         Numbers of time steps.
     count : int
         Number of folds.
+    seeds : sequence of int
+        All folds run once with each.
     progress : bool
         Show progress bars.
 
@@ -199,13 +211,12 @@ def mixing(
         one.check()
     points: dict[str, list[list[Point]]] = {name: [] for name in names}
     parts = folds(settings.data, settings.root, count)
-    for number, (training, test) in enumerate(parts):
-        for name in names:
-            folder = out / str(number) / name.replace(":", "-")
-            run = trained(each[name], folder, progress, training)
-            measure = partial(evaluate, run, at, test, progress=progress)
-            points[name].append(stored_points(folder / "points.npz", run, test, at, measure))
-    return Mixing(settings, points, _milliseconds(each, parts[0][0], progress))
+    for seed, (number, (training, test)), name in product(seeds, enumerate(parts), names):
+        folder = out / str(seed) / str(number) / name.replace(":", "-")
+        run = trained(each[name].model_copy(update={"seed": seed}), folder, progress, training)
+        measure = partial(evaluate, run, at, test, progress=progress)
+        points[name].append(stored_points(folder / "points.npz", run, test, at, measure))
+    return Mixing(settings, points, _milliseconds(each, parts[0][0], progress), tuple(seeds))
 
 
 def _milliseconds(each: dict[str, Settings], dataset: Dataset, progress: bool) -> dict[str, float]:

@@ -207,16 +207,16 @@ class Trainer:
         return loss, logits.detach()
 
     def _passes(
-        self, x: torch.Tensor, time_steps: Sequence[int], cuts: Sequence[int] | None
-    ) -> Iterator[tuple[torch.Tensor, Sequence[int] | None]]:
-        """What goes through the network in one configuration, and with how many time steps of its stages.
+        self, x: torch.Tensor, configurations: Sequence[Sequence[int]], cuts: Sequence[int] | None
+    ) -> Iterator[tuple[torch.Tensor, Sequence[Sequence[int]] | None]]:
+        """What goes through the network in one configuration or several, and with how many time steps of its stages.
 
         All frames at once; or, online, one after the other.
         """
         if self.method.online:
-            yield from ((frame, None) for frame in one_by_one(x, time_steps[0], self.settings.input_form))
+            yield from ((frame, None) for frame in one_by_one(x, configurations[0][0], self.settings.input_form))
         else:
-            yield x if cuts is None else accumulate(x, cuts), time_steps
+            yield x if cuts is None else accumulate(x, cuts), configurations
 
     def step(
         self,
@@ -256,27 +256,33 @@ class Trainer:
         total, teacher = 0.0, None
         parts = self._parts(len(configurations), len(labels), share)
         sizes = [len(labels[part]) for part in parts]
-        for number, (time_steps, part) in enumerate(zip(configurations, parts, strict=True)):
-            answer: Any = 0.0
-            own = x[part] if self.settings.shared else x
-            weight = share * sizes[number] / sum(sizes)
+        numbers = range(len(configurations))
+        for pack in [numbers] if self.settings.packed else [[number] for number in numbers]:
+            first = pack[0]
+            answers: list[Any] = [0.0] * len(pack)
+            own = x[parts[first]] if self.settings.shared else x
+            packed = [configurations[number] for number in pack]
             with self.network.carrying() if self.method.online else nullcontext():
-                for frames, stages in self._passes(own, time_steps, cuts[number] if cuts else None):
-                    spikes: list[torch.Tensor] = []
-                    readout = self.network(frames, stages, spikes, self.method.online or self.settings.loss == "steps")
-                    loss, logits = self._loss(readout, labels[part], time_steps, teacher)
-                    if self.settings.spike_penalty:
-                        loss = loss + self.settings.spike_penalty * self._spikes(spikes, time_steps)
-                    loss = loss * weight
-                    answer = readout.detach() if readout.dim() == 2 else answer + readout.detach().sum(0)
-                    if see is not None:
-                        see(0 if self.settings.shared else number, part, answer, spikes)
-                    spikes.clear()
-                    # Backward at once frees the graph: the peak memory is that of one configuration.
+                for frames, stages in self._passes(own, packed, cuts[first] if cuts else None):
+                    spikes: list[list[torch.Tensor]] = [[] for _ in pack]
+                    each = self.method.online or self.settings.loss == "steps"
+                    losses = []
+                    for i, readout in enumerate(self.network.several(frames, stages, spikes, each)):
+                        number, part = pack[i], parts[pack[i]]
+                        loss, logits = self._loss(readout, labels[part], packed[i], teacher)
+                        if number == 0 and self.settings.distil and set(packed[i]) == {self.settings.time_steps}:
+                            teacher = logits
+                        if self.settings.spike_penalty:
+                            loss = loss + self.settings.spike_penalty * self._spikes(spikes[i], packed[i])
+                        losses.append(loss * (share * sizes[number] / sum(sizes)))
+                        answers[i] = readout.detach() if readout.dim() == 2 else answers[i] + readout.detach().sum(0)
+                        if see is not None:
+                            see(0 if self.settings.shared else number, part, answers[i], spikes[i])
+                    del spikes
+                    # Backward at once frees the graph: the peak memory is that of one configuration, or of one pack.
+                    loss = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
                     loss.backward()
                     total += loss.item()
-            if number == 0 and self.settings.distil and set(time_steps) == {self.settings.time_steps}:
-                teacher = logits
         due = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
         self.loss, asked = self.engine.synchronise([*self.network.parameters()], (total, due and self.engine.first))
         self.due = bool(asked)
