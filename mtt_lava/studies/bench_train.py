@@ -302,6 +302,8 @@ def _ways(part: str, device: str) -> dict[str, _Maker]:
         ways[f"{profile}, float, centred, MTT"] = partial(ours, "centred", reset, "mtt")
         ways[f"{profile}, quantised, MTT"] = partial(ours, "centred", reset, "mtt", quantised=True)
         ways[f"{profile}, float, centred, MTT in pairs"] = partial(ours, "centred", reset, "mtt", **PAIRS)
+        packed = partial(ours, "centred", reset, "mtt", packed=True, **PAIRS)
+        ways[f"{profile}, float, centred, MTT in packed pairs"] = packed
     return ways
 
 

@@ -160,8 +160,9 @@ class Mixing:
                 *table([head, *rows], left=1),
                 f"accuracy in % over {samples} recordings of {self.settings.data} in {folds} folds, mean of "
                 f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)} (+- standard deviation of folds); lost at most: "
-                f"against {REFERENCE}, at any T from 2 on; steps in turns, medians of {REPEATS}; {self.settings.model.name}, {self.settings.profile}, "
-                f"{self.settings.epochs} epochs, last one; {machine()}, {torch.get_num_threads()} threads",
+                f"against {REFERENCE}, at any T from 2 on; steps in turns, medians of {REPEATS}; "
+                f"{self.settings.model.name}, {self.settings.profile}, {self.settings.epochs} epochs, last one; "
+                f"{machine()}, {torch.get_num_threads()} threads",
                 f"the cheapest that loses at most {100 * WITHIN:.0f} point there: {self.cheapest}",
             ]
         )
