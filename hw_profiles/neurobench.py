@@ -21,6 +21,7 @@ from hw_profiles.profile import Profile
 from netx_export.network import DECAY_UNITY, INPUT, Add, AnyNeuron, Dense, Layer, Network, NetworkError
 from netx_export.result import Activity
 from netx_export.simulation import linear
+from netx_export.tally import Tally, tally
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class NeuroBenchCounter:
         self._graded = dict.fromkeys([*self._events, *(f"{name} back" for name in self._back)], False)
         self._values = self._nonzero = self._samples = self._steps = 0
 
-    def add(self, inputs: np.ndarray, spikes: Sequence[np.ndarray]) -> None:
+    def add(self, inputs: np.ndarray, spikes: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Count some samples.
 
         Parameters
@@ -108,6 +109,11 @@ class NeuroBenchCounter:
         spikes : sequence of numpy.ndarray
             Of every layer with neurons, in order, shaped like it; without the last where it is read as voltage.
 
+        Returns
+        -------
+        list of numpy.ndarray
+            For each of `spikes` what every neuron sent, summed over these samples and their time steps.
+
         Raises
         ------
         netx_export.network.NetworkError
@@ -115,20 +121,25 @@ class NeuroBenchCounter:
         """
         named = zip([layer.name for layer in self.network.spiking], spikes, strict=False)
         signals = {INPUT: inputs, **dict(named)}
+        tallies = {name: tally(signal) for name, signal in signals.items()}
         self._samples += len(inputs)
         self._steps += len(inputs) * inputs.shape[-1]
-        for name, signal in signals.items():
-            if name != INPUT:
-                self._values += signal.size
-                self._nonzero += int(np.count_nonzero(signal))
+        sent = [name for name in signals if name != INPUT]
+        for name in sent:
+            self._values += signals[name].size
+            self._nonzero += int(tallies[name].spikes.sum())
         for layer in self.weighted:
-            self._count(self._events[layer.name], layer.name, _sent(self.network, layer.inputs[0], signals))
-            if layer.name in self._back and layer.name in signals:
-                self._count(self._back[layer.name], f"{layer.name} back", signals[layer.name])
+            before = layer.inputs[0]
+            if before not in tallies:
+                tallies[before] = tally(_sent(self.network, before, signals))
+            self._count(self._events[layer.name], layer.name, tallies[before])
+            if layer.name in self._back and layer.name in tallies:
+                self._count(self._back[layer.name], f"{layer.name} back", tallies[layer.name])
+        return [tallies[name].sums for name in sent]
 
-    def _count(self, events: np.ndarray, key: str, signal: np.ndarray) -> None:
-        events += np.count_nonzero(signal, (0, -1)).reshape(events.shape)
-        self._graded[key] |= bool(((signal != 0) & (np.abs(signal) != 1)).any())
+    def _count(self, events: np.ndarray, key: str, found: Tally) -> None:
+        events += found.spikes.reshape(events.shape)
+        self._graded[key] |= found.graded
 
     def result(self, profile: Profile) -> NeuroBench:
         """Means over all samples counted, at least one, and the footprint on a chip."""
@@ -187,8 +198,9 @@ def _sent(network: Network, name: str, signals: dict[str, np.ndarray]) -> np.nda
             signals[name] = np.sum(before, 0)
         else:
             n, *_, steps = before[0].shape
-            frames = np.moveaxis(before[0], -1, 1).reshape(n * steps, *layer.in_shape)
-            signals[name] = np.moveaxis(linear([layer], frames).reshape(n, steps, *layer.shape), 1, -1)
+            # Time is slowest in memory where the trained network gives it: nothing is copied.
+            frames = np.moveaxis(before[0], -1, 0).reshape(steps * n, *layer.in_shape)
+            signals[name] = np.moveaxis(linear([layer], frames).reshape(steps, n, *layer.shape), 0, -1)
     return signals[name]
 
 

@@ -21,6 +21,7 @@ from netx_export.activity import event_totals, recordable
 from netx_export.event.backend import Events, EventSimulation
 from netx_export.event.backend import simulate as simulate_events
 from netx_export.network import Network
+from netx_export.tally import tally
 
 BATCH_FRAMES = 2000
 """Frames run at once: bounds the memory at any T."""
@@ -353,12 +354,17 @@ def evaluate(
                 inputs = np.moveaxis(reader.take(part), 0, -1)
                 readout, spikes = run_network(run, torch.from_numpy(inputs.astype(np.float32)), True, stages)
                 readouts.append(readout.numpy())
-                if stages is None:
-                    counter.add(np.minimum(inputs, most), [layer.numpy() for layer in spikes])
+                layers = [layer.numpy() for layer in spikes]
+                # Where stages have time steps of their own, nothing here is one network in integers.
+                found = (
+                    counter.add(np.minimum(inputs, most), layers)
+                    if stages is None
+                    else [tally(layer).sums for layer in layers]
+                )
                 arrived += (inputs != 0 if one_each else inputs).sum((0, -1))
                 # The neurons of a voltage readout, the last, do not spike.
-                for total_of, layer in zip(sums, spikes, strict=False):
-                    total_of += layer.sum((0, -1)).numpy()
+                for total_of, each_sum in zip(sums, found, strict=False):
+                    total_of += each_sum
                 bar.update(len(part))
             n = len(reader)
             graded = one_each and run.settings.input_max != 1 and reader.largest > 1

@@ -296,13 +296,14 @@ def linear(layers: Sequence[Layer], signal: np.ndarray) -> np.ndarray:
     for layer in layers:
         if isinstance(layer, Pool):
             (height, width), (down, right) = layer.padding, layer.stride
-            signal = np.pad(signal, ((0, 0), (0, 0), (height, height), (width, width)))
+            if height or width:
+                signal = np.pad(signal, ((0, 0), (0, 0), (height, height), (width, width)))
             rows, columns = down * (layer.shape[1] - 1) + 1, right * (layer.shape[2] - 1) + 1
             windows = product(range(layer.kernel[0]), range(layer.kernel[1]))
-            signal = sum(
-                (signal[:, :, y : y + rows : down, x : x + columns : right] for y, x in windows),
-                start=np.zeros((), np.int64),
-            )
+            shifted = [signal[:, :, y : y + rows : down, x : x + columns : right] for y, x in windows]
+            signal = shifted[0].copy(order="K")
+            for each in shifted[1:]:
+                signal += each
         else:
             signal = signal.reshape(len(signal), *layer.shape, -1).sum(axis=-1)
     return signal

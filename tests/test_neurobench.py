@@ -24,6 +24,7 @@ from mtt_lava.evaluation import run_network
 from netx_export import Add, Conv, Dense, Flatten, Network, NetworkError, Neuron, Pool, write
 from netx_export.network import ConvT, Layer
 from netx_export.simulation import simulate
+from netx_export.tally import tally
 
 VARIABLE = "MTT_NEUROBENCH_PYTHON"
 """Names a Python that has neurobench 2.3.0."""
@@ -255,3 +256,22 @@ def test_the_harness_counts_the_same(case: str, tmp_path: Path) -> None:
     assert wanted.pop("output spikes") == result.spikes.sum() > 0
     found["connection_sparsity"] = round(found["connection_sparsity"], 4)  # as the harness does
     assert found == wanted
+
+
+@given(
+    st.sampled_from([(3,), (2, 3, 4)]),
+    st.sampled_from([np.float32, np.int32, np.int64, np.uint8, bool]),
+    st.permutations(range(3)),
+    st.integers(0, 99),
+)
+def test_a_tally_is_sums_and_counts(shape: tuple[int, ...], kind: type, memory: list[int], seed: int) -> None:
+    """In whatever order samples, time and channels lie in memory."""
+    generator = np.random.default_rng(seed)
+    signal = generator.integers(0, 2 + seed % 2, (2, *shape, 5)).astype(kind)
+    axes = [0, 1, signal.ndim - 1]
+    order = [axes[i] for i in memory]
+    signal = np.moveaxis(np.ascontiguousarray(np.moveaxis(signal, order, (0, 1, -1))), (0, 1, -1), order)
+    found = tally(signal)
+    np.testing.assert_array_equal(found.sums, signal.sum((0, -1), dtype=np.float64))
+    np.testing.assert_array_equal(found.spikes, np.count_nonzero(signal, (0, -1)))
+    assert found.graded == bool((signal.astype(int) > 1).any())
