@@ -45,11 +45,12 @@ def tally(signal: np.ndarray) -> Tally:
     frames, shape = np.moveaxis(signal, -1, 0), signal.shape[1:-1]
     last = len(shape) == 3 and not frames.flags.c_contiguous
     flat = (np.moveaxis(frames, 2, -1) if last else frames).reshape(-1, math.prod(shape))
-    sums, spikes = np.zeros(flat.shape[1]), np.zeros(flat.shape[1], np.int64)
-    graded = bool(_count(flat.view(np.uint8) if flat.dtype == bool else flat, sums, spikes))
+    counts: list[np.ndarray] = [np.zeros(flat.shape[1]), np.zeros(flat.shape[1], np.int64)]
+    graded = bool(_count(flat.view(np.uint8) if flat.dtype == bool else flat, *counts))
     if last:
-        sums, spikes = (np.moveaxis(each.reshape(*shape[1:], shape[0]), -1, 0) for each in (sums, spikes))
-    return Tally(sums.reshape(shape), spikes.reshape(shape), graded)
+        counts = [np.moveaxis(each.reshape(*shape[1:], shape[0]), -1, 0) for each in counts]
+    sums, spikes = (each.reshape(shape) for each in counts)
+    return Tally(sums, spikes, graded)
 
 
 @compiled
