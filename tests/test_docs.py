@@ -15,8 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dataset_files
@@ -45,11 +44,11 @@ AS_IT_STANDS = ("docs/tutorial.md", "docs/how-to/chip-profile.md")
 """Pages of which nothing is made short."""
 
 SHORT = {
-    **{"--epochs": 2, "--samples": 40, "--folds": 2, "--seeds": 0, "--depths": 3, "--repeats": 1, "--at": 4},
-    **{"--hours": 0, "--seconds": 1, "--idle": 1, "--runs": 20, "--cases": 100, "--only": "small"},
+    **{"--epochs": 2, "--samples": 40, "--folds": 2, "--seeds": 0, "--depths": 3, "--at": 4},
+    **{"--hours": 0, "--seconds": 1, "--idle": 1, "--runs": 20, "--cases": 100},
 }
 """Options with what they are made, where that is less."""
-LONG = ("--epochs", "--samples", "--folds", "--depths", "--repeats", "--hours", "--seconds")
+LONG = ("--epochs", "--samples", "--folds", "--depths", "--hours", "--seconds")
 """Options whose default takes long: given to the commands of `mtt` that measure or train and do not have them."""
 
 PLACES = {
@@ -263,11 +262,16 @@ def weights(folder: Path) -> None:
     save_file(tensors, folder / "weights.safetensors")
 
 
-def notebook(folder: Path, page: Path) -> None:
-    """What its cells leave, where the line is left out that has them do so in a folder of their own."""
-    kept = nbformat.read(page, as_version=4)
-    kept.cells[1].source = re.sub(r"(?m)^os\.chdir\(.*$", "", kept.cells[1].source)
-    NotebookClient(kept, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+def cells(name: str) -> Callable[[Path], None]:
+    """What a notebook's cells leave, where the line is left out that has them do so in a folder of their own."""
+
+    def execute(folder: Path) -> None:
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        notebook.cells[1].source = re.sub(r"(?m)^os\.chdir\(.*$", "", notebook.cells[1].source)
+        resources = {"metadata": {"path": str(folder)}}
+        NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
+
+    return execute
 
 
 NIR = [RUN.format("made"), "mtt export made ours.nir --for spikingjelly", theirs]
@@ -275,7 +279,7 @@ TUTORIAL = [RUN.format("runs/digits"), "mtt-export runs/digits digits.net"]
 INPUT = "mtt data digits-dvs --samples 3 --time-steps 4 --write-input INPUT.npy --write-events EVENTS.npz"
 FILES = [RUN.format("before"), "mtt-export before NET", "mtt export before FILE.nir --for norse", INPUT]
 
-GIVEN: dict[str, list[str | Callable[..., None]]] = {
+GIVEN: dict[str, list[str | Callable[[Path], None]]] = {
     "README.md": [data, *FILES],
     "docs/data.md": [digits, pictures, recordings, RUN.format("RUN")],
     "docs/explanation/bit-exact.md": [RUN.format("RUN")],
@@ -289,12 +293,12 @@ GIVEN: dict[str, list[str | Callable[..., None]]] = {
     "docs/nir.md": [RUN.format("RUN"), *TUTORIAL, *NIR],
     "docs/reference/commands.md": FILES,
     "docs/speck.md": [data, SPECK.format("RUN")],
-    "notebooks/02-lava.ipynb": [notebook],
-    "notebooks/03-simulate.ipynb": [notebook, RUN.format("RUN")],
-    "notebooks/05-will-it-fit.ipynb": [notebook],
-    "notebooks/06-your-own.ipynb": [notebook],
-    "notebooks/08-others.ipynb": [notebook],
-    "notebooks/09-real-time.ipynb": [notebook],
+    "notebooks/02-lava.ipynb": [cells("02-lava")],
+    "notebooks/03-simulate.ipynb": [cells("03-simulate"), RUN.format("RUN")],
+    "notebooks/05-will-it-fit.ipynb": [cells("05-will-it-fit")],
+    "notebooks/06-your-own.ipynb": [cells("06-your-own")],
+    "notebooks/08-others.ipynb": [cells("08-others"), weights],
+    "notebooks/09-real-time.ipynb": [cells("09-real-time")],
 }
 """What must be there before a page begins, since the page says that the reader has it, or has made it elsewhere."""
 
@@ -307,9 +311,8 @@ def short(line: str) -> str:
     words = shlex.split(line)
     for i, word in enumerate(words[:-1]):
         if word in SHORT:
-            small, given = SHORT[word], words[i + 1]
-            many = not given.isdecimal() or not isinstance(small, int) or int(given) > small
-            words[i + 1] = str(small) if many else given
+            given = words[i + 1]
+            words[i + 1] = given if given.isdecimal() and int(given) < SHORT[word] else str(SHORT[word])
     if words[0] == "mtt" and words[1] in ("train", "bench"):
         has = parse(parsers()[0], words[1:]).parser._option_string_actions
         # Folds and seeds are one or the other.
@@ -350,14 +353,7 @@ def lines_to_run(page: Path) -> list[tuple[str, str]]:
     return found
 
 
-@cache
-def environment(folder: Path) -> dict[str, str]:
-    """With our programs at hand; what is made of data sets is kept for all pages."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "MTT_CACHE": str(folder)}
-
-
-def run(kind: str, text: str, folder: Path, where: dict[str, str]) -> None:
+def run(kind: str, text: str, folder: Path) -> None:
     """One command, or a block."""
     if kind == "toml":
         name = re.match(r"# (\S+)", text)
@@ -372,7 +368,7 @@ def run(kind: str, text: str, folder: Path, where: dict[str, str]) -> None:
         text = text.replace("7777", str(port))
     text = re.sub(r"(?<= )tests/", f"{ROOT}/tests/", text)
     command = ["bash", "-c", text]
-    done = subprocess.run(command, cwd=folder, env=where, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
     # A check says by 1 that something does not fit, which a page may show.
     fine = (0, 1) if text.startswith("mtt check") else (0,)
     assert done.returncode in fine, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -383,21 +379,26 @@ TO_RUN = [page for page in PAGES if page != FORMAT and lines_to_run(page)]
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return environment(tmp_path_factory.mktemp("cache"))
+def _at_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Our programs; and a cache, the same for all pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        patch.setenv("MTT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_at_hand")
 @pytest.mark.parametrize("page", TO_RUN, ids=called)
-def test_a_page_runs(page: Path, kept: dict[str, str], tmp_path: Path):
+def test_a_page_runs(page: Path, tmp_path: Path):
     """From its first command to its last."""
     for given in GIVEN.get(called(page), []):
         if isinstance(given, str):
-            run("sh", given, tmp_path, kept)
+            run("sh", given, tmp_path)
         else:
-            given(*(tmp_path, page)[: given.__code__.co_argcount])
+            given(tmp_path)
     for kind, text in lines_to_run(page):
-        run(kind, text, tmp_path, kept)
+        run(kind, text, tmp_path)
 
 
 def test_what_is_not_run_stands_in_a_page():
