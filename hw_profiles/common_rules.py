@@ -196,7 +196,10 @@ def payload(case: Case) -> Iterator[Finding]:
         fact = case.fact("payload_bits")
         if fact.value is not None and fact.value < 24:
             most = (1 << fact.value) - 1
-            remedy = f"this chip's spikes carry values up to {most:,}: say what the input's largest is, or clip it"
+            remedy = (
+                f"this chip's spikes carry values up to {most:,}: say what the input's largest is (--input-payload), "
+                "or clip it"
+            )
             source, first = ", ".join(fact.source), case.layers[0].name
             yield Finding("not checked", "input payload", None, None, remedy, first, "", source, fact.status)
         return

@@ -726,14 +726,17 @@ def load_state(path: Path, network: SpikingNetwork, biases: str) -> tuple[dict[s
 
 
 def load_settings(folder: str | Path) -> Settings:
-    """Read ``settings.json`` of a run folder.
+    """Read ``settings.json`` of a run folder, or of that in which a file ``best.safetensors`` stands.
 
     Raises
     ------
     RunError
         No such folder, or a file that is missing, damaged or of a newer version.
     """
-    path = Path(folder) / "settings.json"
+    folder = Path(folder)
+    if folder.name == BEST:
+        folder = folder.parent
+    path = folder / "settings.json"
     if not path.exists():
         raise RunError(f"{folder}: not a run folder (it has no settings.json): make one with mtt train")
     content = read_json(path, RunError)

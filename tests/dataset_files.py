@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
+import matplotlib.pyplot as plt
 import numpy as np
 from camera_formats import aedat4
 
-from mtt_lava.data import EVENT_DTYPE
+from mtt_lava.data import EVENT_DTYPE, open_dataset
 
 Events = Sequence[tuple[int, int, int, int]]
 
@@ -58,9 +60,13 @@ def write_aedat3(path: Path, events: Events, room: int = 4, wrap: int = 1 << 31)
     return put(path, head + body)
 
 
+def packed(events: Events) -> bytes:
+    """As N-MNIST and N-Caltech101 have it: 8 bits x, 8 bits y, 1 bit p, 23 bits t, big endian."""
+    return b"".join(bytes([x, y]) + (p << 23 | t).to_bytes(3, "big") for x, y, t, p in events)
+
+
 def write_bin(path: Path, events: Events) -> Path:
-    """As N-Caltech101 has it: 8 bits x, 8 bits y, 1 bit p, 23 bits t, big endian."""
-    return put(path, b"".join(bytes([x, y]) + (p << 23 | t).to_bytes(3, "big") for x, y, t, p in events))
+    return put(path, packed(events))
 
 
 def write_npy(path: Path, events: Events) -> Path:
@@ -155,11 +161,13 @@ def ssc(root: Path) -> Path:
     return heidelberg(root, "ssc", 35)
 
 
-def mnist(root: Path) -> Path:
+def mnist(root: Path, each: int = 0) -> Path:
+    """Three images, or some of each class."""
+    labels = np.arange(10 * each) % 10 if each else np.array([7, 0, 9])
     for part in ("train", "t10k"):
-        images = np.arange(3 * 28 * 28).reshape(3, 28, 28).astype(np.uint8)
+        images = np.arange(len(labels) * 28 * 28).reshape(-1, 28, 28).astype(np.uint8)
         write_idx(root / "MNIST" / "raw" / f"{part}-images-idx3-ubyte.gz", images)
-        write_idx(root / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte.gz", np.array([7, 0, 9], np.uint8))
+        write_idx(root / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte.gz", labels.astype(np.uint8))
     return root
 
 
@@ -179,4 +187,48 @@ def cifar100(root: Path) -> Path:
     write_cifar(folder / "train.bin", IMAGES, [19, 0, 1, 2], [99, 0, 1, 2])
     write_cifar(folder / "test.bin", IMAGES[:1], [7], [50])
     put(folder / "fine_label_names.txt", "\n".join(f"kind {i}".replace(" ", "_") for i in range(100)).encode() + b"\n")
+    return root
+
+
+# ------------------------------------------------------------------------------------ data sets that can be trained on
+
+
+def nmnist(root: Path, each: int = 5) -> Path:
+    """N-MNIST's archives, with some of ``digits-dvs``, whose sensor is alike, in each class of either split."""
+    (root / "NMNIST").mkdir(parents=True, exist_ok=True)
+    for split in ("train", "test"):
+        data = open_dataset("digits-dvs", split=split)
+        with zipfile.ZipFile(root / "NMNIST" / f"{split}.zip", "w") as archive:
+            for label in range(10):
+                for i in np.flatnonzero(data.labels == label)[:each]:
+                    events = data.events[int(i)][["x", "y", "t", "p"]].tolist()
+                    archive.writestr(f"{split.title()}/{label}/{i:05}.bin", packed(events))
+    return root
+
+
+def pictures(each: int = 5, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Bright squares on noise, (N, side, side, 3); where they stand is their class, one of ten."""
+    labels = np.arange(10 * each) % 10
+    images = np.random.default_rng(0).integers(60, size=(len(labels), side, side, 3)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        y, x = divmod(int(label), 5)
+        image[8 + 12 * y : 14 + 12 * y, 2 + 6 * x : 7 + 6 * x] = 230
+    return images, labels
+
+
+def cifar10_npz(root: Path) -> Path:
+    """As ``cifar10-camera`` and ``cifar10`` take them."""
+    root.mkdir(parents=True, exist_ok=True)
+    x, y = pictures()
+    for split in ("train", "test"):
+        np.savez(root / f"{split}1.npz", x=x, y=y)
+    return root
+
+
+def picture_folders(root: Path) -> Path:
+    """A folder of PNG for each of two classes."""
+    for label, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(pictures(side=64)[0][label::10]):
+            plt.imsave(root / name / f"{i}.png", image)
     return root

@@ -14,7 +14,7 @@ from test_training import bars, make, weights
 
 from mtt_lava import load_run, to_network, train
 from mtt_lava.evaluation import evaluate
-from mtt_lava.run import RunError
+from mtt_lava.run import RunError, load_settings
 from mtt_lava.training import Trainer, checkpoint, loop
 from netx_export import files
 
@@ -178,6 +178,7 @@ def test_the_best_weights_are_kept_beside_the_last(tmp_path: Path):
     run = train(make(epochs=12), tmp_path / "run", bars(100), validation=test, progress=False)
     accuracies = held(run)
     best = load_run(tmp_path / "run" / "best.safetensors")
+    assert load_settings(tmp_path / "run" / "best.safetensors") == run.settings
     assert evaluate(best, [4], test, progress=False)[0].accuracy == pytest.approx(max(accuracies))
     assert evaluate(load_run(tmp_path / "run"), [4], test, progress=False)[0].accuracy == pytest.approx(accuracies[-1])
     assert best.measured

@@ -62,6 +62,12 @@ def check(notebook: nbformat.NotebookNode, name: str) -> None:
 def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch):
     """In an empty folder; what it shows itself (its assert statements) and what it prints in the end."""
     notebook = nbformat.read(path, as_version=4)
+    cells = []
+    for cell in notebook.cells:
+        # Python that stands in the text is run where it stands.
+        shown = re.findall(r"(?ms)^```python\n(.*?)^```$", cell.source) if cell.cell_type == "markdown" else []
+        cells += [cell, *map(nbformat.v4.new_code_cell, shown)]
+    notebook.cells = cells
     # Not tmp_path: names of sockets, which Lava's processes have in there, must be short.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("TMPDIR", folder)

@@ -89,7 +89,9 @@ def _simulate(args: argparse.Namespace) -> int:
     result = simulate(args.network, inputs, backend=args.backend, record=record, **given)
     result.save(args.output)
     what = "messages" if result.graded else "spikes"
-    lines = [f"{args.output}: {len(inputs)} samples, {result.fired:,} output {what}", result.limits_text()]
+    # Outputs that only integrate fire nothing, which is not silence.
+    voltages = "; it reads out voltages" if not result.fired and result.readout.any() else ""
+    lines = [f"{args.output}: {len(inputs)} samples, {result.fired:,} output {what}{voltages}", result.limits_text()]
     content = {"output": args.output, "backend": args.backend, "samples": len(inputs), f"output_{what}": result.fired}
     return answer(args, "\n".join(filter(None, lines)), content | {"limits": json.loads(limits.to_json(result.limits))})
 

@@ -179,7 +179,7 @@ def _report(args: argparse.Namespace) -> int:
     given |= {"samples": args.samples, "out": args.out}
     options = [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
     command = shlex.join(["mtt", "report", args.run, *options])
-    out = args.out or Path(args.run) / "report.html"
+    out = args.out or run.folder / "report.html"
     result = report(run, out, args.time_steps, args.profile, dataset, samples=args.samples, command=command)
     return answer(args, result, result.to_dict())
 

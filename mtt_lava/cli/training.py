@@ -115,8 +115,8 @@ def _train(args: argparse.Namespace) -> int:
     run = train(settings, args.out, dataset, resume=args.resume, **where)
     last = run.metrics[-1]
     lines = [
-        f"{args.out}: {run.network.weights:,} weights; loss {last['loss']:.3f}, accuracy {last['accuracy']:.1%} "
-        f"(silent {last['silent']:.1%}, tied {last['tied']:.1%})"
+        f"{args.out}: {run.network.weights:,} weights; last epoch of training: loss {last['loss']:.3f}, "
+        f"accuracy {last['accuracy']:.1%} (silent {last['silent']:.1%}, tied {last['tied']:.1%})"
     ]
     checked = [line for line in run.metrics if "validation" in line and line["phase"] == "quantised"]
     if checked:
