@@ -433,9 +433,7 @@ def _times(profile: Profile, steps: int | None, depth: int, work: dict[int, np.n
     return step, Figure((steps + depth) * value / 1000, "us", status, source, f"{steps} + {depth} time steps")
 
 
-def _arithmetic(
-    layers: Sequence[LayerCost], graded: tuple[bool, bool], mac: float, add: float
-) -> tuple[float, float]:
+def _arithmetic(layers: Sequence[LayerCost], graded: tuple[bool, bool], mac: float, add: float) -> tuple[float, float]:
     """`graded`: whether the first layer, and whether the others get values."""
     return sum(layer.macs for layer in layers) * mac, sum(
         layer.synops * (mac if graded[i > 0] else add) for i, layer in enumerate(layers)

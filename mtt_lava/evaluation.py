@@ -248,7 +248,9 @@ def evaluate_events(
         more["weights"] = [
             block.synapse.weight.detach().numpy().reshape(layer.weight.shape)  # type: ignore[union-attr]
             if block in run.network.weighted
-            else np.zeros(0) if layer.weight is None else layer.weight / scale
+            else np.zeros(0)
+            if layer.weight is None
+            else layer.weight / scale
             for (layer, block), scale in zip(layers, scales, strict=True)
         ]
         more["thresholds"] = [layer.neuron.threshold / scale for (layer, _), scale in zip(layers, scales, strict=True)]  # type: ignore[union-attr]

@@ -168,9 +168,7 @@ def played(recordings: list[np.ndarray], speed: float, packet: int, stop: thread
             first = False
 
 
-def _folder(
-    folder: Path, speed: float, packet: int, idle: float | None, stop: threading.Event
-) -> Iterator[Packet]:
+def _folder(folder: Path, speed: float, packet: int, idle: float | None, stop: threading.Event) -> Iterator[Packet]:
     """Recordings that appear in a folder, each once it is whole: renamed into place, or settled."""
     done: set[Path] = set()
     seen: dict[Path, tuple[int, int]] = {}

@@ -192,9 +192,7 @@ def transform(x: torch.Tensor, t_out: int, form: str = "group") -> torch.Tensor:
     return x if x.shape[-1] == t_out else _mixed(x, matrix(x.shape[-1], t_out, form))
 
 
-def transform_several(
-    x: torch.Tensor, t_in: Sequence[int], t_out: Sequence[int], form: str = "group"
-) -> torch.Tensor:
+def transform_several(x: torch.Tensor, t_in: Sequence[int], t_out: Sequence[int], form: str = "group") -> torch.Tensor:
     """`transform` of several runs whose frames lie one behind the other.
 
     Parameters

@@ -148,8 +148,10 @@ def sinabs_networks():
         return layers.LIFSqueeze(batch_size=SAMPLES, **fields, **more)
 
     yield "leaks", weighted(nn.Linear(12, 5), lif(), nn.Linear(5, 3), lif()), (12,)
-    yield "does not norm", weighted(nn.Linear(12, 5), lif(norm_input=False), nn.Linear(5, 3), lif(norm_input=False)), (
-        12,
+    yield (
+        "does not norm",
+        weighted(nn.Linear(12, 5), lif(norm_input=False), nn.Linear(5, 3), lif(norm_input=False)),
+        (12,),
     )
     yield "synaptic", weighted(nn.Linear(12, 5), lif(tau_syn=2.0), nn.Linear(5, 3), lif(tau_syn=2.0)), (12,)
     yield "leaks at the end", weighted(nn.Linear(12, 3), layers.ExpLeakSqueeze(tau_mem=4.0, batch_size=SAMPLES)), (12,)

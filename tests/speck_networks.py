@@ -57,9 +57,7 @@ class _Builder:
         shape = self.shapes[source]
         out = conv_shape(shape, shape[0], (size,) * 2, (size,) * 2)
         geometry = {"kernel": (size,) * 2, "stride": (size,) * 2}
-        return self.put(
-            Pool(in_shape=shape, shape=out, inputs=(source,), name=f"pool{len(self.layers)}", **geometry)
-        )
+        return self.put(Pool(in_shape=shape, shape=out, inputs=(source,), name=f"pool{len(self.layers)}", **geometry))
 
     def add(self, *sources: str) -> str:
         shape = self.shapes[sources[0]]

@@ -37,9 +37,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def content(path: Path) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str]]]:
     """Nodes and edges of a file."""
     with h5py.File(path) as file:
-        nodes = {
-            name: {field: value[()] for field, value in node.items()} for name, node in file["node/nodes"].items()
-        }
+        nodes = {name: {field: value[()] for field, value in node.items()} for name, node in file["node/nodes"].items()}
         return nodes, [(a.decode(), b.decode()) for a, b in file["node/edges"][()]]
 
 

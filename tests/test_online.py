@@ -187,9 +187,7 @@ def test_memory_does_not_grow_with_the_time_steps(quantised: bool, static: bool)
     assert saved("nmt", 40, quantised, static) > 5 * saved("nmt", 4, quantised, static)
 
 
-@pytest.mark.parametrize(
-    ("method", "profile"), [("online", "loihi2"), ("online-nmt", "loihi2"), ("online", "speck2e")]
-)
+@pytest.mark.parametrize(("method", "profile"), [("online", "loihi2"), ("online-nmt", "loihi2"), ("online", "speck2e")])
 def test_it_learns(method: str, profile: str):
     """The bars, at the T of training and at others, with both resets."""
     made = make(method=method, profile=profile, epochs=20 if profile == "loihi2" else 40)

@@ -16,7 +16,7 @@ from mtt_lava import __version__
 ROOT = Path(__file__).parents[1]
 needs_uv = pytest.mark.skipif(shutil.which("uv") is None, reason="there is no uv to build and install with")
 
-USER = '''
+USER = """
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def deploy(folder: Path) -> float:
     voltages: NDArray[np.int64] = result.readout
     fits: bool = report.fits and check(network, load("loihi1")).fits
     return evaluate(run, [1, 2])[0].accuracy if fits else float(voltages.sum())
-'''
+"""
 
 
 def run(*command: str | Path, cwd: Path) -> str:

@@ -97,9 +97,7 @@ def test_trim_keeps_the_first_frames(t_in: int, t_out: int):
 @given(
     st.lists(st.tuples(steps, steps), min_size=1, max_size=4), st.sampled_from(FORMS), st.booleans(), st.integers(0, 99)
 )
-def test_several_runs_are_transformed_as_each_alone(
-    pairs: list[tuple[int, int]], form: str, shared: bool, seed: int
-):
+def test_several_runs_are_transformed_as_each_alone(pairs: list[tuple[int, int]], form: str, shared: bool, seed: int):
     """Frames of several runs behind one another, or one recording for all of them."""
     t_in, t_out = [before for before, _ in pairs], [after for _, after in pairs]
     t_in = t_in[:1] if shared else t_in

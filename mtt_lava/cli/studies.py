@@ -327,9 +327,7 @@ REALTIME = Command(
 def _bench_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     text = "FIELD=VALUE of the settings, several joined by +, as finer=4+spike_penalty=0.2; for each change once"
-    parser.add_argument(
-        "--change", type=kinds.change, action="append", required=True, metavar="F=V+...", help=text
-    )
+    parser.add_argument("--change", type=kinds.change, action="append", required=True, metavar="F=V+...", help=text)
     _add_parts(parser)
     parser.add_argument(
         "--at", type=kinds.steps, default=[1, 2, 4, 6, 10, 20, 50, 100], metavar="T,T,...", help="evaluated at these"

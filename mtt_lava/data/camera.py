@@ -36,7 +36,6 @@ VERSION = 1
 """Raised when the same parameters give other events: cached recordings are told apart by it."""
 
 
-
 @dataclass(frozen=True)
 class Path:
     """How an image moves over the sensor.

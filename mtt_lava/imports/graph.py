@@ -469,7 +469,6 @@ class _Assembly:
         reset = self.cells[1].reset if self.cells is not None and isinstance(self.cells[1], Cells) else None
         return Imported(model, self.tensors, self.source, reset, tuple(self.maxima), self.differs, self.notes)
 
-
     def _note_decays(self, decays: dict[str, float]) -> None:
         """Leaks are those of the chip's arithmetic, whose rounding others do not have."""
         for what, value in decays.items():

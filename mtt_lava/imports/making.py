@@ -222,4 +222,3 @@ def _scales(found: Imported, network: SpikingNetwork, settings: Settings) -> dic
 
 def _common(values: Sequence[float | None]) -> float | None:
     return values[0] if len(set(values)) == 1 else None
-

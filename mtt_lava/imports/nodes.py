@@ -76,9 +76,7 @@ def _foreign(graph: nir.Loaded, source: str, dt: float | None, reset: str | None
         except (ImportedError, NetworkError) as error:
             raise ImportedError(f"{source}: node {name!r}: {error}") from None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise ImportedError(
-                f"{source}: node {name!r}: its fields are not those of NIR ({error!r:.80})"
-            ) from None
+            raise ImportedError(f"{source}: node {name!r}: its fields are not those of NIR ({error!r:.80})") from None
         nodes.append(Node(name, part, before))
     if not nodes or output == INPUT:
         raise ImportedError(f"{source}: has no layers between input and output")

@@ -135,4 +135,3 @@ def _spread(weight: np.ndarray, part: Part, pool: Part) -> np.ndarray:
         missing = [size - n for size, n in zip(pool.before[1:], spread.shape[2:], strict=True)]
         spread = np.pad(spread, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1]))).reshape(len(spread), -1)
     return spread
-

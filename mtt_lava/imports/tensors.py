@@ -158,9 +158,7 @@ def _oriented(weight: np.ndarray, part: Part) -> np.ndarray:
     return weight
 
 
-def _chosen(
-    parts: dict[str, Part], weighted: dict[str, dict[str, np.ndarray]], source: str
-) -> dict[str, str]:
+def _chosen(parts: dict[str, Part], weighted: dict[str, dict[str, np.ndarray]], source: str) -> dict[str, str]:
     """For every layer of the model the name of its weights."""
     named = {name: [p for p in weighted if f".{p}".endswith(f".{name}")] for name in parts}
     if all(len(found) == 1 for found in named.values()) and len(weighted) == len(parts):

@@ -269,9 +269,7 @@ def small(kind: str) -> Network:
         layers.append(Add(in_shape=halved, shape=halved, inputs=("a", "g.1"), name="add"))
     if kind == "sum of flat ways":
         for way in "ab":
-            layers.append(
-                Conv(**common, weight=weight(4, 4, 3, 3), neuron=Neuron(15), name=f"{way}1", inputs=("g.1",))
-            )
+            layers.append(Conv(**common, weight=weight(4, 4, 3, 3), neuron=Neuron(15), name=f"{way}1", inputs=("g.1",)))
             layers.append(Flatten(in_shape=halved, shape=(36,), name=f"{way}2", inputs=(f"{way}1",)))
             end: dict[str, Any] = {"weight": weight(5, 36), "neuron": Neuron(20), "name": way, "inputs": (f"{way}2",)}
             layers.append(Dense(in_shape=(36,), shape=(5,), **end))

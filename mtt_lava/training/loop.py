@@ -408,13 +408,17 @@ class Trainer:
 
     def epochs_until(self, end: int) -> None:
         """All epochs that are left before `end`."""
-        with memory_kept(), self._explained(), tqdm(
-            total=end * self.steps,
-            initial=self.done * self.steps + (self.within.done if self.within is not None else 0),
-            desc=f"{self.settings.method} {self.settings.model.name}",
-            unit="batch",
-            disable=not self.progress,
-        ) as bar:
+        with (
+            memory_kept(),
+            self._explained(),
+            tqdm(
+                total=end * self.steps,
+                initial=self.done * self.steps + (self.within.done if self.within is not None else 0),
+                desc=f"{self.settings.method} {self.settings.model.name}",
+                unit="batch",
+                disable=not self.progress,
+            ) as bar,
+        ):
             while self.done < end and not self.impatient:
                 start = time.perf_counter()
                 if self.done == self.first_phase and not self.quantised:

@@ -147,9 +147,7 @@ def foreign(nodes: dict[str, Node], edges: list[tuple[str, str]], source: str, h
     return Network(tuple(walk.layers.values()), reset=(walk.resets or {"zero"}).pop(), info=info, source=source)
 
 
-def _unfolded(
-    nodes: dict[str, Node], edges: list[tuple[str, str]]
-) -> tuple[dict[str, Node], list[tuple[str, str]]]:
+def _unfolded(nodes: dict[str, Node], edges: list[tuple[str, str]]) -> tuple[dict[str, Node], list[tuple[str, str]]]:
     """The same without graphs in it (snnTorch writes one for neurons that feed themselves)."""
     flat: dict[str, Node] = {}
     for name, node in nodes.items():
@@ -288,9 +286,7 @@ def _with_neurons(walk: _Walk, name: str, before: list[str], back: list[str]) ->
     """The layer before, with these neurons; or the sum of several."""
     node, layer = walk.nodes[name], walk.layers.get(before[0])
     alone = len(before) == 1 and all(
-        other == name or walk.gives.get(one) != before[0]
-        for other, sources in walk.sources.items()
-        for one in sources
+        other == name or walk.gives.get(one) != before[0] for other, sources in walk.sources.items() for one in sources
     )
     if len(before) > 1:
         shape = walk.shapes[before[0]]
