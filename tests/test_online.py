@@ -261,13 +261,14 @@ def test_the_network_sees_frames_summed_at_random_borders(monkeypatch: pytest.Mo
     """What is drawn runs its T in all stages on unequal groups of finer frames; ends and finer frames are even."""
     trainer = Trainer(make(method="accumulate", finer=3, configurations=4), None, bars(20), progress=False)
     seen: list[tuple[torch.Tensor, tuple[int, ...]]] = []
-    real = trainer.network.forward
+    real = trainer.network.several
 
-    def forward(x: torch.Tensor, time_steps: tuple[int, ...], *rest: Any) -> torch.Tensor:
+    def several(x: torch.Tensor, configurations: list[tuple[int, ...]], *rest: Any) -> list[torch.Tensor]:
+        (time_steps,) = configurations
         seen.append((x, time_steps))
-        return real(x, time_steps, *rest)
+        return real(x, configurations, *rest)
 
-    monkeypatch.setattr(trainer.network, "forward", forward)
+    monkeypatch.setattr(trainer.network, "several", several)
     trainer.epoch(tqdm(disable=True))
     cuts = trainer.samplers[0].cuts(0, 12)
     assert [time_steps for _, time_steps in seen] == trainer.samplers[0].draw(0)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,33 @@ WARM_UP = 0.1
 """Share of a phase in which the learning rate rises; it then falls along a cosine to 0."""
 CHECKPOINT_SECONDS = 120.0
 """A checkpoint within an epoch is so old at most."""
+
+
+@dataclass
+class _Job:
+    """One temporal configuration of a mini-batch.
+
+    Attributes
+    ----------
+    number : int
+    time_steps : sequence of int
+        Of every stage.
+    part : slice
+        Which of this process's recordings run it.
+    weight : float
+        Of its loss.
+    cuts : sequence of int, or None
+        Borders at which input frames are summed.
+    answer : torch.Tensor
+        Readouts so far.
+    """
+
+    number: int
+    time_steps: Sequence[int]
+    part: slice
+    weight: float
+    cuts: Sequence[int] | None
+    answer: Any = 0.0
 
 
 class Trainer:
@@ -207,16 +235,17 @@ class Trainer:
         return loss, logits.detach()
 
     def _passes(
-        self, x: torch.Tensor, configurations: Sequence[Sequence[int]], cuts: Sequence[int] | None
+        self, x: torch.Tensor, pack: Sequence[_Job]
     ) -> Iterator[tuple[torch.Tensor, Sequence[Sequence[int]] | None]]:
-        """What goes through the network in one configuration or several, and with how many time steps of its stages.
+        """What goes through the network in the configurations of a pack, and with how many time steps of its stages.
 
         All frames at once; or, online, one after the other.
         """
+        first = pack[0]
         if self.method.online:
-            yield from ((frame, None) for frame in one_by_one(x, configurations[0][0], self.settings.input_form))
+            yield from ((frame, None) for frame in one_by_one(x, first.time_steps[0], self.settings.input_form))
         else:
-            yield x if cuts is None else accumulate(x, cuts), configurations
+            yield x if first.cuts is None else accumulate(x, first.cuts), [job.time_steps for job in pack]
 
     def step(
         self,
@@ -253,32 +282,31 @@ class Trainer:
             For every configuration the borders at which its input frames are summed, or None.
         """
         self.optimiser.zero_grad()
-        total, teacher = 0.0, None
+        total, teacher, at_t = 0.0, None, {self.settings.time_steps}
         parts = self._parts(len(configurations), len(labels), share)
         sizes = [len(labels[part]) for part in parts]
-        numbers = range(len(configurations))
-        for pack in [numbers] if self.settings.packed else [[number] for number in numbers]:
-            first = pack[0]
-            answers: list[Any] = [0.0] * len(pack)
-            own = x[parts[first]] if self.settings.shared else x
-            packed = [configurations[number] for number in pack]
+        weights = [share * size / sum(sizes) for size in sizes]
+        given = zip(configurations, parts, weights, cuts or [None] * len(parts), strict=True)
+        jobs = [_Job(number, *each) for number, each in enumerate(given)]
+        each = self.method.online or self.settings.loss == "steps"
+        for pack in [jobs] if self.settings.packed else [[job] for job in jobs]:
+            own = x[pack[0].part] if self.settings.shared else x
             with self.network.carrying() if self.method.online else nullcontext():
-                for frames, stages in self._passes(own, packed, cuts[first] if cuts else None):
+                for frames, time_steps in self._passes(own, pack):
                     spikes: list[list[torch.Tensor]] = [[] for _ in pack]
-                    each = self.method.online or self.settings.loss == "steps"
+                    readouts = self.network.several(frames, time_steps, spikes, each)
                     losses = []
-                    for i, readout in enumerate(self.network.several(frames, stages, spikes, each)):
-                        number, part = pack[i], parts[pack[i]]
-                        loss, logits = self._loss(readout, labels[part], packed[i], teacher)
-                        if number == 0 and self.settings.distil and set(packed[i]) == {self.settings.time_steps}:
-                            teacher = logits
+                    for job, readout, sent in zip(pack, readouts, spikes, strict=True):
+                        loss, logits = self._loss(readout, labels[job.part], job.time_steps, teacher)
                         if self.settings.spike_penalty:
-                            loss = loss + self.settings.spike_penalty * self._spikes(spikes[i], packed[i])
-                        losses.append(loss * (share * sizes[number] / sum(sizes)))
-                        answers[i] = readout.detach() if readout.dim() == 2 else answers[i] + readout.detach().sum(0)
+                            loss = loss + self.settings.spike_penalty * self._spikes(sent, job.time_steps)
+                        losses.append(loss * job.weight)
+                        job.answer = readout.detach() if readout.dim() == 2 else job.answer + readout.detach().sum(0)
                         if see is not None:
-                            see(0 if self.settings.shared else number, part, answers[i], spikes[i])
-                    del spikes
+                            see(0 if self.settings.shared else job.number, job.part, job.answer, sent)
+                        if self.settings.distil and job.number == 0 and set(job.time_steps) == at_t:
+                            teacher = logits
+                    del spikes, sent
                     # Backward at once frees the graph: the peak memory is that of one configuration, or of one pack.
                     loss = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
                     loss.backward()
