@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from hw_profiles.profile import Profile
 from netx_export.network import DECAY_UNITY, INPUT, Add, AnyNeuron, Dense, Layer, Network, NetworkError
 from netx_export.result import Activity
 from netx_export.simulation import linear
-from netx_export.tally import Tally, tally
+
+if TYPE_CHECKING:
+    from netx_export.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ class NeuroBenchCounter:
         netx_export.network.NetworkError
             Sums meet weights twice without neurons between.
         """
+        from netx_export.tally import tally  # not above: Numba takes a second to import
+
         named = zip([layer.name for layer in self.network.spiking], spikes, strict=False)
         signals = {INPUT: inputs, **dict(named)}
         tallies = {name: tally(signal) for name, signal in signals.items()}

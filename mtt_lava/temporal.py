@@ -213,7 +213,7 @@ def transform_several(x: torch.Tensor, t_in: Sequence[int], t_out: Sequence[int]
     >>> import torch
     >>> x = torch.tensor([[[1.0, 2, 4]]])
     >>> transform_several(x, [3], [2, 3])
-    tensor([[[3., 4., 1., 2., 4.]]])
+    tensor([[[1., 6., 1., 2., 4.]]])
     >>> transform_several(x, [1, 2], [2, 1])
     tensor([[[1., 1., 6.]]])
     """

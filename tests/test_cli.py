@@ -321,7 +321,7 @@ GIVEN = {
     "finer": ("--finer 2", 2),
     "draws": ("--draws stratified", "stratified"),
     "shared": ("--shared", True),
-    "packed": ("--packed", True),
+    "packed": ("", False),
     "form": ("--form fraction", "fraction"),
     "input_form": ("--input-form fraction", "fraction"),
     "profile": ("--profile loihi1", "loihi1"),
@@ -366,8 +366,9 @@ def test_every_setting_is_a_flag():
     for name, (_, value) in GIVEN.items():
         assert getattr(made, name) == value
         assert type(getattr(made, name)) is type(value)
-        assert name in ("data", "distil") or getattr(plain, name) != value
+        assert name in ("data", "distil", "packed") or getattr(plain, name) != value
     assert _settings([*TRAIN, "--distil", "0.5"]).distil == 0.5  # not without the sandwich, which is off above
+    assert _settings([*TRAIN, "--packed"]).packed is True  # not with shared
 
 
 class _More(Settings):
