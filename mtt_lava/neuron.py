@@ -158,8 +158,8 @@ class _Compiled(torch.autograd.Function):
     """Synaptic input (T, N, C, ...) to spikes in the same order of memory, by what `kernels.passes` has for its device.
 
     Gain and shift are one a channel, or None; with a batch they are the norm's weight and offset. The time steps are
-    those of several runs, `lengths` of each: every run starts from nothing, and has moments of its own. Returns the
-    moments too: for every run mean, power, and of how many values a channel they are.
+    those of several runs, `lengths` of each (none: of one): every run starts from nothing, and has moments of its own.
+    Returns the moments too: for every run mean, power, and of how many values a channel they are.
     """
 
     @staticmethod
@@ -173,6 +173,7 @@ class _Compiled(torch.autograd.Function):
         lengths: Sequence[int],
     ) -> tuple[torch.Tensor, ...]:
         passes: Any = kernels.passes(synaptic)
+        lengths = lengths or (len(synaptic),)
         synaptic, inner = _dense(synaptic)
         current, channels = _flat(synaptic, inner), synaptic.shape[2] if gain is not None else 0
         # One a channel, in arrays of the passes' own kind: NumPy's where it is quicker at so few numbers.
@@ -341,7 +342,7 @@ class Neuron(slayer.neuron.cuba.Neuron):
         passed_on = self._current_kept
         if isinstance(norm, Norm) and norm.training:
             batch = _Batch(norm.mean, norm.centred, norm.eps)
-            given = frames, norm.weight, norm.offset, batch, self._dynamics(passed_on), lengths or (len(frames),)
+            given = frames, norm.weight, norm.offset, batch, self._dynamics(passed_on), lengths
             spikes, *found = _Compiled.apply(*given)
             for mean, power, number in zip(*[iter(found)] * 3, strict=True):
                 norm.see(mean, power, number.item())
@@ -379,7 +380,6 @@ class Neuron(slayer.neuron.cuba.Neuron):
         shift: torch.Tensor | None = None,
         lengths: Sequence[int] = (),
     ) -> torch.Tensor:
-        lengths = lengths or (len(frames),)
         (spikes,) = _Compiled.apply(frames, gain, shift, None, self._dynamics(passed_on), lengths)
         return spikes
 

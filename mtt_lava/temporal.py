@@ -189,7 +189,7 @@ def transform(x: torch.Tensor, t_out: int, form: str = "group") -> torch.Tensor:
     >>> transform(torch.tensor([[[1.0, 2, 4]]]), 5)
     tensor([[[1., 1., 2., 4., 4.]]])
     """
-    return x if x.shape[-1] == t_out else _mixed(x, matrix(x.shape[-1], t_out, form))
+    return transform_several(x, [x.shape[-1]], [t_out], form)
 
 
 def transform_several(x: torch.Tensor, t_in: Sequence[int], t_out: Sequence[int], form: str = "group") -> torch.Tensor:

@@ -118,7 +118,8 @@ def test_eight_bits_are_used(learned: Run):
 def test_a_mini_batch_is_algorithm_1(way: str | None, monkeypatch: pytest.MonkeyPatch):
     """One optimiser step follows the mean of the gradients of s configurations, of all its recordings or of a part."""
     shared = way == "shared"
-    values: dict[str, Any] = {way: True, "norm": "scale"} if way else {}
+    # Packed, weights would be centred on the mean input of all configurations.
+    values: dict[str, Any] = {None: {}, "shared": {"shared": True}, "packed": {"packed": True, "norm": "scale"}}[way]
     trainer = training.Trainer(make(configurations=3, **values), None, bars(20), progress=False)
     network, steps = trainer.network, []
     network.train()

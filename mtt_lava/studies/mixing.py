@@ -92,7 +92,12 @@ class Mixing:
     seeds: tuple[int, ...] = (0,)
 
     def __repr__(self) -> str:
-        return f"<Mixing: {', '.join(self.points)}, {len(self.points[SDT])} folds>"
+        return f"<Mixing: {', '.join(self.points)}, {self.folds} folds>"
+
+    @property
+    def folds(self) -> int:
+        """How many the recordings were cut into."""
+        return len(self.points[SDT]) // len(self.seeds)
 
     @property
     def time_steps(self) -> list[int]:
@@ -154,11 +159,10 @@ class Mixing:
             spread = np.std([[point.accuracy for point in fold] for fold in self.points[name]], axis=0)
             rows.append(["", *(f"+-{100 * s:.2f}" for s in spread), "", "", ""])
         samples = sum(fold[0].samples for fold in self.points[SDT]) // len(self.seeds)
-        folds = len(self.points[SDT]) // len(self.seeds)
         return "\n".join(
             [
                 *table([head, *rows], left=1),
-                f"accuracy in % over {samples} recordings of {self.settings.data} in {folds} folds, mean of "
+                f"accuracy in % over {samples} recordings of {self.settings.data} in {self.folds} folds, mean of "
                 f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)} (+- standard deviation of folds); lost at most: "
                 f"against {REFERENCE}, at any T from 2 on; steps in turns, medians of {REPEATS}; "
                 f"{self.settings.model.name}, {self.settings.profile}, {self.settings.epochs} epochs, last one; "
