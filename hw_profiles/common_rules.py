@@ -58,7 +58,7 @@ def weights(case: Case) -> Iterator[Finding]:
             if weight is None:
                 continue
             low, high = int(weight.min()), int(weight.max())
-            remedy = "lower the layer's weight scale and threshold together"
+            remedy = _rescaled(case)
             yield from case.at_most("weight_max", quantity, high, remedy, layer.name)
             yield from case.at_least("weight_min", quantity, low, remedy, layer.name)
             if step is None:
@@ -69,10 +69,14 @@ def weights(case: Case) -> Iterator[Finding]:
                     f"{odd:,} of {weight.size:,} {quantity}s",
                     None,
                     step,
-                    f"quantise to multiples of {step}",
+                    f"train with --profile {case.profile.name}, or quantise to multiples of {step}",
                     layer.name,
                     "not multiples of",
                 )
+
+
+def _rescaled(case: Case) -> str:
+    return f"train with --profile {case.profile.name}, or lower the layer's weight scale and threshold together"
 
 
 def weight_exponent(case: Case) -> Iterator[Finding]:
@@ -92,7 +96,7 @@ def _remedy(neuron: Neuron, remedy: str) -> str:
 def threshold(case: Case) -> Iterator[Finding]:
     """The threshold fits its mantissa."""
     for layer, neuron in case.spiking:
-        remedy = _remedy(neuron, "lower the layer's weight scale and threshold together")
+        remedy = _remedy(neuron, _rescaled(case))
         low, high = int(np.min(neuron.threshold)), int(np.max(neuron.threshold))
         yield from case.at_most("threshold_max", "threshold", high, remedy, layer.name)
         if low < 0:

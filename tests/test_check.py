@@ -202,7 +202,7 @@ def test_all_violations_come_at_once() -> None:
     severities = [finding.severity for finding in report.findings]
     assert severities == sorted(severities, key=["violation", "warning", "not checked", "note"].index)
     assert all(f.source and f.status and f.remedy and f.limit is not None for f in report.of("violation"))
-    assert "fc1: weight 300 > 254: lower the layer's weight scale" in str(report)
+    assert "fc1: weight 300 > 254: train with --profile loihi1, or lower the layer's weight scale and" in str(report)
     assert str(report).startswith("network does not fit loihi1: 6 violations\n")
 
 
@@ -575,7 +575,9 @@ def test_bias_on_clockless_chip_says_what_to_do() -> None:
 def test_odd_weights_are_counted() -> None:
     """Odd weights on a chip with even ones are counted."""
     (message,) = said(run("loihi2", dense(2, 2, weight=np.array([[1, 2], [3, -5]]))), "weights")
-    assert message.startswith("fc: 3 of 4 weights not multiples of 2: quantise to multiples of 2")
+    assert message.startswith(
+        "fc: 3 of 4 weights not multiples of 2: train with --profile loihi2, or quantise to multiples of 2"
+    )
 
 
 @pytest.mark.parametrize(("profile", "payload", "fits"), [("loihi1", 1, True), ("loihi1", 2, False)])
