@@ -177,7 +177,8 @@ def plot_recipe(
     axes.set_xticks(places, columns)
     axes.set(ylabel="accuracy gained in points", title=f"{title}: changes of the recipe, +- standard error")
     axes.grid(alpha=0.3, axis="y")
-    axes.legend(fontsize="small")
+    # Bars go both ways and leave no corner free.
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
     return axes
 
 

@@ -315,8 +315,8 @@ def short(line: str) -> str:
             words[i + 1] = given if given.isdecimal() and int(given) < SHORT[word] else str(SHORT[word])
     if words[0] == "mtt" and words[1] in ("train", "bench"):
         has = parse(parsers()[0], words[1:]).parser._option_string_actions
-        # Folds and seeds are one or the other.
-        taken = {*words, "--folds"} if "--seeds" in words else {*words}
+        # Folds and seeds are one or the other, but for ways to mix.
+        taken = {*words, "--folds"} if "--seeds" in words and words[2] != "mixing" else {*words}
         words += [word for name in LONG if name in has and name not in taken for word in (name, str(SHORT[name]))]
     return shlex.join(words)
 
