@@ -341,7 +341,12 @@ def test_a_file_that_ends_its_reader_is_named_and_the_next_is_read(tmp_path):
     os.kill(camera_files._started().pid, signal.SIGKILL)
     with contextlib.suppress(DataError):
         read_file(good)
+    ended = camera_files._started()
+    ended.kill()
+    ended.wait()
     assert len(read_file(good)) == 30
+    assert ended.stdin.closed
+    assert ended.stdout.closed
 
 
 def test_a_reader_that_hangs_is_stopped(tmp_path, monkeypatch):

@@ -119,6 +119,7 @@ def _ask(path: Path, item: str | int | None, seconds: int) -> tuple[dict[str, An
 def _started() -> subprocess.Popen[bytes]:
     global _child
     if _child is None or _child.poll() is not None:
+        _stop()  # of one that has ended since, the pipes are still open
         _child = subprocess.Popen(
             [sys.executable, "-m", __name__],
             cwd=Path(__file__).parents[2],  # so that this package is found, and nothing from where the user is
