@@ -55,7 +55,12 @@ class _ConvSynapse(_Weights, slayer.synapse.Conv):
 
     def sums(self, frames: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:
         """What weights (outputs, inputs / groups, height, width) make of (N, C, H, W)."""
-        return F.conv2d(frames, weight, None, self.stride[:2], self.padding[:2], self.dilation[:2], groups)
+        stride = tuple(self.stride[:2])
+        if tuple(weight.shape[2:]) == (1, 1) and not any(self.padding[:2]):
+            # The same pixels, taken first: PyTorch 2.3's gradient of a strided 1x1 convolution of 4 channels that lie
+            # innermost writes beyond its memory on CPUs without AVX-512.
+            frames, stride = frames[..., :: stride[0], :: stride[1]], (1, 1)
+        return F.conv2d(frames, weight, None, stride, self.padding[:2], self.dilation[:2], groups)
 
 
 class _ConvTSynapse(_ConvSynapse):
