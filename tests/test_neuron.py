@@ -28,7 +28,7 @@ from mtt_lava.neuron import (
     _Centred,
     slayer,
 )
-from mtt_lava.spiking import SumPool
+from mtt_lava.spiking import SumPool, _ConvSynapse
 
 
 def quantised_input(seed: int, shape: tuple[int, ...], largest: int = 200) -> torch.Tensor:
@@ -555,3 +555,38 @@ def test_sum_pools_compute_what_torchs_do(
             results.append((y.detach(), inputs.grad))
     for ours, theirs in zip(*results, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@settings(deadline=None, max_examples=30)
+@example(n=6, channels=(4, 8), size=(32, 32), kernel=(1, 1), stride=(2, 2), padding=0, channels_last=True)
+@given(
+    n=st.integers(1, 6),
+    channels=st.tuples(*[st.sampled_from([1, 2, 3, 4, 8])] * 2),
+    size=st.tuples(*[st.integers(4, 9)] * 2),
+    kernel=st.tuples(*[st.integers(1, 3)] * 2),
+    stride=st.tuples(*[st.integers(1, 3)] * 2),
+    padding=st.integers(0, 1),
+    channels_last=st.booleans(),
+)
+def test_convolutions_compute_what_sums_over_windows_do(
+    n: int,
+    channels: tuple[int, int],
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: int,
+    channels_last: bool,
+):
+    """Synaptic input and both gradients, whatever lies innermost (PyTorch 2.3's own broke memory in the example)."""
+    generator = torch.Generator().manual_seed(0)
+    synapse = _ConvSynapse(*channels, kernel, stride, padding)
+    weight = torch.randint(-3, 4, synapse.weight.shape[:-1], generator=generator).float().requires_grad_()
+    x = torch.randint(0, 3, (n, channels[0], *size), generator=generator).float()
+    x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format).requires_grad_()
+    y = synapse.sums(x, weight, 1)
+    windows = torch.nn.functional.unfold(x, kernel, padding=padding, stride=stride)
+    reference = (weight.flatten(1) @ windows).view(y.shape)
+    toward = torch.randint(-2, 3, y.shape, generator=generator).float()
+    ours, theirs = (torch.autograd.grad((sums * toward).sum(), (x, weight)) for sums in (y, reference))
+    for one, other in zip((y, *ours), (reference, *theirs), strict=True):
+        assert torch.equal(one, other)
