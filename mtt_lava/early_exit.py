@@ -2,7 +2,8 @@
 
 Source of the idea for spiking networks: Li, Geller, Kim, Panda, "SEENN" (NeurIPS 2023, arXiv 2304.01230), whose SEENN-I
 exits by confidence. How sure is sure enough is chosen for a wanted loss of accuracy, on recordings other than those it
-is then used on: the halves of the data, or the folds of a study, choose for each other.
+is then used on: some that the run neither trained on nor is tested on, or the halves of the data, or the folds of a
+study, for each other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mtt_lava.data import Dataset, open_frames
 from mtt_lava.deploy import export, to_network
 from mtt_lava.evaluation import event_parts, event_rules
 from mtt_lava.neuron import STATE_UNIT
-from mtt_lava.run import Run, RunError, open_test_split
+from mtt_lava.run import Run, RunError, open_split
 from mtt_lava.scoring import Score, score
 from mtt_lava.training.loop import LOGIT_SCALE
 from netx_export import simulation, text
@@ -35,6 +36,7 @@ from netx_export.simulation import linear
 RULES = ("confidence", "entropy", "margin")
 """The largest class probability, by the softmax of the readout averaged over time as training has it (SEENN-I); 1 less
 the entropy of the same, as a share of its most; how far the first output leads, in spikes or thresholds."""
+UNSEEN = "training recordings that the run did not see"
 CANDIDATES = 200
 """Thresholds tried at most."""
 
@@ -145,9 +147,11 @@ class EarlyExit:
     loss : float
         Of accuracy, that thresholds were chosen for.
     thresholds : tuple of float
-        That each part of the data has, chosen on the others.
+        That each part of the data has, chosen on the others; or the one that was chosen on unseen recordings.
     parts : str
-        What the parts are: halves, or the folds of a study.
+        What the parts are: halves, or the folds of a study; or the recordings that the run did not see in training.
+    chosen_on : int
+        How many recordings a threshold was chosen on: at least so many.
     time_steps : int or None
         At most; None without a clock.
     steps : numpy.ndarray
@@ -168,6 +172,7 @@ class EarlyExit:
     loss: float
     thresholds: tuple[float, ...]
     parts: str
+    chosen_on: int
     time_steps: int | None
     steps: np.ndarray
     score: Score
@@ -180,6 +185,14 @@ class EarlyExit:
     def __repr__(self) -> str:
         return f"<EarlyExit by {self.rule}: {self.steps.mean():.2f} of {self.time_steps or 'all'}, {self.score}>"
 
+    @property
+    def choice(self) -> str:
+        """How thresholds were chosen, in words."""
+        loses = f"the threshold that loses at most {100 * self.loss:.1f} points on"
+        if self.parts == UNSEEN:
+            return f"{loses} {self.chosen_on:,} {UNSEEN}"
+        return f"each of the {self.parts} has {loses} the rest"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         clock = self.time_steps is not None
@@ -189,6 +202,8 @@ class EarlyExit:
             "rule": self.rule,
             "loss": self.loss,
             "thresholds": list(self.thresholds),
+            "parts": self.parts,
+            "chosen_on": self.chosen_on,
             "backend": self.backend,
             "time_steps" if clock else "microseconds": taken,
             "exits": None if shares is None else shares.tolist(),
@@ -213,10 +228,7 @@ class EarlyExit:
         if self.energy is not None:
             lines.append(f"energy a sample {self.energy[0]:,.1f} nJ, {self.energy[1]:,.1f} without (lower bound)")
         chosen = ", ".join(f"{threshold:.4g}" for threshold in self.thresholds)
-        lines.append(
-            f"sure enough: from {chosen} on; each of the {self.parts} has the threshold that loses at most "
-            f"{100 * self.loss:.1f} points on the rest"
-        )
+        lines.append(f"sure enough: from {chosen} on; {self.choice}")
         if self.differing is not None and self.time_steps is not None:
             answers = self.score.samples * self.time_steps
             lines.append(f"{self.differing} of {answers:,} answers, one a time step, differ from the trained network's")
@@ -234,7 +246,14 @@ def _halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[::2]), np.sort(order[1::2])
 
 
-def leave(courses: Sequence[Course], rule: str, loss: float, time_steps: int | None, backend: str) -> EarlyExit:
+def leave(
+    courses: Sequence[Course],
+    rule: str,
+    loss: float,
+    time_steps: int | None,
+    backend: str,
+    unseen: Sequence[Course] = (),
+) -> EarlyExit:
     """Choose for each course on all others how sure is sure enough; for the halves of a single one on each other.
 
     Parameters
@@ -243,20 +262,23 @@ def leave(courses: Sequence[Course], rule: str, loss: float, time_steps: int | N
         Of recordings that no other has: folds.
     rule, loss, time_steps, backend
         See `EarlyExit`.
+    unseen : sequence of Course
+        For each course another of the same run, of recordings neither trained on nor in `courses`: choose on that.
     """
-    most = max(course.taken.shape[1] for course in courses)
-    each = ((course.readouts, course.sure(rule), course.taken) for course in courses)
-    readouts, sure, taken = (
-        np.concatenate([_longer(part, most) for part in parts]) for parts in zip(*each, strict=True)
-    )
-    labels, kind = np.concatenate([course.labels for course in courses]), courses[0].kind
+    readouts, sure, taken, labels = _joined(courses, rule)
+    kind, most = courses[0].kind, readouts.shape[-1]
     ends = np.cumsum([len(course.labels) for course in courses])
     own = np.split(np.arange(len(labels)), ends[:-1])
-    parts = own if len(courses) > 1 else _halves(labels)
-    steps, thresholds = np.zeros(len(labels), np.int64), []
-    for use in parts:
-        rest = np.setdiff1d(np.arange(len(labels)), use)
-        thresholds.append(choose(readouts[rest], labels[rest], sure[rest], loss, kind))
+    parts = own if unseen or len(courses) > 1 else _halves(labels)
+    steps, thresholds, sizes = np.zeros(len(labels), np.int64), [], []
+    for number, use in enumerate(parts):
+        if unseen:
+            on, sure_on, _, labels_on = _joined([unseen[number]], rule)
+        else:
+            rest = np.setdiff1d(np.arange(len(labels)), use)
+            on, sure_on, labels_on = readouts[rest], sure[rest], labels[rest]
+        thresholds.append(choose(on, labels_on, sure_on, loss, kind))
+        sizes.append(len(labels_on))
         steps[use] = exits(sure[use], thresholds[-1])
     shares = np.array([len(some) / len(labels) for some in own])
     ways = steps, np.full(len(labels), most)
@@ -270,7 +292,8 @@ def leave(courses: Sequence[Course], rule: str, loss: float, time_steps: int | N
         rule,
         loss,
         tuple(thresholds),
-        "folds" if len(courses) > 1 else "halves",
+        UNSEEN if unseen else "folds" if len(courses) > 1 else "halves",
+        min(sizes),
         time_steps,
         np.take_along_axis(taken, (steps - 1)[:, None], 1)[:, 0],
         score(at(readouts, steps), labels, kind),
@@ -280,6 +303,16 @@ def leave(courses: Sequence[Course], rule: str, loss: float, time_steps: int | N
         _mean(synops, shares),
         None if None in differing else sum(each or 0 for each in differing),
     )
+
+
+def _joined(courses: Sequence[Course], rule: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Readouts, how sure they are, what they took, and labels, one course after the other."""
+    most = max(course.taken.shape[1] for course in courses)
+    each = ((course.readouts, course.sure(rule), course.taken) for course in courses)
+    readouts, sure, taken = (
+        np.concatenate([_longer(part, most) for part in parts]) for parts in zip(*each, strict=True)
+    )
+    return readouts, sure, taken, np.concatenate([course.labels for course in courses])
 
 
 def _longer(values: np.ndarray, most: int) -> np.ndarray:
@@ -302,6 +335,7 @@ def early_exit(
     loss: float = 0.005,
     dataset: Dataset | None = None,
     *,
+    unseen: Dataset | None = None,
     backend: str = "fast",
     workers: int | None = None,
     progress: bool = True,
@@ -319,6 +353,9 @@ def early_exit(
         Accuracy that may be lost, 0..1.
     dataset : Dataset, optional
         Default: the test split of the data that the run was trained on. At least two samples.
+    unseen : Dataset, optional
+        Recordings neither trained on nor in `dataset`, to choose the threshold on (see `mtt_lava.run.open_unseen`); the
+        more, the nearer the loss is to what was wanted. Default: the halves of `dataset` choose for each other.
     backend : str
         A clocked one, on which the exported network runs: ``"fast"`` or ``"lava"``.
     workers : int, optional
@@ -340,10 +377,14 @@ def early_exit(
     A network at T time steps spends its t-th on the t-th of T equal parts of a recording. What it costs up to its exit
     is counted exactly: spikes of later steps are left out.
     """
-    dataset = dataset or open_test_split(run.settings)
+    dataset = dataset or open_split(run.settings)
     check(rule, loss, len(dataset))
-    course = course_of(run, time_steps, dataset, backend=backend, workers=workers, progress=progress)
-    return leave([course], rule, loss, time_steps, backend)
+    course, *others = (
+        course_of(run, time_steps, each, backend=backend, workers=workers, progress=progress)
+        for each in (dataset, unseen)
+        if each is not None
+    )
+    return leave([course], rule, loss, time_steps, backend, others)
 
 
 def course_of(
@@ -446,7 +487,12 @@ class _Spent:
 
 
 def early_exit_events(
-    run: Run, loss: float = 0.005, dataset: Dataset | None = None, *, progress: bool = True
+    run: Run,
+    loss: float = 0.005,
+    dataset: Dataset | None = None,
+    *,
+    unseen: Dataset | None = None,
+    progress: bool = True,
 ) -> EarlyExit:
     """The same without a clock: an answer as soon as one output leads by enough events.
 
@@ -454,7 +500,7 @@ def early_exit_events(
     ----------
     run : Run
         With a count readout.
-    loss, dataset, progress
+    loss, dataset, unseen, progress
         See `early_exit`.
 
     Returns
@@ -468,9 +514,10 @@ def early_exit_events(
     RunError
         See `early_exit`; a readout of voltages.
     """
-    dataset = dataset or open_test_split(run.settings)
+    dataset = dataset or open_split(run.settings)
     check("margin", loss, len(dataset))
-    return leave([course_of_events(run, dataset, progress=progress)], "margin", loss, None, "event")
+    course, *others = (course_of_events(run, each, progress=progress) for each in (dataset, unseen) if each is not None)
+    return leave([course], "margin", loss, None, "event", others)
 
 
 def course_of_events(run: Run, dataset: Dataset, *, progress: bool = True) -> Course:

@@ -14,7 +14,7 @@ import hw_profiles
 from hw_profiles.neurobench import of_events
 from mtt_lava.data import EVENT_DTYPE, Dataset, open_frames
 from mtt_lava.deploy import to_network
-from mtt_lava.run import Run, RunError, open_test_split
+from mtt_lava.run import Run, RunError, open_split
 from mtt_lava.scoring import Score, score
 from netx_export import text
 from netx_export.activity import event_totals, recordable
@@ -236,7 +236,7 @@ def evaluate_events(
     -------
     Point
     """
-    dataset = dataset or open_test_split(run.settings)
+    dataset = dataset or open_split(run.settings)
     run.check_data(dataset)
     network = to_network(run)
     more: dict[str, Any] = {}
@@ -334,7 +334,7 @@ def evaluate(
     >>> for point in evaluate(load_run("runs/nmnist"), [2, 10, 100]):  # doctest: +SKIP
     ...     print(point.time_steps, point.accuracy)
     """
-    dataset = dataset or open_test_split(run.settings)
+    dataset = dataset or open_split(run.settings)
     run.check_data(dataset)
     points = []
     for each in time_steps:

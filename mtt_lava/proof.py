@@ -15,7 +15,7 @@ from mtt_lava.data import Dataset, open_frames
 from mtt_lava.deploy import export
 from mtt_lava.evaluation import run_network
 from mtt_lava.neuron import STATE_UNIT
-from mtt_lava.run import Run, open_test_split
+from mtt_lava.run import Run, open_split
 from mtt_lava.scoring import Score, score
 from netx_export import simulation
 from netx_export.activity import recordable
@@ -118,7 +118,7 @@ def prove(
     -------
     list of Proof
     """
-    dataset = dataset or open_test_split(run.settings)
+    dataset = dataset or open_split(run.settings)
     run.check_data(dataset)
     names = run.network.spiking_names
     proofs = []

@@ -483,8 +483,8 @@ class Settings(pydantic.BaseModel):
         return SpikingNetwork(self.model, pool_neurons, self.norm, self.input_max, self.form, self.input_form, reset)
 
 
-def open_test_split(settings: Settings, root: str | None = None) -> Dataset:
-    """The test split of the data that a run was trained on.
+def open_split(settings: Settings, root: str | None = None, split: str = "test") -> Dataset:
+    """A split of the data that a run was trained on.
 
     Raises
     ------
@@ -501,7 +501,32 @@ def open_test_split(settings: Settings, root: str | None = None) -> Dataset:
             f"the run was trained on {settings.data!r:.80}, which is code, and that a run folder does not start: "
             "name the data yourself, with --data module:function or as dataset in Python"
         )
-    return open_dataset(settings.data, split="test", root=root or settings.root)
+    return open_dataset(settings.data, split=split, root=root or settings.root)
+
+
+def unseen(settings: Settings, training: Dataset, count: int) -> Dataset:
+    """The first `count` of the training recordings that a run with these settings does not train on.
+
+    Those behind its setting ``samples``, then those that ``validate_on`` holds out.
+
+    Raises
+    ------
+    RunError
+        There are not so many.
+    """
+    from mtt_lava.data import join, split, subset
+
+    seen = range(min(settings.samples or len(training), len(training)))
+    parts = [subset(training, range(len(seen), len(training)))] if len(seen) < len(training) else []
+    if isinstance(settings.validate_on, float) and settings.validate_on:
+        parts.append(split(subset(training, seen), settings.validate_on, seed=settings.seed)[1])
+    left = sum(map(len, parts))
+    if count > left:
+        raise RunError(
+            f"{training.name}: {left:,} training recordings were not trained on, and {count:,} are wanted: take fewer, "
+            "train on fewer (--samples), or hold some out (--validate)"
+        )
+    return subset(join(*parts), range(count))
 
 
 class Run:

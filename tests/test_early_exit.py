@@ -14,7 +14,7 @@ from test_training import bars, make
 import hw_profiles
 from mtt_lava import evaluate, load_run, to_network, train
 from mtt_lava.cli import main
-from mtt_lava.data import folds
+from mtt_lava.data import folds, split, subset
 from mtt_lava.early_exit import (
     RULES,
     _halves,
@@ -29,7 +29,7 @@ from mtt_lava.early_exit import (
     leave,
 )
 from mtt_lava.evaluation import to_events
-from mtt_lava.run import RunError
+from mtt_lava.run import RunError, unseen
 from mtt_lava.scoring import score
 from mtt_lava.studies.exits import leaving
 from netx_export.event.backend import simulate as simulate_events
@@ -96,7 +96,7 @@ def test_halves_share_no_sample_and_every_class_evenly(labels: list[int]):
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One of voltages, one of counts, and one without a clock."""
     folder = tmp_path_factory.mktemp("runs")
-    models = {"voltage": make(epochs=16), "event": make(epochs=16, profile="speck2e")}
+    models = {"voltage": make(epochs=16, samples=90), "event": make(epochs=16, profile="speck2e")}
     return {name: train(each, folder / name, bars(90), progress=False) for name, each in models.items()}
 
 
@@ -179,7 +179,9 @@ def test_without_a_clock_it_answers_within_the_recording(runs: dict[str, Any]):
 
 def test_the_command(runs: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any):
     """evaluate --exit on both kinds of backend; JSON; refusals in a line."""
-    monkeypatch.setattr("mtt_lava.data.open_dataset", lambda *_, **__: bars(30, "test"))
+    monkeypatch.setattr(
+        "mtt_lava.data.open_dataset", lambda *_, split, **__: bars({"train": 100}.get(split, 30), split)
+    )
     voltage, event = (str(runs[name].folder) for name in ("voltage", "event"))
     base = ["--data", "digits-dvs", "--exit"]
     assert main(["evaluate", voltage, *base, "entropy", "--time-steps", "4,8", "--json"]) == 0
@@ -187,6 +189,8 @@ def test_the_command(runs: dict[str, Any], tmp_path: Path, capsys: pytest.Captur
     assert [len(each["exits"]) for each in content] == [4, 8]
     assert main(["evaluate", event, *base, "margin", "--backend", "event"]) == 0
     assert "early exit by margin (event)" in capsys.readouterr().out
+    assert main(["evaluate", voltage, *base, "margin", "--exit-unseen", "10"]) == 0
+    assert "points on 10 training recordings that the run did not see" in capsys.readouterr().out
     for arguments, words in (
         ([voltage, *base, "luck"], "rule of early exit 'luck' is unknown; there is: confidence, entropy, margin"),
         ([voltage, *base, "margin", "--exit-loss", "-1"], "loss of accuracy is -0.01; give 0 to below 1"),
@@ -194,6 +198,10 @@ def test_the_command(runs: dict[str, Any], tmp_path: Path, capsys: pytest.Captur
         ([event, *base, "entropy", "--backend", "event"], "only the lead of an output tells: --exit margin"),
         ([voltage, *base, "margin", "--backend", "event"], "an answer is a count of events"),
         ([voltage, *base, "margin", "--samples", "1"], "needs at least 2 samples"),
+        (
+            [voltage, *base, "margin", "--exit-unseen", "11"],
+            "10 training recordings were not trained on, and 11 are wanted",
+        ),
     ):
         assert main(["evaluate", *arguments]) == 2
         assert words in capsys.readouterr().err
@@ -226,7 +234,7 @@ def test_folds_choose_thresholds_for_each_other(profile: str, rules: tuple[str, 
     monkeypatch.setattr("mtt_lava.studies.bench.train", lambda *_, **__: pytest.fail("trained again"))
     again = leaving(given, tmp_path / "out", 4, 0.02, 3, progress=False)
     assert json.dumps(again.to_dict()) == json.dumps(result.to_dict())
-    assert "over 90 recordings of digits-dvs, in 3 folds" in str(again)
+    assert "over 90 recordings of digits-dvs, 3 folds; each of the folds has" in str(again)
 
 
 def test_seeds_choose_by_halves(tmp_path: Path, monkeypatch: Any):
@@ -236,6 +244,53 @@ def test_seeds_choose_by_halves(tmp_path: Path, monkeypatch: Any):
     assert [row["seed"] for row in result.rows()] == [1, 2] * 3
     assert all(len(each.thresholds) == 2 for each in result.found["margin"])
     assert "mean of seeds 1, 2" in str(result)
+
+
+def test_a_threshold_is_chosen_on_what_the_run_did_not_see(runs: dict[str, Any]):
+    """It is that of the unseen recordings whatever the test data are, and all of these have it."""
+    run, data, rest = runs["voltage"], bars(60, "test"), subset(bars(170), range(90, 170))
+    found = early_exit(run, 8, "margin", 0.02, data, unseen=rest, progress=False)
+    course = course_of(run, 8, rest, progress=False)
+    threshold = choose(course.readouts, rest.labels, course.sure("margin"), 0.02, "voltage")
+    assert found.thresholds == (threshold,)
+    assert (found.chosen_on, found.to_dict()["chosen_on"]) == (80, 80)
+    own = course_of(run, 8, data, progress=False)
+    np.testing.assert_array_equal(found.steps, exits(own.sure("margin"), threshold))
+    assert "2.0 points on 80 training recordings that the run did not see" in str(found)
+    free = early_exit_events(runs["event"], 0.02, data, unseen=rest, progress=False)
+    assert len(free.thresholds) == 1
+    assert free.chosen_on == 80
+
+
+def test_unseen_recordings_are_behind_those_trained_on_and_those_held_out():
+    """In this order, none of them trained on; more than there are is refused, and so are folds, which leave none."""
+    data = bars(90)
+    given = make(samples=60, validate_on=0.1, seed=3)
+    used, held = split(subset(data, range(60)), 0.1, seed=3)
+    found = unseen(given, data, 36)
+    assert len(used) + len(held) == 60
+    for recording, label, other in zip(found.events, found.labels, [*range(60, 90), None], strict=False):
+        expected = held if other is None else data
+        np.testing.assert_array_equal(recording, expected.events[other or 0])
+        assert label == expected.labels[other or 0]
+    with pytest.raises(RunError, match="36 training recordings were not trained on, and 37 are wanted: take fewer"):
+        unseen(given, data, 37)
+    with pytest.raises(RunError, match="0 training recordings were not trained on"):
+        unseen(make(), data, 1)
+    with pytest.raises(RunError, match="unseen recordings are for seeds"):
+        leaving(make(), Path("nowhere"), held=3)
+
+
+def test_seeds_choose_on_unseen_recordings(tmp_path: Path, monkeypatch: Any):
+    """One threshold a seed; that of its own run."""
+    monkeypatch.setattr("mtt_lava.studies.paper.open_dataset", lambda *_, split, **__: bars(70, split))
+    result = leaving(make(epochs=4, samples=40), tmp_path / "out", None, 0.02, seeds=(1, 2), held=30, progress=False)
+    assert [each.chosen_on for of in result.found.values() for each in of] == [30] * 6
+    run, rest = load_run(tmp_path / "out" / "seed2"), subset(bars(70), range(40, 70))
+    course = course_of(run, run.settings.time_steps, rest, progress=False)
+    threshold = choose(course.readouts, rest.labels, course.sure("entropy"), 0.02, "voltage")
+    assert result.found["entropy"][1].thresholds == (threshold,)
+    assert "points on 30 training recordings that the run did not see" in str(result)
 
 
 def test_rules_are_named():

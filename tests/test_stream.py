@@ -29,7 +29,7 @@ from mtt_lava.cli import main
 from mtt_lava.data import subset
 from mtt_lava.data.events import EVENT_DTYPE
 from mtt_lava.live import Page
-from mtt_lava.run import open_test_split
+from mtt_lava.run import open_split
 from mtt_lava.sources import AT_ONCE, WIRE, Packet, Source, StreamError, open_source, pack, serve
 from mtt_lava.stream import JUMP, Clocked, Fit, Latencies, Queue, Stream
 from mtt_lava.studies import realtime
@@ -642,7 +642,7 @@ def test_bench_realtime_says_how_right_answers_are_at_any_moment(
     """Curves end at what evaluation says of whole recordings, with a clock and without; nothing is lost in a stream."""
     monkeypatch.setattr(realtime, "SPEEDS", (25,))
     monkeypatch.setattr(realtime, "_TRIED", 0.1)
-    dataset = subset(open_test_split(speck_runs[0].settings), range(40))
+    dataset = subset(open_split(speck_runs[0].settings), range(40))
     found = realtime.realtime(speck_runs, dataset, tmp_path, [1, 4], 0.05, ["loihi1"], seconds=0.3, hours=0.01)
     for run, name in zip(speck_runs, ("SDT", "MTT"), strict=True):
         curves = {curve.time_steps: curve for curve in found.curves if curve.run == name}

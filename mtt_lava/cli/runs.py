@@ -17,16 +17,22 @@ def open_run(args: argparse.Namespace) -> tuple[Any, Any]:
     What needs no torch comes first: a name that is wrong is said at once.
     """
     check_run(args.run)
-    from mtt_lava.data import open_dataset
-    from mtt_lava.run import load_run, load_settings, open_test_split
+    from mtt_lava.run import load_run, load_settings
 
     settings = load_settings(args.run)
-    if args.data:
-        dataset = open_dataset(args.data, split="test", root=args.root)
-    else:
-        dataset = open_test_split(settings, args.root)
+    dataset = _split(args, settings, "test")
     load_torch()
     return load_run(args.run), dataset
+
+
+def _split(args: argparse.Namespace, settings: Any, split: str) -> Any:
+    """Of the data asked for, or of that of training."""
+    from mtt_lava.data import open_dataset
+    from mtt_lava.run import open_split
+
+    if args.data:
+        return open_dataset(args.data, split=split, root=args.root)
+    return open_split(settings, args.root, split)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +61,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-loss", type=float, default=0.5, metavar="POINTS", help="accuracy that --exit may lose (default 0.5)"
     )
+    text = "--exit: how sure is sure enough is chosen on N training recordings that the run did not see (default: on "
+    text += "halves of the test data, for each other)"
+    parser.add_argument("--exit-unseen", type=kinds.positive, metavar="N", help=text)
     parser.add_argument(
         "--confusion", action="store_true", help="also print, for each T, which class was taken for which"
     )
@@ -99,15 +108,16 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _exit(args: argparse.Namespace, run: Any, dataset: Any, steps: list[int]) -> int:
     """evaluate --exit: on a clocked backend at each T, or without a clock."""
     from mtt_lava.early_exit import early_exit, early_exit_events
-    from mtt_lava.run import RunError
+    from mtt_lava.run import RunError, unseen
 
     loss = args.exit_loss / 100
+    held = unseen(run.settings, _split(args, run.settings, "train"), args.exit_unseen) if args.exit_unseen else None
     if takes_events(args.backend):
         if args.exit != "margin":
             raise RunError(f"without a clock only the lead of an output tells: --exit margin, not {args.exit!r:.40}")
-        found = [early_exit_events(run, loss, dataset)]
+        found = [early_exit_events(run, loss, dataset, unseen=held)]
     else:
-        options = {"backend": args.backend or "fast", "workers": args.workers}
+        options = {"unseen": held, "backend": args.backend or "fast", "workers": args.workers}
         found = [early_exit(run, t, args.exit, loss, dataset, **options) for t in steps]
     return answer(args, "\n".join(map(str, found)), {"run": args.run, "exits": [each.to_dict() for each in found]})
 

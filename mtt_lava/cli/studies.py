@@ -243,6 +243,10 @@ def _bench_exit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-loss", type=float, default=0.5, metavar="POINTS", help="accuracy that may be lost (default 0.5)"
     )
+    text = (
+        "with --seeds: choose on N training recordings that the runs do not see, instead of on halves of the test data"
+    )
+    parser.add_argument("--unseen", type=kinds.positive, metavar="N", help=text)
     parser.add_argument("--out", required=True, type=kinds.folder, metavar="DIR", help="folder of the run folders")
     add_json(parser)
     add_training(parser)
@@ -254,7 +258,7 @@ def _bench_exit(args: argparse.Namespace) -> int:
     load_torch()
     from mtt_lava.studies.exits import leaving
 
-    parts = {"count": args.folds, "seeds": args.seeds}
+    parts = {"count": args.folds, "seeds": args.seeds, "held": args.unseen}
     result = leaving(settings, Path(args.out), args.at, args.exit_loss / 100, **parts)
     return answer(args, result, result.to_dict())
 
@@ -299,14 +303,14 @@ def _bench_realtime(args: argparse.Namespace) -> int:
     load_torch()
     from mtt_lava import load_run
     from mtt_lava.data import open_dataset, subset
-    from mtt_lava.run import open_test_split
+    from mtt_lava.run import open_split
     from mtt_lava.studies.realtime import realtime
 
     runs = [load_run(run) for run in args.runs]
     if args.data:
         dataset = open_dataset(args.data, split="test", root=args.root)
     else:
-        dataset = open_test_split(runs[0].settings, args.root)
+        dataset = open_split(runs[0].settings, args.root)
     if args.samples is not None:
         dataset = subset(dataset, range(min(args.samples, len(dataset))))
     loss = args.exit_loss / 100

@@ -1,8 +1,8 @@
 """Early exit measured: how many time steps a network needs for an answer that is as good as its last.
 
 In folds over all recordings each fold has the threshold that was chosen on the others, so that accuracy is over all
-recordings and no threshold was chosen on those it is used on; with seeds on a data set's own split the halves of the
-test data choose for each other.
+recordings and no threshold was chosen on those it is used on; with seeds on a data set's own split it is chosen on
+training recordings that the run did not see, or the halves of the test data choose for each other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtt_lava.early_exit import RULES, EarlyExit, check, course_of, course_of_events, leave
-from mtt_lava.run import Settings
+from mtt_lava.run import RunError, Settings, unseen
 from mtt_lava.studies.bench import machine, trained
 from mtt_lava.studies.paper import parts_of
 from netx_export.text import table
@@ -68,15 +68,13 @@ class Exits:
             full = float(np.mean([each.full.accuracy for each in of]))
             row = [rule, f"{steps:.2f}", f"{100 * accuracy:.2f}", f"{100 * full:.2f}", f"{100 * (full - accuracy):.2f}"]
             rows.append([*row, *_pair([each.synops for each in of]), *_pair([each.energy for each in of])])
-        samples, cut = first.score.samples, f"mean of seeds {', '.join(map(str, self.seeds))}; each half"
-        if not self.seeds:
-            cut = f"in {len(first.thresholds)} folds, each"
+        cut = f"mean of seeds {', '.join(map(str, self.seeds))}" if self.seeds else f"{len(first.thresholds)} folds"
         return "\n".join(
             [
                 *table([head, *rows], left=1),
-                f"over {samples} recordings of {self.settings.data}, {cut} with the threshold that loses at most "
-                f"{100 * first.loss:.1f} points on the rest; {self.settings.model.name}, {self.settings.method}, "
-                f"{self.settings.profile}, {self.settings.epochs} epochs, last one; {machine()}",
+                f"over {first.score.samples} recordings of {self.settings.data}, {cut}; {first.choice}; "
+                f"{self.settings.model.name}, {self.settings.method}, {self.settings.profile}, "
+                f"{self.settings.epochs} epochs, last one; {machine()}",
                 "silent recordings count as wrong, a tie among k outputs counts 1/k",
                 *self._proof(),
             ]
@@ -103,6 +101,7 @@ def leaving(
     loss: float = 0.005,
     count: int = 5,
     seeds: Sequence[int] = (),
+    held: int | None = None,
     *,
     progress: bool = True,
 ) -> Exits:
@@ -122,6 +121,8 @@ def leaving(
         Accuracy that may be lost, 0..1.
     count, seeds
         See `mtt_lava.studies.paper.paper`.
+    held : int, optional
+        With seeds: choose on so many training recordings that the runs do not see, instead of on halves.
     progress : bool
         Show progress bars.
 
@@ -132,21 +133,32 @@ def leaving(
     Raises
     ------
     RunError
-        A loss that is none, or a folder that holds something else.
+        A loss that is none, a folder that holds something else, or fewer unseen recordings; or folds, which have none.
     """
     clocked = settings.chip.facts.clocked.value is not False
     rules, at_most = (RULES if clocked else ("margin",)), time_steps or settings.time_steps
     backend = "fast" if clocked else "event"
-    courses = []
+    if held and not seeds:
+        raise RunError(
+            "unseen recordings are for seeds: of folds each chooses for the others (give seeds, or leave out)"
+        )
+    courses, others = [], []
     for name, own, training, test in parts_of(settings, count, seeds):
         check(rules[0], loss, len(test))
+        rest = unseen(own, training, held) if held else None
         run = trained(own, out / name, progress, training)
-        if clocked:
-            courses.append(course_of(run, at_most, test, progress=progress))
-        else:
-            courses.append(course_of_events(run, test, progress=progress))
-    together = [[course] for course in courses] if seeds else [courses]
+        course, *other = (
+            course_of(run, at_most, each, progress=progress)
+            if clocked
+            else course_of_events(run, each, progress=progress)
+            for each in (test, rest)
+            if each is not None
+        )
+        courses.append(course)
+        others.append(other)
+    together = [([course], other) for course, other in zip(courses, others, strict=True)] if seeds else [(courses, [])]
     found = {
-        rule: [leave(some, rule, loss, at_most if clocked else None, backend) for some in together] for rule in rules
+        rule: [leave(some, rule, loss, at_most if clocked else None, backend, other) for some, other in together]
+        for rule in rules
     }
     return Exits(settings, found, tuple(seeds))

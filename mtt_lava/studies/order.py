@@ -11,7 +11,7 @@ import numpy as np
 from mtt_lava.data import Dataset
 from mtt_lava.deploy import to_network
 from mtt_lava.evaluation import event_parts, event_rules, recordable, spike_difference
-from mtt_lava.run import Run, RunError, open_test_split
+from mtt_lava.run import Run, RunError, open_split
 from mtt_lava.scoring import Score, score
 from netx_export.event.backend import Simulator
 from netx_export.text import table
@@ -94,7 +94,7 @@ def orders(
     RunError
         The readout is a voltage, or the data has no events.
     """
-    dataset = dataset or open_test_split(run.settings)
+    dataset = dataset or open_split(run.settings)
     run.check_data(dataset)
     network = to_network(run)
     if network.readout != "count":

@@ -30,7 +30,7 @@ from mtt_lava.pictures import (
     png,
 )
 from mtt_lava.proof import Proof, prove
-from mtt_lava.run import Run, Settings, open_test_split
+from mtt_lava.run import Run, Settings, open_split
 from mtt_lava.studies.bench import machine
 from mtt_lava.studies.sweep import Sweep, weigh
 from netx_export import layer_table
@@ -139,7 +139,7 @@ def report(
     --------
     >>> print(report(load_run("runs/digits"), "report.html").verdict)  # doctest: +SKIP
     """
-    dataset = dataset or open_test_split(run.settings)
+    dataset = dataset or open_split(run.settings)
     dataset = dataset if samples is None else subset(dataset, range(min(samples, len(dataset))))
     trained_at, chip = run.settings.time_steps, hw_profiles.load(profile or run.settings.chip)
     steps = sorted({*(time_steps or _usual(trained_at)), trained_at})

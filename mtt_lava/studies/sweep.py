@@ -14,7 +14,7 @@ from mtt_lava.deploy import to_network
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.page import block, heading, image, page
 from mtt_lava.pictures import plot_confusion, plot_sweep, save_picture
-from mtt_lava.run import Run, open_test_split
+from mtt_lava.run import Run, open_split
 from netx_export.files import replacing
 from netx_export.text import table
 
@@ -184,7 +184,7 @@ def sweep(
     --------
     >>> print(sweep(load_run("runs/digits"), [1, 2, 4, 8], "loihi1"))  # doctest: +SKIP
     """
-    dataset = dataset or open_test_split(run.settings)
+    dataset = dataset or open_split(run.settings)
     chip = hw_profiles.load(profile or run.settings.chip)
     steps = sorted(set(time_steps))
     points = evaluate(run, steps, dataset, event_driven=chip.facts.clocked.value is False, progress=progress)
