@@ -234,11 +234,11 @@ def mixed(accuracies: dict[str, list[float]], milliseconds: dict[str, float]) ->
 
     def points(values: list[float], samples: int) -> list[Any]:
         at = zip((1, 2, 10), values, strict=True)
-        return [SimpleNamespace(time_steps=t, accuracy=value, samples=samples) for t, value in at]
+        return [SimpleNamespace(time_steps=t, score=SimpleNamespace(accuracy=a), samples=samples) for t, a in at]
 
     folds = {name: [points([v - 0.3 for v in of], 100), points([v + 0.1 for v in of], 300)]
              for name, of in accuracies.items()}  # fmt: skip
-    return mixing.Mixing(Settings.make("nmnist-3c1fc", data="digits-dvs"), folds, milliseconds)
+    return mixing.Mixing(Settings.make("nmnist-3c1fc", data="digits-dvs"), folds, (0,), milliseconds)
 
 
 def test_the_cheapest_way_to_mix_is_as_good_from_two_time_steps_on():
@@ -253,7 +253,7 @@ def test_the_cheapest_way_to_mix_is_as_good_from_two_time_steps_on():
         },
         {"sdt": 10.0, "independent:3": 17.0, "antithetic:2": 11.0, "independent:1": 6.0},
     )
-    np.testing.assert_allclose(result.accuracy("independent:3"), reference)
+    np.testing.assert_allclose(result.pooled("independent:3"), reference)
     assert result.cheapest == "antithetic:2"
     assert result.cost("antithetic:2") == pytest.approx(1.1)
     assert result.loss("antithetic:2") == pytest.approx(0.005)
@@ -302,7 +302,7 @@ def test_bench_recipe_changes_one_thing_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Every change alone against the recipe as it is, fold by fold; a second call trains nothing and says the same."""
-    monkeypatch.setattr("mtt_lava.studies.paper.folds", lambda *_: [(bars(30), bars(12, "test"))] * 2)
+    monkeypatch.setattr("mtt_lava.studies.parts.folds", lambda *_: [(bars(30), bars(12, "test"))] * 2)
     settings = make(epochs=4, profile="speck2e")
     changes = {"finer=2+spike_penalty=0.1": {"finer": "2", "spike_penalty": "0.1"}, "loss=steps": {"loss": "steps"}}
     found = recipe(settings, tmp_path / "out", changes, (1, 4), 2, progress=False)
@@ -310,7 +310,7 @@ def test_bench_recipe_changes_one_thing_at_a_time(
     assert [(s.finer, s.spike_penalty, s.loss) for s in stored] == [(1, 0, "mean"), (2, 0.1, "mean"), (1, 0, "steps")]
     assert found.columns == ["T=1", "T=4", "event"]
     gained, error = found.gain("loss=steps")
-    each = found.accuracies("loss=steps") - found.accuracies("as it is")
+    each = found.shares("loss=steps") - found.shares("as it is")
     np.testing.assert_allclose(gained, each.mean(0))
     np.testing.assert_allclose(error, each.std(0, ddof=1) / 2**0.5)
     monkeypatch.setattr("mtt_lava.studies.bench.train", lambda *_, **__: pytest.fail("trained again"))

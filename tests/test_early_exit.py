@@ -211,7 +211,7 @@ def test_the_command(runs: dict[str, Any], tmp_path: Path, capsys: pytest.Captur
 def test_folds_choose_thresholds_for_each_other(profile: str, rules: tuple[str, ...], tmp_path: Path, monkeypatch: Any):
     """Each by all recordings of the others, and by none of its own; a second call trains nothing."""
     cut = [(bars(60), test) for _, test in folds(bars(90, "test"), 3, seed=None)]
-    monkeypatch.setattr("mtt_lava.studies.paper.folds", lambda *_: cut)
+    monkeypatch.setattr("mtt_lava.studies.parts.folds", lambda *_: cut)
     given = make(epochs=8, profile=profile)
     result = leaving(given, tmp_path / "out", 4, 0.02, 3, progress=False)
     assert tuple(result.found) == rules
@@ -239,7 +239,7 @@ def test_folds_choose_thresholds_for_each_other(profile: str, rules: tuple[str, 
 
 def test_seeds_choose_by_halves(tmp_path: Path, monkeypatch: Any):
     """On the data set's own split every seed is one result, whose halves choose for each other."""
-    monkeypatch.setattr("mtt_lava.studies.paper.open_dataset", lambda *_, split, **__: bars(40, split))
+    monkeypatch.setattr("mtt_lava.studies.parts.open_dataset", lambda *_, split, **__: bars(40, split))
     result = leaving(make(epochs=4), tmp_path / "out", None, 0.02, seeds=(1, 2), progress=False)
     assert [row["seed"] for row in result.rows()] == [1, 2] * 3
     assert all(len(each.thresholds) == 2 for each in result.found["margin"])
@@ -283,7 +283,7 @@ def test_unseen_recordings_are_behind_those_trained_on_and_those_held_out():
 
 def test_seeds_choose_on_unseen_recordings(tmp_path: Path, monkeypatch: Any):
     """One threshold a seed; that of its own run."""
-    monkeypatch.setattr("mtt_lava.studies.paper.open_dataset", lambda *_, split, **__: bars(70, split))
+    monkeypatch.setattr("mtt_lava.studies.parts.open_dataset", lambda *_, split, **__: bars(70, split))
     result = leaving(make(epochs=4, samples=40), tmp_path / "out", None, 0.02, seeds=(1, 2), held=30, progress=False)
     assert [each.chosen_on for of in result.found.values() for each in of] == [30] * 6
     run, rest = load_run(tmp_path / "out" / "seed2"), subset(bars(70), range(40, 70))

@@ -19,7 +19,8 @@ from mtt_lava.data import from_images
 from mtt_lava.evaluation import evaluate_events, spike_difference, table, to_events
 from mtt_lava.run import RunError, load_run, load_settings
 from mtt_lava.studies.order import orders
-from mtt_lava.studies.paper import folds, paper
+from mtt_lava.studies.paper import paper
+from mtt_lava.studies.parts import folds
 from mtt_lava.training import train_base
 from netx_export import netx
 from netx_export.event import backend as event_backend
@@ -181,14 +182,12 @@ def test_bench_paper_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The table over all folds; a second call trains nothing and says the same, whatever accuracy it had stored."""
-    import mtt_lava.studies.paper as module
-
     cut = [(bars(30), bars(9, "test"))] * 2
-    monkeypatch.setattr(module, "folds", lambda *_: cut)
+    monkeypatch.setattr("mtt_lava.studies.parts.folds", lambda *_: cut)
     settings = make(profile="speck2e", epochs=4)
     first = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1, 8), 2, progress=False)
     monkeypatch.setattr("mtt_lava.studies.bench.train", lambda *_, **__: pytest.fail("trained again"))
-    monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    monkeypatch.setattr("mtt_lava.studies.paper.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
     path = tmp_path / "out" / "0" / "mtt" / "points.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -208,9 +207,7 @@ def test_bench_paper_goes_on_where_it_was(
 
 def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Path, monkeypatch: Any) -> None:
     """SDT stays as it is, once more with the penalty in a row of its own; all start from one base without it."""
-    import mtt_lava.studies.paper as module
-
-    monkeypatch.setattr(module, "folds", lambda *_: [(bars(30), bars(9, "test"))] * 2)
+    monkeypatch.setattr("mtt_lava.studies.parts.folds", lambda *_: [(bars(30), bars(9, "test"))] * 2)
     settings = make(profile="speck2e", epochs=4, spike_penalty=0.3)
     result = paper(settings, tmp_path / "out", ("sdt", "sdt-sparse", "mtt"), (1,), 2, progress=False)
     used = {name: load_settings(tmp_path / "out" / "1" / name) for name in ("base", "sdt", "sdt-sparse", "mtt")}
@@ -229,17 +226,15 @@ def test_bench_paper_penalises_spikes_of_mixtures_and_of_sdt_apart(tmp_path: Pat
 
 def test_bench_paper_with_seeds_uses_the_data_set_s_own_split(tmp_path: Path, monkeypatch: Any) -> None:
     """Once a seed, each with its own base; the accuracy is the mean over seeds on the same test data."""
-    import mtt_lava.studies.paper as module
-
     splits = {"train": bars(30), "test": bars(9, "test")}
-    monkeypatch.setattr(module, "open_dataset", lambda *_, split, **__: splits[split])
+    monkeypatch.setattr("mtt_lava.studies.parts.open_dataset", lambda *_, split, **__: splits[split])
     settings = make(profile="speck2e", epochs=4)
     result = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1,), seeds=(3, 5), progress=False)
     for seed in (3, 5):
         for name in ("base", "sdt", "mtt"):
             assert load_settings(tmp_path / "out" / f"seed{seed}" / name).seed == seed
     assert [row["seed"] for row in result.rows() if row["method"] == "mtt" and row["at"] == "event"] == [3, 5]
-    assert result.pooled("mtt") == pytest.approx(result.accuracies("mtt").mean(0))
+    assert result.pooled("mtt") == pytest.approx(result.shares("mtt").mean(0))
     assert "9 test recordings of digits-dvs, mean of 2 seeds (+- standard deviation of seeds)" in str(result)
     assert result.to_dict()["seeds"] == [3, 5]
 

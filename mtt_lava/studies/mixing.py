@@ -16,7 +16,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -24,7 +23,7 @@ from mtt_lava.data import Dataset
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.run import RunError, Settings
 from mtt_lava.studies.bench import machine, stored_points, trained
-from mtt_lava.studies.paper import folds
+from mtt_lava.studies.parts import Measured, folds
 from mtt_lava.temporal import DRAWS
 from mtt_lava.training import Trainer, memory_kept
 from netx_export.text import table
@@ -72,7 +71,7 @@ def overrides(name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(Measured):
     """What `mixing` found.
 
     Attributes
@@ -80,16 +79,16 @@ class Mixing:
     settings : Settings
         Of all runs, but for what the ways to draw say.
     points : dict of str to list of list of Point
-        For every way, for every fold (with each seed), at every T.
+        For every way, for every seed and each of its folds, at every T.
+    seeds : tuple of int
+        With each of which all folds were run.
     milliseconds : dict of str to float
         Of a training step, median of steps in turns.
-    seeds : tuple of int
     """
 
-    settings: Settings
-    points: dict[str, list[list[Point]]]
     milliseconds: dict[str, float]
-    seeds: tuple[int, ...] = (0,)
+
+    NAMES = "sampler"
 
     def __repr__(self) -> str:
         return f"<Mixing: {', '.join(self.points)}, {self.folds} folds>"
@@ -97,18 +96,12 @@ class Mixing:
     @property
     def folds(self) -> int:
         """How many the recordings were cut into."""
-        return len(self.points[SDT]) // len(self.seeds)
+        return len(self.first) // len(self.seeds)
 
     @property
     def time_steps(self) -> list[int]:
         """Where accuracy was measured."""
-        return [int(point.time_steps or 0) for point in self.points[SDT][0]]
-
-    def accuracy(self, name: str) -> np.ndarray:
-        """Over all recordings, at every T."""
-        folds = self.points[name]
-        of = [[point.accuracy for point in fold] for fold in folds]
-        return np.average(of, axis=0, weights=[fold[0].samples for fold in folds])
+        return [int(point.time_steps or 0) for point in self.first[0]]
 
     def cost(self, name: str) -> float:
         """Of a training step, as a ratio to one of SDT."""
@@ -116,7 +109,7 @@ class Mixing:
 
     def loss(self, name: str) -> float:
         """The most accuracy lost against `REFERENCE`, at any T from 2 on."""
-        lost = self.accuracy(REFERENCE) - self.accuracy(name)
+        lost = self.pooled(REFERENCE) - self.pooled(name)
         return max(float(each) for each, t in zip(lost, self.time_steps, strict=True) if t > 1)
 
     @property
@@ -126,11 +119,12 @@ class Mixing:
         return min(mixed, key=self.cost)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One a way, fold and T, for a table."""
+        """One a way, seed, fold and T, for a table."""
+        parts = [*product(self.seeds, range(1, 1 + self.folds))]
         return [
-            {"sampler": name, "fold": number} | point.row()
+            {"sampler": name, "seed": seed, "fold": number} | point.row()
             for name, of in self.points.items()
-            for number, fold in enumerate(of, 1)
+            for (seed, number), fold in zip(parts, of, strict=True)
             for point in fold
         ]
 
@@ -141,7 +135,7 @@ class Mixing:
                 "milliseconds": self.milliseconds[name],
                 "cost": self.cost(name),
                 "loss": self.loss(name),
-                "accuracy": dict(zip(map(str, self.time_steps), self.accuracy(name).tolist(), strict=True)),
+                "accuracy": dict(zip(map(str, self.time_steps), self.pooled(name).tolist(), strict=True)),
                 "folds": [[point.to_dict() for point in fold] for fold in of],
             }
             for name, of in self.points.items()
@@ -154,11 +148,10 @@ class Mixing:
         head = ["sampler", *(f"T={t}" for t in self.time_steps), "lost at most", "ms a step", "x SDT"]
         rows = []
         for name in self.points:
-            row = [name, *(f"{100 * a:.2f}" for a in self.accuracy(name)), f"{100 * self.loss(name):.2f}"]
+            row = [name, *(f"{100 * a:.2f}" for a in self.pooled(name)), f"{100 * self.loss(name):.2f}"]
             rows.append([*row, f"{self.milliseconds[name]:.1f}", f"{self.cost(name):.2f}"])
-            spread = np.std([[point.accuracy for point in fold] for fold in self.points[name]], axis=0)
-            rows.append(["", *(f"+-{100 * s:.2f}" for s in spread), "", "", ""])
-        samples = sum(fold[0].samples for fold in self.points[SDT]) // len(self.seeds)
+            rows.append(["", *(f"+-{100 * s:.2f}" for s in self.shares(name).std(0)), "", "", ""])
+        samples = sum(fold[0].samples for fold in self.first) // len(self.seeds)
         return "\n".join(
             [
                 *table([head, *rows], left=1),
@@ -221,7 +214,7 @@ def mixing(
         run = trained(each[name].model_copy(update={"seed": seed}), folder, progress, training)
         measure = partial(evaluate, run, at, test, progress=progress)
         points[name].append(stored_points(folder / "points.npz", run, test, at, measure))
-    return Mixing(settings, points, _milliseconds(each, parts[0][0], progress), tuple(seeds))
+    return Mixing(settings, points, tuple(seeds), _milliseconds(each, parts[0][0], progress))
 
 
 def _milliseconds(each: dict[str, Settings], dataset: Dataset, progress: bool) -> dict[str, float]:

@@ -10,7 +10,7 @@ those of the epoch that is best on the evaluation data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from mtt_lava.data import Dataset, join, open_dataset
-from mtt_lava.data import folds as cut
+from mtt_lava.data import Dataset
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
 from mtt_lava.pictures import plot_accuracy, save_picture
 from mtt_lava.run import Run, RunError, Settings
 from mtt_lava.studies.bench import machine, stored_points, trained
+from mtt_lava.studies.parts import Measured, parts_of
 from mtt_lava.temporal import METHODS
 from mtt_lava.training import train_base
 from netx_export.text import table, unknown
@@ -35,67 +35,28 @@ COMPARED = ("sdt", "sdt-sparse", "nmt", "mtt")
 """The paper's own, which are compared unless others are named."""
 
 
-def folds(data: str, root: str | None, count: int) -> list[tuple[Dataset, Dataset]]:
-    """All recordings of a data set, cut `count` times into training and test data, classes spread evenly.
-
-    Parameters
-    ----------
-    data : str
-        Name of a data set.
-    root : str, optional
-        Its folder.
-    count : int
-        Number of folds, at least 2.
-
-    Returns
-    -------
-    list of (Dataset, Dataset)
-        Train and test; every recording is in the test data of one fold.
-    """
-    whole = join(*(open_dataset(data, split=split, root=root) for split in ("train", "test")))
-    if not 2 <= count <= len(whole):
-        raise RunError(f"folds is {count}; give 2..{len(whole)}")
-    # In the order of the data set, so that every run has the same folds.
-    parts = cut(whole, count, seed=None)
-    return [(replace(rest, split="train"), replace(held, split="test")) for rest, held in parts]
-
-
 @dataclass(frozen=True)
-class Paper:
+class Paper(Measured):
     """What `paper` found.
 
     Attributes
     ----------
     settings : Settings
         Of MTT in the first fold, or with the first seed.
-    points : dict of str to list of list of Point
-        For every method, for every fold or seed: clocked at each T, then event-driven with the chip's integers, then
-        event-driven with the weights before rounding.
+    points, seeds
+        See `mtt_lava.studies.parts.Measured`: for every method clocked at each T, then event-driven with the chip's
+        integers, then event-driven with the weights before rounding.
     picture : pathlib.Path
-    seeds : tuple of int
-        Of the runs on the data set's own split; none where it was cut into folds.
     """
 
-    settings: Settings
-    points: dict[str, list[list[Point]]]
     picture: Path
-    seeds: tuple[int, ...] = ()
+
+    NAMES = "method"
 
     @property
     def columns(self) -> list[str]:
-        """What the points are, in order."""
-        steps = [str(p.time_steps) for p in next(iter(self.points.values()))[0][:-2]]
-        return [*(f"T={t}" for t in steps), "event", "event, float"]
-
-    def accuracies(self, method: str) -> np.ndarray:
-        """(folds or seeds, points)."""
-        return np.array([[point.accuracy for point in fold] for fold in self.points[method]])
-
-    def pooled(self, method: str, share: str = "accuracy") -> np.ndarray:
-        """Accuracy over all recordings, or the mean over seeds, one a point; or the share ``silent`` or ``tied``."""
-        points = self.points[method]
-        shares = [[getattr(point.score, share) for point in fold] for fold in points]
-        return np.average(shares, axis=0, weights=[fold[0].samples for fold in points])
+        """What the points are, in order; the last is that before rounding."""
+        return [*super().columns[:-1], "event, float"]
 
     def mean(self, method: str, what: str, index: int) -> dict[str, float]:
         """Spikes or synaptic operations of every layer, averaged over folds or seeds."""
@@ -105,25 +66,6 @@ class Paper:
     def __repr__(self) -> str:
         what = f"{self.settings.model.name} on {self.settings.data}"
         return f"<Paper: {', '.join(self.points)}, {len(self.parts)} {self.part}s, {what}>"
-
-    @property
-    def parts(self) -> list[int]:
-        """Numbers of the folds, or the seeds."""
-        return list(self.seeds) or list(range(1, 1 + len(next(iter(self.points.values())))))
-
-    @property
-    def part(self) -> str:
-        """What `parts` are."""
-        return "seed" if self.seeds else "fold"
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One a method, fold (or seed) and point, for a table; the last point of a fold is that before rounding."""
-        return [
-            {"method": method, self.part: number, "at": column} | point.row()
-            for method, parts in self.points.items()
-            for number, part in zip(self.parts, parts, strict=True)
-            for column, point in zip(self.columns, part, strict=True)
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -143,7 +85,7 @@ class Paper:
     def __str__(self) -> str:
         at = self.columns.index(f"T={self.settings.time_steps}")
         event = len(self.columns) - 2
-        hidden = list(next(iter(self.points.values()))[0][0].spikes)[-2]
+        hidden = list(self.first[0][0].spikes)[-2]
         head = ["method", *self.columns, f"SD T={self.settings.time_steps}", "synops, event"]
         head += [f"{hidden} spikes T={self.settings.time_steps}", "event"]
         rows = []
@@ -155,7 +97,7 @@ class Paper:
             row += [f"{self.mean(method, 'spikes', index)[hidden]:.0f}" for index in (at, event)]
             rows.append(row)
             if len(self.parts) > 1:
-                spread = [f"+-{100 * s:.2f}" for s in self.accuracies(method).std(0)]
+                spread = [f"+-{100 * s:.2f}" for s in self.shares(method).std(0)]
                 rows.append(["", *spread, *[""] * (len(head) - 1 - len(spread))])
         lines = table([head, *rows])
         answers = [["method", "in %", *self.columns]]
@@ -164,7 +106,7 @@ class Paper:
                 name = method if share == "silent" else ""
                 answers.append([name, share, *(f"{100 * a:.2f}" for a in self.pooled(method, share))])
         lines += ["", *table(answers)]
-        parts = next(iter(self.points.values()))
+        parts = self.first
         samples = f"{sum(part[0].samples for part in parts)} recordings of {self.settings.data} in"
         if self.seeds:
             samples = f"{parts[0][0].samples} test recordings of {self.settings.data}, mean of"
@@ -234,24 +176,13 @@ def paper(
             measure = partial(_points, run, steps, test, progress)
             points[method].append(stored_points(folder / "points.npz", run, test, [*steps, None, None], measure))
     first = {"method": "mtt"} | ({"seed": seeds[0]} if seeds else {})
-    result = Paper(settings.model_copy(update=first), points, out / "paper.png", tuple(seeds))
-    found = {method: result.accuracies(method) for method in methods}
+    result = Paper(settings.model_copy(update=first), points, tuple(seeds), out / "paper.png")
+    found = {method: result.shares(method) for method in methods}
     clocked = {method: (steps, values[:, : len(steps)]) for method, values in found.items()}
     events = {method: values[:, len(steps)] for method, values in found.items()}
     title = f"{settings.model.name} on {settings.data}, {settings.profile}; range over {result.part}s"
     save_picture(plot_accuracy(clocked, settings.time_steps, title, events), result.picture)
     return result
-
-
-def parts_of(settings: Settings, count: int, seeds: Sequence[int]) -> Iterator[tuple[str, Settings, Dataset, Dataset]]:
-    """Name, settings, training and test data of every fold or seed."""
-    if not seeds:
-        for number, (training, test) in enumerate(folds(settings.data, settings.root, count)):
-            yield str(number), settings, training, test
-        return
-    training, test = (open_dataset(settings.data, split=split, root=settings.root) for split in ("train", "test"))
-    for seed in seeds:
-        yield f"seed{seed}", settings.model_copy(update={"seed": seed}), training, test
 
 
 def _settings_of(method: str, settings: Settings) -> Settings:

@@ -19,7 +19,7 @@ from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import plot_recipe, save_picture
 from mtt_lava.run import Settings
 from mtt_lava.studies.bench import machine, stored_points, trained
-from mtt_lava.studies.paper import parts_of
+from mtt_lava.studies.parts import Measured, parts_of
 from netx_export.text import table
 
 AS_IS = "as it is"
@@ -27,53 +27,31 @@ AS_IS = "as it is"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Measured):
     """What `recipe` found.
 
     Attributes
     ----------
     settings : Settings
         Of the recipe as it is.
-    points : dict of str to list of list of Point
-        For every change, `AS_IS` first, for every fold or seed: at each T, then without a clock where the chip has
-        none.
-    seeds : tuple of int
-        Of the runs on the data set's own split; none where it was cut into folds.
+    points, seeds
+        See `mtt_lava.studies.parts.Measured`: for every change, `AS_IS` first, at each T, then without a clock where
+        the chip has none.
     picture : pathlib.Path
     """
 
-    settings: Settings
-    points: dict[str, list[list[Point]]]
-    seeds: tuple[int, ...]
     picture: Path
+
+    NAMES = "change"
 
     def __repr__(self) -> str:
         return f"<Recipe: {', '.join(self.points)}, {self.settings.model.name} on {self.settings.data}>"
 
-    @property
-    def columns(self) -> list[str]:
-        """What the points are, in order."""
-        return [point.name.replace(" ", "") for point in self.points[AS_IS][0]]
-
-    def accuracies(self, name: str) -> np.ndarray:
-        """(folds or seeds, points)."""
-        return np.array([[point.accuracy for point in part] for part in self.points[name]])
-
     def gain(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Accuracy gained over the recipe as it is, mean over folds or seeds, and its standard error; one a point."""
-        each = self.accuracies(name) - self.accuracies(AS_IS)
+        each = self.shares(name) - self.shares(AS_IS)
         error = each.std(0, ddof=1) / math.sqrt(len(each)) if len(each) > 1 else np.full(each.shape[1], np.nan)
         return each.mean(0), error
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One a change, fold (or seed) and point, for a table."""
-        part, numbers = ("seed", self.seeds) if self.seeds else ("fold", range(1, 1 + len(self.points[AS_IS])))
-        return [
-            {"change": name, part: number, "at": column} | point.row()
-            for name, parts in self.points.items()
-            for number, points in zip(numbers, parts, strict=True)
-            for column, point in zip(self.columns, points, strict=True)
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -89,15 +67,15 @@ class Recipe:
     def __str__(self) -> str:
         rows = []
         for name in self.points:
-            rows.append([name, *(f"{100 * a:.2f}" for a in self.accuracies(name).mean(0)), ""])
+            rows.append([name, *(f"{100 * a:.2f}" for a in self.pooled(name)), ""])
             if name != AS_IS:
                 gained, error = self.gain(name)
                 rows.append(["", *(f"{100 * g:+.2f}" for g in gained), f"+-{100 * float(np.mean(error)):.2f}"])
-        first = self.points[AS_IS]
-        over = f"{sum(part[0].samples for part in first)} recordings of {self.settings.data} in {len(first)} folds"
+        samples = sum(part[0].samples for part in self.first)
+        over = f"{samples} recordings of {self.settings.data} in {len(self.parts)} folds"
         if self.seeds:
             seeds = ", ".join(map(str, self.seeds))
-            over = f"{first[0][0].samples} test recordings of {self.settings.data}, seeds {seeds}"
+            over = f"{self.first[0][0].samples} test recordings of {self.settings.data}, seeds {seeds}"
         return "\n".join(
             [
                 *table([["change", *self.columns, "standard error"], *rows], left=1),
