@@ -15,7 +15,7 @@ from test_training import bars, make
 import hw_profiles
 from mtt_lava import Run, evaluate, export, export_speck, prove, to_network, train
 from mtt_lava.cli import main
-from mtt_lava.data import from_images
+from mtt_lava.data import from_images, join, subset
 from mtt_lava.evaluation import evaluate_events, spike_difference, table, to_events
 from mtt_lava.run import RunError, load_run, load_settings
 from mtt_lava.studies.order import orders
@@ -237,6 +237,15 @@ def test_bench_paper_with_seeds_uses_the_data_set_s_own_split(tmp_path: Path, mo
     assert result.pooled("mtt") == pytest.approx(result.shares("mtt").mean(0))
     assert "9 test recordings of digits-dvs, mean of 2 seeds (+- standard deviation of seeds)" in str(result)
     assert result.to_dict()["seeds"] == [3, 5]
+    few = settings.model_copy(update={"samples": 20})
+    given: dict[str, Any] = {"seeds": (3,), "more": 6, "progress": False}
+    result = paper(few, tmp_path / "more", ("sdt",), (1,), **given)
+    assert "15 test recordings of digits-dvs (6 of them training recordings that no run saw)" in str(result)
+    run = load_run(tmp_path / "more" / "seed3" / "sdt")
+    expected = evaluate(run, [1], join(splits["test"], subset(splits["train"], range(20, 26))), progress=False)
+    assert result.points["sdt"][0][0].score == expected[0].score
+    with pytest.raises(RunError, match="folds leave no recording unseen"):
+        paper(few, tmp_path / "none", ("sdt",), (1,), more=6, progress=False)
 
 
 def test_evaluate_event_shows_both(speck: Run, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -89,6 +89,8 @@ def _bench_paper_arguments(parser: argparse.ArgumentParser) -> None:
     text = "those that do not mix without and with the spike penalty (default sdt,sdt-sparse,nmt,mtt, the paper's)"
     parser.add_argument("--methods", default="sdt,sdt-sparse,nmt,mtt", metavar="M,M,...", help=text)
     _add_parts(parser)
+    text = "with --seeds: test also on N training recordings that no run sees"
+    parser.add_argument("--test-unseen", type=kinds.positive, default=0, metavar="N", help=text)
     parser.add_argument(
         "--out", required=True, type=kinds.folder, metavar="DIR", help="folder of the run folders and the picture"
     )
@@ -103,7 +105,8 @@ def _bench_paper(args: argparse.Namespace) -> int:
     load_torch()
     from mtt_lava.studies.paper import paper
 
-    result = paper(settings, Path(args.out), args.methods.split(","), count=args.folds, seeds=args.seeds)
+    parts = {"count": args.folds, "seeds": args.seeds, "more": args.test_unseen}
+    result = paper(settings, Path(args.out), args.methods.split(","), **parts)
     return answer(args, result, result.to_dict())
 
 

@@ -47,9 +47,12 @@ class Paper(Measured):
         See `mtt_lava.studies.parts.Measured`: for every method clocked at each T, then event-driven with the chip's
         integers, then event-driven with the weights before rounding.
     picture : pathlib.Path
+    more : int
+        Of the test recordings of seeds so many are of the training split, and no run saw them.
     """
 
     picture: Path
+    more: int = 0
 
     NAMES = "method"
 
@@ -80,7 +83,8 @@ class Paper(Measured):
             for method in self.points
         }
         settings = self.settings.model_dump(mode="json")
-        return {"machine": machine(), "settings": settings, "seeds": list(self.seeds), "methods": methods}
+        kept = {"machine": machine(), "settings": settings, "seeds": list(self.seeds), "unseen": self.more}
+        return kept | {"methods": methods}
 
     def __str__(self) -> str:
         at = self.columns.index(f"T={self.settings.time_steps}")
@@ -109,7 +113,8 @@ class Paper(Measured):
         parts = self.first
         samples = f"{sum(part[0].samples for part in parts)} recordings of {self.settings.data} in"
         if self.seeds:
-            samples = f"{parts[0][0].samples} test recordings of {self.settings.data}, mean of"
+            unseen = f" ({self.more} of them training recordings that no run saw)" if self.more else ""
+            samples = f"{parts[0][0].samples} test recordings of {self.settings.data}{unseen}, mean of"
         many = f"{len(parts)} {self.part}s (+- standard deviation of {self.part}s)" if len(parts) > 1 else "one seed"
         lines.append(
             f"accuracy in % over {samples} {many}; "
@@ -130,6 +135,7 @@ def paper(
     at: Sequence[int] = (1, 2, 4, 6, 8, 10, 20, 50, 100),
     count: int = 5,
     seeds: Sequence[int] = (),
+    more: int = 0,
     *,
     progress: bool = True,
 ) -> Paper:
@@ -149,6 +155,8 @@ def paper(
         Number of folds.
     seeds : sequence of int
         Train on the data set's own split, once with each, instead of in folds.
+    more : int
+        With seeds: test also on so many training recordings that no run sees.
     progress : bool
         Show progress bars.
 
@@ -166,7 +174,7 @@ def paper(
             raise RunError(unknown("method", method, ROWS))
     steps = sorted({*at, settings.time_steps})
     points: dict[str, list[list[Point]]] = {method: [] for method in methods}
-    for name, own, training, test in parts_of(settings, count, seeds):
+    for name, own, training, test in parts_of(settings, count, seeds, more):
         base = out / name / "base"
         for method in methods:
             folder = out / name / method
@@ -176,7 +184,7 @@ def paper(
             measure = partial(_points, run, steps, test, progress)
             points[method].append(stored_points(folder / "points.npz", run, test, [*steps, None, None], measure))
     first = {"method": "mtt"} | ({"seed": seeds[0]} if seeds else {})
-    result = Paper(settings.model_copy(update=first), points, tuple(seeds), out / "paper.png")
+    result = Paper(settings.model_copy(update=first), points, tuple(seeds), out / "paper.png", more)
     found = {method: result.shares(method) for method in methods}
     clocked = {method: (steps, values[:, : len(steps)]) for method, values in found.items()}
     events = {method: values[:, len(steps)] for method, values in found.items()}

@@ -11,7 +11,7 @@ import numpy as np
 from mtt_lava.data import Dataset, join, open_dataset
 from mtt_lava.data import folds as cut
 from mtt_lava.evaluation import Point
-from mtt_lava.run import RunError, Settings
+from mtt_lava.run import RunError, Settings, unseen
 
 
 def folds(data: str, root: str | None, count: int) -> list[tuple[Dataset, Dataset]]:
@@ -39,15 +39,37 @@ def folds(data: str, root: str | None, count: int) -> list[tuple[Dataset, Datase
     return [(replace(rest, split="train"), replace(held, split="test")) for rest, held in parts]
 
 
-def parts_of(settings: Settings, count: int, seeds: Sequence[int]) -> Iterator[tuple[str, Settings, Dataset, Dataset]]:
-    """Name, settings, training and test data of every fold or seed."""
+def parts_of(
+    settings: Settings, count: int, seeds: Sequence[int], more: int = 0
+) -> Iterator[tuple[str, Settings, Dataset, Dataset]]:
+    """Name, settings, training and test data of every fold or seed.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of all runs, but for the seed.
+    count : int
+        Number of folds.
+    seeds : sequence of int
+        Instead of folds the data set's own split, once with each.
+    more : int
+        With seeds: so many training recordings that no run sees (`mtt_lava.run.unseen`) are test data too.
+
+    Raises
+    ------
+    RunError
+        A number that cannot be.
+    """
     if not seeds:
+        if more:
+            raise RunError("folds leave no recording unseen to test on as well: give seeds, or leave that out")
         for number, (training, test) in enumerate(folds(settings.data, settings.root, count)):
             yield str(number), settings, training, test
         return
     training, test = (open_dataset(settings.data, split=split, root=settings.root) for split in ("train", "test"))
     for seed in seeds:
-        yield f"seed{seed}", settings.model_copy(update={"seed": seed}), training, test
+        own = settings.model_copy(update={"seed": seed})
+        yield f"seed{seed}", own, training, join(test, unseen(own, training, more)) if more else test
 
 
 @dataclass(frozen=True)
