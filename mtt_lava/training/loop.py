@@ -212,7 +212,10 @@ class Trainer:
         copies = dict(zip(self.network.names, self._copies(time_steps), strict=True))
         # The last block is the readout, whose spikes are the answer; a voltage readout has none.
         hidden = [name for name in self.network.spiking_names if name != self.network.names[-1]]
-        layers = [layer.sum(-1).mean() / copies[name] for layer, name in zip(spikes, hidden, strict=False)]
+        # One sum over memory as it lies: time is outermost there, and a sum over it alone takes twenty times as long.
+        layers = [
+            layer.sum() / layer[..., 0].numel() / copies[name] for layer, name in zip(spikes, hidden, strict=False)
+        ]
         return torch.stack(layers).mean() if layers else torch.zeros((), device=self.device)
 
     def _loss(
