@@ -238,7 +238,7 @@ def mixed(accuracies: dict[str, list[float]], milliseconds: dict[str, float]) ->
 
     folds = {name: [points([v - 0.3 for v in of], 100), points([v + 0.1 for v in of], 300)]
              for name, of in accuracies.items()}  # fmt: skip
-    return mixing.Mixing(Settings.make("nmnist-3c1fc", data="digits-dvs"), folds, (0,), milliseconds)
+    return mixing.Mixing(Settings.make("nmnist-3c1fc", data="digits-dvs"), folds, (0,), 0, milliseconds)
 
 
 def test_the_cheapest_way_to_mix_is_as_good_from_two_time_steps_on():
@@ -316,7 +316,7 @@ def test_bench_recipe_changes_one_thing_at_a_time(
     monkeypatch.setattr("mtt_lava.studies.bench.train", lambda *_, **__: pytest.fail("trained again"))
     again = recipe(settings, tmp_path / "out", changes, (1, 4), 2, progress=False)
     assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
-    assert "over 24 recordings of digits-dvs in 2 folds" in str(again)
+    assert "over 24 recordings of digits-dvs, 2 folds" in str(again)
     assert (tmp_path / "out" / "recipe.png").stat().st_size > 5_000
     for text, words in (
         ("finr=4", "'finr=4' is no change: give FIELD=VALUE of the settings"),

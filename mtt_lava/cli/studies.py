@@ -84,13 +84,17 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
     parts.add_argument("--seeds", type=kinds.seeds, default=[], metavar="S,S,...", help=text)
 
 
+def _add_more(parser: argparse.ArgumentParser) -> None:
+    text = "with --seeds: test also on N training recordings that no run sees"
+    parser.add_argument("--test-unseen", type=kinds.positive, default=0, metavar="N", help=text)
+
+
 def _bench_paper_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     text = "those that do not mix without and with the spike penalty (default sdt,sdt-sparse,nmt,mtt, the paper's)"
     parser.add_argument("--methods", default="sdt,sdt-sparse,nmt,mtt", metavar="M,M,...", help=text)
     _add_parts(parser)
-    text = "with --seeds: test also on N training recordings that no run sees"
-    parser.add_argument("--test-unseen", type=kinds.positive, default=0, metavar="N", help=text)
+    _add_more(parser)
     parser.add_argument(
         "--out", required=True, type=kinds.folder, metavar="DIR", help="folder of the run folders and the picture"
     )
@@ -336,6 +340,7 @@ def _bench_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     text = "FIELD=VALUE of the settings, several joined by +, as finer=4+spike_penalty=0.2; for each change once"
     parser.add_argument("--change", type=kinds.change, action="append", required=True, metavar="F=V+...", help=text)
     _add_parts(parser)
+    _add_more(parser)
     parser.add_argument(
         "--at", type=kinds.steps, default=[1, 2, 4, 6, 10, 20, 50, 100], metavar="T,T,...", help="evaluated at these"
     )
@@ -352,7 +357,8 @@ def _bench_recipe(args: argparse.Namespace) -> int:
     load_torch()
     from mtt_lava.studies.recipe import recipe
 
-    result = recipe(settings, Path(args.out), dict(args.change), args.at, args.folds, args.seeds)
+    parts = {"count": args.folds, "seeds": args.seeds, "more": args.test_unseen}
+    result = recipe(settings, Path(args.out), dict(args.change), args.at, **parts)
     return answer(args, result, result.to_dict())
 
 

@@ -140,9 +140,7 @@ class Mixing(Measured):
             }
             for name, of in self.points.items()
         }
-        settings = self.settings.model_dump(mode="json")
-        kept = {"machine": machine(), "settings": settings, "seeds": list(self.seeds)}
-        return kept | {"cheapest": self.cheapest, "samplers": samplers}
+        return self.head() | {"cheapest": self.cheapest, "samplers": samplers}
 
     def __str__(self) -> str:
         head = ["sampler", *(f"T={t}" for t in self.time_steps), "lost at most", "ms a step", "x SDT"]
@@ -214,7 +212,7 @@ def mixing(
         run = trained(each[name].model_copy(update={"seed": seed}), folder, progress, training)
         measure = partial(evaluate, run, at, test, progress=progress)
         points[name].append(stored_points(folder / "points.npz", run, test, at, measure))
-    return Mixing(settings, points, tuple(seeds), _milliseconds(each, parts[0][0], progress))
+    return Mixing(settings, points, tuple(seeds), 0, _milliseconds(each, parts[0][0], progress))
 
 
 def _milliseconds(each: dict[str, Settings], dataset: Dataset, progress: bool) -> dict[str, float]:

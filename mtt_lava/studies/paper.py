@@ -43,16 +43,13 @@ class Paper(Measured):
     ----------
     settings : Settings
         Of MTT in the first fold, or with the first seed.
-    points, seeds
+    points, seeds, more
         See `mtt_lava.studies.parts.Measured`: for every method clocked at each T, then event-driven with the chip's
         integers, then event-driven with the weights before rounding.
     picture : pathlib.Path
-    more : int
-        Of the test recordings of seeds so many are of the training split, and no run saw them.
     """
 
     picture: Path
-    more: int = 0
 
     NAMES = "method"
 
@@ -82,9 +79,7 @@ class Paper(Measured):
             }
             for method in self.points
         }
-        settings = self.settings.model_dump(mode="json")
-        kept = {"machine": machine(), "settings": settings, "seeds": list(self.seeds), "unseen": self.more}
-        return kept | {"methods": methods}
+        return self.head() | {"methods": methods}
 
     def __str__(self) -> str:
         at = self.columns.index(f"T={self.settings.time_steps}")
@@ -110,14 +105,10 @@ class Paper(Measured):
                 name = method if share == "silent" else ""
                 answers.append([name, share, *(f"{100 * a:.2f}" for a in self.pooled(method, share))])
         lines += ["", *table(answers)]
-        parts = self.first
-        samples = f"{sum(part[0].samples for part in parts)} recordings of {self.settings.data} in"
-        if self.seeds:
-            unseen = f" ({self.more} of them training recordings that no run saw)" if self.more else ""
-            samples = f"{parts[0][0].samples} test recordings of {self.settings.data}{unseen}, mean of"
-        many = f"{len(parts)} {self.part}s (+- standard deviation of {self.part}s)" if len(parts) > 1 else "one seed"
+        count = len(self.parts)
+        many = f"{count} {self.part}s (+- standard deviation of {self.part}s)" if count > 1 else "one seed"
         lines.append(
-            f"accuracy in % over {samples} {many}; "
+            f"accuracy in % over {self.recordings}{', mean of' if self.seeds else ' in'} {many}; "
             f"{self.settings.model.name}, {self.settings.profile}; event: no clock, 8-bit weights, 16-bit "
             f"states; event, float: before rounding; {machine()}"
         )
@@ -184,7 +175,7 @@ def paper(
             measure = partial(_points, run, steps, test, progress)
             points[method].append(stored_points(folder / "points.npz", run, test, [*steps, None, None], measure))
     first = {"method": "mtt"} | ({"seed": seeds[0]} if seeds else {})
-    result = Paper(settings.model_copy(update=first), points, tuple(seeds), out / "paper.png", more)
+    result = Paper(settings.model_copy(update=first), points, tuple(seeds), more, out / "paper.png")
     found = {method: result.shares(method) for method in methods}
     clocked = {method: (steps, values[:, : len(steps)]) for method, values in found.items()}
     events = {method: values[:, len(steps)] for method, values in found.items()}

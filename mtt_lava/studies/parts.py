@@ -12,6 +12,7 @@ from mtt_lava.data import Dataset, join, open_dataset
 from mtt_lava.data import folds as cut
 from mtt_lava.evaluation import Point
 from mtt_lava.run import RunError, Settings, unseen
+from mtt_lava.studies.bench import machine
 
 
 def folds(data: str, root: str | None, count: int) -> list[tuple[Dataset, Dataset]]:
@@ -84,11 +85,14 @@ class Measured:
         For every name, for every fold or seed, the same points.
     seeds : tuple of int
         Of the runs on the data set's own split; none where it was cut into folds.
+    more : int
+        Of the test recordings of seeds so many are of the training split, and no run saw them.
     """
 
     settings: Settings
     points: dict[str, list[list[Point]]]
     seeds: tuple[int, ...]
+    more: int
 
     NAMES: ClassVar[str]
     """What the names are of, in a table."""
@@ -129,3 +133,17 @@ class Measured:
             for number, part in zip(self.parts, parts, strict=True)
             for column, point in zip(self.columns, part, strict=True)
         ]
+
+    @property
+    def recordings(self) -> str:
+        """What was tested on, in words."""
+        data = self.settings.data
+        if not self.seeds:
+            return f"{sum(part[0].samples for part in self.first)} recordings of {data}"
+        unseen = f" ({self.more} of them training recordings that no run saw)" if self.more else ""
+        return f"{self.first[0][0].samples} test recordings of {data}{unseen}"
+
+    def head(self) -> dict[str, Any]:
+        """What JSON says before what was found."""
+        settings = self.settings.model_dump(mode="json")
+        return {"machine": machine(), "settings": settings, "seeds": list(self.seeds), "unseen": self.more}

@@ -34,7 +34,7 @@ class Recipe(Measured):
     ----------
     settings : Settings
         Of the recipe as it is.
-    points, seeds
+    points, seeds, more
         See `mtt_lava.studies.parts.Measured`: for every change, `AS_IS` first, at each T, then without a clock where
         the chip has none.
     picture : pathlib.Path
@@ -61,8 +61,7 @@ class Recipe(Measured):
             known = {column: None if math.isnan(e) else e for column, e in error.items()}
             of_parts = [[point.to_dict() for point in part] for part in parts]
             changes[name] = {"gain": gained, "standard_error": known, "parts": of_parts}
-        settings = self.settings.model_dump(mode="json")
-        return {"machine": machine(), "settings": settings, "seeds": list(self.seeds), "changes": changes}
+        return self.head() | {"changes": changes}
 
     def __str__(self) -> str:
         rows = []
@@ -71,16 +70,12 @@ class Recipe(Measured):
             if name != AS_IS:
                 gained, error = self.gain(name)
                 rows.append(["", *(f"{100 * g:+.2f}" for g in gained), f"+-{100 * float(np.mean(error)):.2f}"])
-        samples = sum(part[0].samples for part in self.first)
-        over = f"{samples} recordings of {self.settings.data} in {len(self.parts)} folds"
-        if self.seeds:
-            seeds = ", ".join(map(str, self.seeds))
-            over = f"{self.first[0][0].samples} test recordings of {self.settings.data}, seeds {seeds}"
+        which = f"seeds {', '.join(map(str, self.seeds))}" if self.seeds else f"{len(self.parts)} folds"
         return "\n".join(
             [
                 *table([["change", *self.columns, "standard error"], *rows], left=1),
-                f"accuracy in %, and below what a change gains, over {over}; +-: of that, mean over columns; "
-                f"{self.settings.model.name}, {self.settings.method}, {self.settings.profile}, "
+                f"accuracy in %, and below what a change gains, over {self.recordings}, {which}; +-: of that, "
+                f"mean over columns; {self.settings.model.name}, {self.settings.method}, {self.settings.profile}, "
                 f"{self.settings.epochs} epochs, last one; {machine()}",
                 f"picture: {self.picture}",
             ]
@@ -94,6 +89,7 @@ def recipe(
     at: Sequence[int] = (1, 2, 4, 6, 10, 20, 50, 100),
     count: int = 5,
     seeds: Sequence[int] = (),
+    more: int = 0,
     *,
     progress: bool = True,
 ) -> Recipe:
@@ -111,7 +107,7 @@ def recipe(
         For every name of a change the settings that it sets.
     at : sequence of int
         Numbers of time steps to evaluate at.
-    count, seeds
+    count, seeds, more
         See `mtt_lava.studies.paper.paper`.
     progress : bool
         Show progress bars.
@@ -131,14 +127,14 @@ def recipe(
     for name, fields in changes.items():
         ways[name] = Settings.make(settings.model, **given | dict(fields))
     points: dict[str, list[list[Point]]] = {name: [] for name in ways}
-    for part, own, training, test in parts_of(settings, count, seeds):
+    for part, own, training, test in parts_of(settings, count, seeds, more):
         for name, way in ways.items():
             folder = out / part / name.replace(" ", "-").replace("/", "-")
             run = trained(way.model_copy(update={"seed": own.seed}), folder, progress, training)
             measure = partial(evaluate, run, at, test, event_driven=event_driven, progress=progress)
             kinds = [*at, *([None] if event_driven else [])]
             points[name].append(stored_points(folder / "points.npz", run, test, kinds, measure))
-    result = Recipe(settings, points, tuple(seeds), out / "recipe.png")
+    result = Recipe(settings, points, tuple(seeds), more, out / "recipe.png")
     gains = {name: result.gain(name) for name in points if name != AS_IS}
     save_picture(plot_recipe(gains, result.columns, f"{settings.model.name} on {settings.data}"), result.picture)
     return result
