@@ -46,6 +46,7 @@ AS_IT_STANDS = ("docs/tutorial.md", "docs/how-to/chip-profile.md")
 SHORT = {
     **{"--epochs": 2, "--samples": 40, "--folds": 2, "--seeds": 0, "--depths": 3, "--at": 4},
     **{"--hours": 0, "--seconds": 1, "--idle": 1, "--runs": 20, "--cases": 100},
+    **{"--unseen": 4, "--exit-unseen": 4, "--test-unseen": 4},
 }
 """Options with what they are made, where that is less."""
 LONG = ("--epochs", "--samples", "--folds", "--depths", "--hours", "--seconds")
