@@ -244,6 +244,9 @@ def test_bench_paper_with_seeds_uses_the_data_set_s_own_split(tmp_path: Path, mo
     run = load_run(tmp_path / "more" / "seed3" / "sdt")
     expected = evaluate(run, [1], join(splits["test"], subset(splits["train"], range(20, 26))), progress=False)
     assert result.points["sdt"][0][0].score == expected[0].score
+    # What was stored is of other recordings.
+    result = paper(few, tmp_path / "more", ("sdt",), (1,), seeds=(3,), progress=False)
+    assert result.points["sdt"][0][0].samples == 9
     with pytest.raises(RunError, match="folds leave no recording unseen"):
         paper(few, tmp_path / "none", ("sdt",), (1,), more=6, progress=False)
 

@@ -20,6 +20,7 @@ import torch
 
 from hw_profiles.neurobench import NeuroBench
 from mtt_lava.data import Dataset
+from mtt_lava.data.cache import digest
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import plot_accuracy, save_picture
 from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
@@ -207,11 +208,16 @@ def trained(
 def stored_points(
     path: Path, run: Run, dataset: Dataset, at: Sequence[int | None], measure: Callable[[], list[Point]]
 ) -> list[Point]:
-    """What `measure` finds at each of `at`, which is written to `path`; or what is there, scored anew."""
+    """What `measure` finds at each of `at`, which is written to `path`; or what is there, scored anew.
+
+    What is there counts where it is of these recordings, at the same numbers of time steps.
+    """
+    data = digest(dataset.fingerprint, dataset.labels.tolist())
     if path.exists():
         with np.load(path, allow_pickle=False) as file:
             stored = json.loads(str(file["points"]))
-            if [point["time_steps"] for point in stored] == [*at]:
+            of_data = "data" in file and str(file["data"]) == data
+            if of_data and [point["time_steps"] for point in stored] == [*at]:
                 kind = run.network.model.readout
                 return [
                     Point(
@@ -228,7 +234,8 @@ def stored_points(
                 ]
     points = measure()
     arrays = {str(i): point.readout for i, point in enumerate(points)}
-    save_arrays(path, {"points": json.dumps([point.to_dict() for point in points]), **arrays}, compress=False)
+    texts = {"points": json.dumps([point.to_dict() for point in points]), "data": data}
+    save_arrays(path, texts | arrays, compress=False)
     return points
 
 
