@@ -252,7 +252,7 @@ def leave(
     loss: float,
     time_steps: int | None,
     backend: str,
-    unseen: Sequence[Course] = (),
+    unseen: Course | None = None,
 ) -> EarlyExit:
     """Choose for each course on all others how sure is sure enough; for the halves of a single one on each other.
 
@@ -262,24 +262,27 @@ def leave(
         Of recordings that no other has: folds.
     rule, loss, time_steps, backend
         See `EarlyExit`.
-    unseen : sequence of Course
-        For each course another of the same run, of recordings neither trained on nor in `courses`: choose on that.
+    unseen : Course, optional
+        With a single course, of the same run, of recordings neither trained on nor in that: choose on them.
     """
-    readouts, sure, taken, labels = _joined(courses, rule)
-    kind, most = courses[0].kind, readouts.shape[-1]
-    ends = np.cumsum([len(course.labels) for course in courses])
-    own = np.split(np.arange(len(labels)), ends[:-1])
-    parts = own if unseen or len(courses) > 1 else _halves(labels)
-    steps, thresholds, sizes = np.zeros(len(labels), np.int64), [], []
-    for number, use in enumerate(parts):
-        if unseen:
-            on, sure_on, _, labels_on = _joined([unseen[number]], rule)
-        else:
-            rest = np.setdiff1d(np.arange(len(labels)), use)
-            on, sure_on, labels_on = readouts[rest], sure[rest], labels[rest]
-        thresholds.append(choose(on, labels_on, sure_on, loss, kind))
-        sizes.append(len(labels_on))
-        steps[use] = exits(sure[use], thresholds[-1])
+    most = max(course.taken.shape[1] for course in courses)
+    each = ((course.readouts, course.sure(rule), course.taken) for course in courses)
+    readouts, sure, taken = (
+        np.concatenate([_longer(part, most) for part in parts]) for parts in zip(*each, strict=True)
+    )
+    labels, kind = np.concatenate([course.labels for course in courses]), courses[0].kind
+    ends, everything = np.cumsum([len(course.labels) for course in courses]), np.arange(len(labels))
+    own = np.split(everything, ends[:-1])
+    if unseen is not None:
+        parts, chosen_on = [everything], [(unseen.readouts, unseen.labels, unseen.sure(rule))]
+    else:
+        parts = own if len(courses) > 1 else [*_halves(labels)]
+        rests = [np.setdiff1d(everything, use) for use in parts]
+        chosen_on = [(readouts[rest], labels[rest], sure[rest]) for rest in rests]
+    thresholds = [choose(*given, loss, kind) for given in chosen_on]
+    steps = np.zeros(len(labels), np.int64)
+    for use, threshold in zip(parts, thresholds, strict=True):
+        steps[use] = exits(sure[use], threshold)
     shares = np.array([len(some) / len(labels) for some in own])
     ways = steps, np.full(len(labels), most)
     costs = [
@@ -292,8 +295,8 @@ def leave(
         rule,
         loss,
         tuple(thresholds),
-        UNSEEN if unseen else "folds" if len(courses) > 1 else "halves",
-        min(sizes),
+        UNSEEN if unseen is not None else "folds" if len(courses) > 1 else "halves",
+        min(len(some) for _, some, _ in chosen_on),
         time_steps,
         np.take_along_axis(taken, (steps - 1)[:, None], 1)[:, 0],
         score(at(readouts, steps), labels, kind),
@@ -303,16 +306,6 @@ def leave(
         _mean(synops, shares),
         None if None in differing else sum(each or 0 for each in differing),
     )
-
-
-def _joined(courses: Sequence[Course], rule: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Readouts, how sure they are, what they took, and labels, one course after the other."""
-    most = max(course.taken.shape[1] for course in courses)
-    each = ((course.readouts, course.sure(rule), course.taken) for course in courses)
-    readouts, sure, taken = (
-        np.concatenate([_longer(part, most) for part in parts]) for parts in zip(*each, strict=True)
-    )
-    return readouts, sure, taken, np.concatenate([course.labels for course in courses])
 
 
 def _longer(values: np.ndarray, most: int) -> np.ndarray:
@@ -354,7 +347,7 @@ def early_exit(
     dataset : Dataset, optional
         Default: the test split of the data that the run was trained on. At least two samples.
     unseen : Dataset, optional
-        Recordings neither trained on nor in `dataset`, to choose the threshold on (see `mtt_lava.run.open_unseen`); the
+        Recordings neither trained on nor in `dataset`, to choose the threshold on (see `mtt_lava.run.unseen`); the
         more, the nearer the loss is to what was wanted. Default: the halves of `dataset` choose for each other.
     backend : str
         A clocked one, on which the exported network runs: ``"fast"`` or ``"lava"``.
@@ -379,12 +372,9 @@ def early_exit(
     """
     dataset = dataset or open_split(run.settings)
     check(rule, loss, len(dataset))
-    course, *others = (
-        course_of(run, time_steps, each, backend=backend, workers=workers, progress=progress)
-        for each in (dataset, unseen)
-        if each is not None
-    )
-    return leave([course], rule, loss, time_steps, backend, others)
+    measure = partial(course_of, run, time_steps, backend=backend, workers=workers, progress=progress)
+    other = None if unseen is None else measure(unseen)
+    return leave([measure(dataset)], rule, loss, time_steps, backend, other)
 
 
 def course_of(
@@ -516,8 +506,8 @@ def early_exit_events(
     """
     dataset = dataset or open_split(run.settings)
     check("margin", loss, len(dataset))
-    course, *others = (course_of_events(run, each, progress=progress) for each in (dataset, unseen) if each is not None)
-    return leave([course], "margin", loss, None, "event", others)
+    other = None if unseen is None else course_of_events(run, unseen, progress=progress)
+    return leave([course_of_events(run, dataset, progress=progress)], "margin", loss, None, "event", other)
 
 
 def course_of_events(run: Run, dataset: Dataset, *, progress: bool = True) -> Course:

@@ -238,7 +238,7 @@ def mixed(accuracies: dict[str, list[float]], milliseconds: dict[str, float]) ->
 
     folds = {name: [points([v - 0.3 for v in of], 100), points([v + 0.1 for v in of], 300)]
              for name, of in accuracies.items()}  # fmt: skip
-    return mixing.Mixing(Settings.make("nmnist-3c1fc", data="digits-dvs"), folds, (0,), 0, milliseconds)
+    return mixing.Mixing(Settings.make("nmnist-3c1fc", data="digits-dvs"), folds, (0,), milliseconds)
 
 
 def test_the_cheapest_way_to_mix_is_as_good_from_two_time_steps_on():

@@ -32,6 +32,7 @@ from mtt_lava.evaluation import to_events
 from mtt_lava.run import RunError, unseen
 from mtt_lava.scoring import score
 from mtt_lava.studies.exits import leaving
+from mtt_lava.training import Trainer
 from netx_export.event.backend import simulate as simulate_events
 
 counted = arrays(
@@ -269,6 +270,8 @@ def test_unseen_recordings_are_behind_those_trained_on_and_those_held_out():
     used, held = split(subset(data, range(60)), 0.1, seed=3)
     found = unseen(given, data, 36)
     assert len(used) + len(held) == 60
+    # What training takes is the rest.
+    np.testing.assert_array_equal(Trainer(given, None, data, progress=False).labels, used.labels)
     for recording, label, other in zip(found.events, found.labels, [*range(60, 90), None], strict=False):
         expected = held if other is None else data
         np.testing.assert_array_equal(recording, expected.events[other or 0])

@@ -20,12 +20,12 @@ def open_run(args: argparse.Namespace) -> tuple[Any, Any]:
     from mtt_lava.run import load_run, load_settings
 
     settings = load_settings(args.run)
-    dataset = _split(args, settings, "test")
+    dataset = open_asked(args, settings)
     load_torch()
     return load_run(args.run), dataset
 
 
-def _split(args: argparse.Namespace, settings: Any, split: str) -> Any:
+def open_asked(args: argparse.Namespace, settings: Any, split: str = "test") -> Any:
     """Of the data asked for, or of that of training."""
     from mtt_lava.data import open_dataset
     from mtt_lava.run import open_split
@@ -111,7 +111,7 @@ def _exit(args: argparse.Namespace, run: Any, dataset: Any, steps: list[int]) ->
     from mtt_lava.run import RunError, unseen
 
     loss = args.exit_loss / 100
-    held = unseen(run.settings, _split(args, run.settings, "train"), args.exit_unseen) if args.exit_unseen else None
+    held = unseen(run.settings, open_asked(args, run.settings, "train"), args.exit_unseen) if args.exit_unseen else None
     if takes_events(args.backend):
         if args.exit != "margin":
             raise RunError(f"without a clock only the lead of an output tells: --exit margin, not {args.exit!r:.40}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtt_lava.cli import kinds
 from mtt_lava.cli.parsing import Command, add_json, answer, check_run, load_torch, saying
-from mtt_lava.cli.runs import add_data, open_run
+from mtt_lava.cli.runs import add_data, open_asked, open_run
 from mtt_lava.cli.training import add_training, chosen, settings_of, training_data
 
 
@@ -309,15 +309,11 @@ def _bench_realtime(args: argparse.Namespace) -> int:
         hw_profiles.load(name)
     load_torch()
     from mtt_lava import load_run
-    from mtt_lava.data import open_dataset, subset
-    from mtt_lava.run import open_split
+    from mtt_lava.data import subset
     from mtt_lava.studies.realtime import realtime
 
     runs = [load_run(run) for run in args.runs]
-    if args.data:
-        dataset = open_dataset(args.data, split="test", root=args.root)
-    else:
-        dataset = open_split(runs[0].settings, args.root)
+    dataset = open_asked(args, runs[0].settings)
     if args.samples is not None:
         dataset = subset(dataset, range(min(args.samples, len(dataset))))
     loss = args.exit_loss / 100

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,16 +148,15 @@ def leaving(
         check(rules[0], loss, len(test))
         rest = unseen(own, training, held) if held else None
         run = trained(own, out / name, progress, training)
-        course, *other = (
-            course_of(run, at_most, each, progress=progress)
-            if clocked
-            else course_of_events(run, each, progress=progress)
-            for each in (test, rest)
-            if each is not None
-        )
-        courses.append(course)
-        others.append(other)
-    together = [([course], other) for course, other in zip(courses, others, strict=True)] if seeds else [(courses, [])]
+        if clocked:
+            measure = partial(course_of, run, at_most, progress=progress)
+        else:
+            measure = partial(course_of_events, run, progress=progress)
+        courses.append(measure(test))
+        others.append(None if rest is None else measure(rest))
+    together = [([course], other) for course, other in zip(courses, others, strict=True)]
+    if not seeds:
+        together = [(courses, None)]
     found = {
         rule: [leave(some, rule, loss, at_most if clocked else None, backend, other) for some, other in together]
         for rule in rules

@@ -88,8 +88,6 @@ class Mixing(Measured):
 
     milliseconds: dict[str, float]
 
-    NAMES = "sampler"
-
     def __repr__(self) -> str:
         return f"<Mixing: {', '.join(self.points)}, {self.folds} folds>"
 
@@ -212,7 +210,7 @@ def mixing(
         run = trained(each[name].model_copy(update={"seed": seed}), folder, progress, training)
         measure = partial(evaluate, run, at, test, progress=progress)
         points[name].append(stored_points(folder / "points.npz", run, test, at, measure))
-    return Mixing(settings, points, tuple(seeds), 0, _milliseconds(each, parts[0][0], progress))
+    return Mixing(settings, points, tuple(seeds), _milliseconds(each, parts[0][0], progress))
 
 
 def _milliseconds(each: dict[str, Settings], dataset: Dataset, progress: bool) -> dict[str, float]:

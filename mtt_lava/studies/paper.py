@@ -175,7 +175,7 @@ def paper(
             measure = partial(_points, run, steps, test, progress)
             points[method].append(stored_points(folder / "points.npz", run, test, [*steps, None, None], measure))
     first = {"method": "mtt"} | ({"seed": seeds[0]} if seeds else {})
-    result = Paper(settings.model_copy(update=first), points, tuple(seeds), more, out / "paper.png")
+    result = Paper(settings.model_copy(update=first), points, tuple(seeds), out / "paper.png", more=more)
     found = {method: result.shares(method) for method in methods}
     clocked = {method: (steps, values[:, : len(steps)]) for method, values in found.items()}
     events = {method: values[:, len(steps)] for method, values in found.items()}

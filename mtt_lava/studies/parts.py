@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,7 +92,7 @@ class Measured:
     settings: Settings
     points: dict[str, list[list[Point]]]
     seeds: tuple[int, ...]
-    more: int
+    more: int = field(default=0, kw_only=True)
 
     NAMES: ClassVar[str]
     """What the names are of, in a table."""

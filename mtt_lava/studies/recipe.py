@@ -134,7 +134,7 @@ def recipe(
             measure = partial(evaluate, run, at, test, event_driven=event_driven, progress=progress)
             kinds = [*at, *([None] if event_driven else [])]
             points[name].append(stored_points(folder / "points.npz", run, test, kinds, measure))
-    result = Recipe(settings, points, tuple(seeds), more, out / "recipe.png")
+    result = Recipe(settings, points, tuple(seeds), out / "recipe.png", more=more)
     gains = {name: result.gain(name) for name in points if name != AS_IS}
     save_picture(plot_recipe(gains, result.columns, f"{settings.model.name} on {settings.data}"), result.picture)
     return result
