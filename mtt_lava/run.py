@@ -175,7 +175,9 @@ class Settings(pydantic.BaseModel):
     packed: bool = _option(
         False, "a batch's configurations go through together: quicker for small networks, with the memory of all"
     )
-    form: Literal["group", "fraction"] = _option("group", "temporal transformation between stages")
+    form: Literal["group", "fraction", "mean"] = _option(
+        "group", "temporal transformation between stages; mean: for still images"
+    )
     input_form: Literal["group", "fraction", "trim"] = _option("group", "temporal transformation of the input")
     profile: str = _option("loihi2", "hardware profile, name or TOML file", "NAME")
     epochs: int = _option(150, "epochs, quantised ones included; at least 2", ge=2)

@@ -329,12 +329,14 @@ class SpikingNetwork(torch.nn.Module):
     def copies(self, time_steps: Sequence[int], first: float) -> list[float]:
         """How many times the charge of a recording comes into each block, where it comes `first` times into the input.
 
-        Summing frames keeps it, copying them multiplies it. Where ways of different counts meet, their mean.
+        Summing frames keeps it, copying them multiplies it, and so, by less than 1, does averaging them. Where ways of
+        different counts meet, their mean.
         """
         found, at = {INPUT: first}, {INPUT: 0} | dict(zip(self.names, self.stages, strict=True))
         for part in self.parts:
-            stage = at[part.name]
-            ways = [found[name] * max(1.0, time_steps[stage] / time_steps[at[name]]) for name in part.inputs]
+            longer = {name: time_steps[at[part.name]] / time_steps[at[name]] for name in part.inputs}
+            least = {name: 0 if self.form == "mean" and name != INPUT else 1 for name in part.inputs}
+            ways = [found[name] * max(least[name], longer[name]) for name in part.inputs]
             found[part.name] = sum(ways) / len(ways)
         return [found[name] for name in self.names]
 

@@ -77,8 +77,8 @@ DRAWS = ("independent", "antithetic", "stratified")
 """How the configurations of a mini-batch are drawn together: each for itself (the paper); in pairs, whose numbers of
 time steps mirror each other in the middle of the range; one from each of equal parts of it, stage by stage."""
 
-FORMS = ("group", "fraction", "trim")
-"""How a temporal transformation goes down and up: grouping (the paper's default), overlap of fractions, trim."""
+FORMS = ("group", "fraction", "trim", "mean")
+"""How a temporal transformation goes down and up: grouping (the paper's default), overlap of fractions, trim, means."""
 
 
 class TemporalError(UserError):
@@ -119,17 +119,18 @@ def matrix(t_in: int, t_out: int, form: str = "group") -> np.ndarray:
     ----------
     t_in, t_out : int
         Numbers of time steps, at least 1.
-    form : {"group", "fraction", "trim"}
+    form : {"group", "fraction", "trim", "mean"}
         ``group``: down, output frame k is the sum of a group of input frames; up, input frame k is copied to a
         group of output frames. ``fraction``: both time axes have the same length; going down each input frame is
         shared out by overlap (columns of the sum), going up each output frame is the mean of what it overlaps.
-        ``trim``: the first `t_out` frames; going up as ``group``.
+        ``trim``: the first `t_out` frames; going up as ``group``. ``mean``: as ``group``, but going down the mean of a
+        group: what comes in each time step stays as large, whatever the number of time steps (not in the paper).
 
     Returns
     -------
     numpy.ndarray
-        float32. Going down every row of ``group`` and ``fraction`` sums to 1 (no spike is lost); going up every
-        column sums to 1 (frames are copied).
+        float32. Going down every row of ``group`` and ``fraction`` sums to 1 (no spike is lost); going up, and with
+        ``mean`` always, every column does (frames are copied, or averaged).
 
     Raises
     ------
@@ -152,7 +153,7 @@ def matrix(t_in: int, t_out: int, form: str = "group") -> np.ndarray:
     elif t_in >= t_out:
         b = borders(t_out, t_in)
         for k in range(t_out):
-            result[b[k] : b[k + 1], k] = 1
+            result[b[k] : b[k + 1], k] = 1 / (b[k + 1] - b[k]) if form == "mean" else 1
     else:
         b = borders(t_in, t_out)
         for k in range(t_in):
@@ -171,8 +172,8 @@ def transform(x: torch.Tensor, t_out: int, form: str = "group") -> torch.Tensor:
         Frames, time on the last axis: (N, C, H, W, T) or (N, C, T).
     t_out : int
         Number of time steps wanted, at least 1.
-    form : {"group", "fraction", "trim"}
-        See `matrix`.
+    form : str
+        Of `FORMS`; see `matrix`.
 
     Returns
     -------
@@ -201,7 +202,7 @@ def transform_several(x: torch.Tensor, t_in: Sequence[int], t_out: Sequence[int]
         As that of `transform`; the time axis has the frames of every run.
     t_in, t_out : sequence of int
         For every run the number of its frames, and that wanted. A single `t_in` for several runs: each has all of `x`.
-    form : {"group", "fraction", "trim"}
+    form : str
 
     Returns
     -------

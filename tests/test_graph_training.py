@@ -266,11 +266,13 @@ def test_in_one_pass_norms_see_every_configuration_by_itself(
 
 
 def test_charge_is_counted_along_every_way() -> None:
-    """Copies of frames multiply charge; where ways meet, their mean."""
+    """Copies of frames multiply charge, means divide it; where ways meet, their mean."""
     layers = (conv("stem"), conv("a"), conv("b"), add("sum", "b", "stem", neuron=False, block="end"), conv("c"))
     network = SpikingNetwork(load_model(model(*layers)))
     assert network.stages == [0, 1, 2, 3, 4, 5]
     assert network.copies([2, 4, 2, 2, 2, 2], 1.0) == [1, 2, 2, 1.5, 1.5, 1.5]
+    averaged = SpikingNetwork(load_model(model(*layers)), form="mean")
+    assert averaged.copies([2, 4, 2, 2, 2, 2], 1.0) == [1, 2, 1, 1, 1, 1]
 
 
 def test_blocks_by_default() -> None:

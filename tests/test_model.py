@@ -146,7 +146,7 @@ def test_transformations_have_the_forms_asked_for():
     """The input's and those between stages each take their own form."""
     model = {"name": "m", "input": [2], "layers": [{"type": "dense", "features": n} for n in (3, 2)]}
     x = torch.rand(1, 2, 5, generator=torch.Generator().manual_seed(0)) * 4
-    for form, input_form in (("group", "trim"), ("fraction", "group")):
+    for form, input_form in (("group", "trim"), ("fraction", "group"), ("mean", "group")):
         torch.manual_seed(0)
         network = SpikingNetwork(load_model(model), norm=None, form=form, input_form=input_form)
         hidden = network.blocks[0](transform(x, 4, input_form))

@@ -94,6 +94,15 @@ def test_trim_keeps_the_first_frames(t_in: int, t_out: int):
     assert torch.equal(transform(x, t_out, "trim"), x[..., :t_out])
 
 
+@given(t_in=steps, t_out=steps)
+def test_means_keep_what_comes_in_a_time_step(t_in: int, t_out: int):
+    """Down, each output frame is the mean of the frames that `group` sums; up, it copies as `group` does."""
+    m, group = matrix(t_in, t_out, "mean"), matrix(t_in, t_out)
+    np.testing.assert_allclose(m, group / group.sum(0), rtol=1e-6)
+    constant = torch.full((1, 2, t_in), 3.0)
+    torch.testing.assert_close(transform(constant, t_out, "mean"), torch.full((1, 2, t_out), 3.0))
+
+
 @given(
     st.lists(st.tuples(steps, steps), min_size=1, max_size=4), st.sampled_from(FORMS), st.booleans(), st.integers(0, 99)
 )
@@ -241,7 +250,7 @@ def test_seeds_differ():
         (lambda: transform(frames(3), 0), "at least 1"),
         (
             lambda: matrix(3, 2, "fold"),
-            "form of a temporal transformation 'fold' is unknown; there is: group, fraction, trim",
+            "form of a temporal transformation 'fold' is unknown; there is: group, fraction, trim, mean",
         ),
         (lambda: Sampler("bptt", 3), "training method 'bptt' is unknown; there is: sdt, nmt, mtt, accumulate, online"),
         (lambda: Sampler("accumulate", 3, hold_first=True), "method 'accumulate' runs the same number of time steps"),
