@@ -410,10 +410,12 @@ class Settings(pydantic.BaseModel):
                 )
 
     @staticmethod
-    def way(label: str) -> dict[str, str]:
+    def way(label: str) -> dict[str, Any]:
         """The fields that a `label` stands for: a method, trained by the loss of every time step where ``-steps`` ends
-        it."""
-        return {"method": label.removesuffix(_STEPS)} | ({"loss": "steps"} if label.endswith(_STEPS) else {})
+        it; one that does not mix distils nothing."""
+        method = label.removesuffix(_STEPS)
+        alone = method in METHODS and not METHODS[method].mixes
+        return {"method": method} | ({"loss": "steps"} if label != method else {}) | ({"distil": 0.0} if alone else {})
 
     @property
     def label(self) -> str:

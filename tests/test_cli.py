@@ -21,7 +21,9 @@ from mtt_lava import Settings
 from mtt_lava.cli import export_main, main, parsers
 from mtt_lava.cli.parsing import parse
 from mtt_lava.cli.training import settings_of
+from mtt_lava.data import open_dataset
 from mtt_lava.page import heading, page
+from mtt_lava.run import load_settings
 from mtt_lava.studies.bench import Comparison
 from mtt_lava.studies.demo import next_steps
 from netx_export.network import Conv, Network, Neuron
@@ -267,11 +269,17 @@ def test_bench_methods_compares_and_goes_on(tmp_path: Path, capsys: pytest.Captu
     """A table of means over seeds, JSON and a picture; what is trained already is not trained again."""
     arguments = ["bench", "methods", "--data", "digits-dvs", "--epochs", "2", "--time-steps", "2", "--seeds", "3,4"]
     arguments += ["--batch", "300", "--at", "1,2", "--out", str(tmp_path / "b"), "--json", str(tmp_path / "b.json")]
+    arguments += ["--distil", "1", "--samples", "1200", "--test-unseen", "20"]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     rows = [line.split()[:2] for line in first.splitlines()[1:7]]
     assert rows == [["sdt", "3"], ["sdt", "4"], ["sdt", "mean"], ["mtt", "3"], ["mtt", "4"], ["mtt", "mean"]]
     mtt = json.loads((tmp_path / "b.json").read_text())["points"]["mtt"]
+    # What does not mix has nothing to distil.
+    assert [load_settings(tmp_path / "b" / f"{method}-3").distil for method in ("sdt", "mtt")] == [0, 1]
+    tested = len(open_dataset("digits-dvs", split="test")) + 20
+    assert mtt["3"][0]["samples"] == tested
+    assert f"on {tested} test samples of digits-dvs (20 of them training samples that no run saw)" in first
     assert first.splitlines()[0].split()[-4:] == ["silent", "tied", "most", "silent"]
     most = max(mtt["3"], key=lambda point: point["silent"])
     worst = [f"{100 * most['silent']:.1f}", *(["at", f"T={most['time_steps']}"] if most["silent"] else [])]

@@ -237,11 +237,12 @@ def test_bench_paper_with_seeds_uses_the_data_set_s_own_split(tmp_path: Path, mo
     assert result.pooled("mtt") == pytest.approx(result.shares("mtt").mean(0))
     assert "9 test recordings of digits-dvs, mean of 2 seeds (+- standard deviation of seeds)" in str(result)
     assert result.to_dict()["seeds"] == [3, 5]
-    few = settings.model_copy(update={"samples": 20})
+    few = settings.model_copy(update={"samples": 20, "distil": 1.0})
     given: dict[str, Any] = {"seeds": (3,), "more": 6, "progress": False}
     result = paper(few, tmp_path / "more", ("sdt",), (1,), **given)
     assert "15 test recordings of digits-dvs (6 of them training recordings that no run saw)" in str(result)
     run = load_run(tmp_path / "more" / "seed3" / "sdt")
+    assert run.settings.distil == 0  # it does not mix
     expected = evaluate(run, [1], join(splits["test"], subset(splits["train"], range(20, 26))), progress=False)
     assert result.points["sdt"][0][0].score == expected[0].score
     # What was stored is of other recordings.

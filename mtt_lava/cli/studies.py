@@ -23,6 +23,7 @@ def _bench_methods_arguments(parser: argparse.ArgumentParser) -> None:
     text = "default sdt,mtt; with -steps behind it by the loss of every time step, as mtt-steps"
     parser.add_argument("--methods", default="sdt,mtt", metavar="M,M,...", help=text)
     parser.add_argument("--seeds", type=kinds.seeds, default=[0, 1, 2], metavar="S,S,...", help="default 0,1,2")
+    _add_more(parser)
     parser.add_argument(
         "--at",
         type=kinds.steps,
@@ -46,7 +47,7 @@ def _bench_methods(args: argparse.Namespace) -> int:
     load_torch()
     from mtt_lava.studies.bench import methods
 
-    result = methods(settings, args.at, Path(args.out), dataset)
+    result = methods(settings, args.at, Path(args.out), dataset, args.test_unseen)
     return answer(args, result, result.to_dict())
 
 
@@ -85,7 +86,7 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_more(parser: argparse.ArgumentParser) -> None:
-    text = "with --seeds: test also on N training recordings that no run sees"
+    text = "test also on N training recordings that no run sees (of several seeds, not of folds)"
     parser.add_argument("--test-unseen", type=kinds.positive, default=0, metavar="N", help=text)
 
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from hw_profiles.neurobench import NeuroBench
-from mtt_lava.data import Dataset
+from mtt_lava.data import Dataset, join
 from mtt_lava.data.cache import digest
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import plot_accuracy, save_picture
-from mtt_lava.run import Run, RunError, Settings, load_run, load_settings
+from mtt_lava.run import Run, RunError, Settings, load_run, load_settings, open_split, unseen
 from mtt_lava.scoring import score
 from mtt_lava.training import train
 from netx_export import network as description
@@ -46,11 +46,14 @@ class Comparison:
         Of the first run; the others differ in method, loss and seed only.
     picture : pathlib.Path
         Accuracy against T.
+    more : int
+        Of the test recordings so many are of the training split, and no run saw them.
     """
 
     points: dict[str, dict[int, list[Point]]]
     settings: Settings
     picture: Path
+    more: int = 0
 
     def accuracies(self, method: str) -> np.ndarray:
         """(seeds, time steps)."""
@@ -112,7 +115,8 @@ class Comparison:
             method: {str(seed): [point.to_dict() for point in points] for seed, points in seeds.items()}
             for method, seeds in self.points.items()
         }
-        return {"machine": machine(), "settings": self.settings.model_dump(mode="json"), "points": runs}
+        settings = self.settings.model_dump(mode="json")
+        return {"machine": machine(), "settings": settings, "unseen": self.more, "points": runs}
 
     def __str__(self) -> str:
         head = ["method", "seed", *(f"T={t}" for t in self.time_steps), "spikes a sample"]
@@ -128,9 +132,10 @@ class Comparison:
             rows.append([method, "mean", *self._cells(*means, digits=1)])
         lines = table([head, *rows])
         samples = self._any[0].samples
+        more = f" ({self.more} of them training samples that no run saw)" if self.more else ""
         lines.append(
-            f"accuracy in % on {samples} test samples of {self.settings.data}; {self.settings.model.name}, 8 bits, "
-            f"{self.settings.profile}; spikes, silent and tied in % at T = {self.time_steps[at]}; {machine()}"
+            f"accuracy in % on {samples} test samples of {self.settings.data}{more}; {self.settings.model.name}, 8 "
+            f"bits, {self.settings.profile}; spikes, silent and tied in % at T = {self.time_steps[at]}; {machine()}"
         )
         lines.append(
             "silent samples count as wrong, a tie among k outputs counts 1/k; tied: not silent; most silent: over all T"
@@ -161,7 +166,13 @@ def machine() -> str:
 
 
 def methods(
-    runs: Sequence[Settings], at: Sequence[int], out: Path, dataset: Dataset | None = None, *, progress: bool = True
+    runs: Sequence[Settings],
+    at: Sequence[int],
+    out: Path,
+    dataset: Dataset | None = None,
+    more: int = 0,
+    *,
+    progress: bool = True,
 ) -> Comparison:
     """Train every run that is not there yet, and compare: the weights of the last epoch count.
 
@@ -175,6 +186,8 @@ def methods(
         Folder of the run folders, ``<label>-<seed>``, and of the picture. What is in it already is not trained again.
     dataset : Dataset, optional
         Training data; default: what the settings name.
+    more : int
+        Test also on so many training recordings that no run sees.
     progress : bool
         Show progress bars.
 
@@ -185,8 +198,11 @@ def methods(
     points: dict[str, dict[int, list[Point]]] = {}
     for settings in runs:
         run = trained(settings, out / f"{settings.label}-{settings.seed}", progress, dataset)
-        points.setdefault(settings.label, {})[settings.seed] = evaluate(run, at, progress=progress)
-    result = Comparison(points, runs[0], out / "accuracy.png")
+        test = open_split(settings)
+        if more:
+            test = join(test, unseen(settings, dataset or open_split(settings, split="train"), more))
+        points.setdefault(settings.label, {})[settings.seed] = evaluate(run, at, test, progress=progress)
+    result = Comparison(points, runs[0], out / "accuracy.png", more)
     curves = {method: (at, result.accuracies(method)) for method in points}
     save_picture(plot_accuracy(curves, runs[0].time_steps, f"{runs[0].model.name} on {runs[0].data}"), result.picture)
     return result

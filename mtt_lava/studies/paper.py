@@ -135,7 +135,7 @@ def paper(
     Parameters
     ----------
     settings : Settings
-        Of all runs; the method is set for each, and SDT's spike penalty to 0.
+        Of all runs; the method is set for each, and SDT's spike penalty and distillation to 0.
     out : pathlib.Path
         Folder of a run folder a fold and method, ``<fold>/<method>`` or ``seed<seed>/<method>``, and of the picture.
     methods : sequence of str
@@ -186,8 +186,8 @@ def paper(
 
 def _settings_of(method: str, settings: Settings) -> Settings:
     name = method.removesuffix(SPARSE)
-    dense = {"spike_penalty": 0.0} if name == method and not METHODS[name].mixes else {}
-    return settings.model_copy(update={"method": name} | dense)
+    alone = {} if METHODS[name].mixes else {"distil": 0.0} | ({"spike_penalty": 0.0} if name == method else {})
+    return settings.model_copy(update={"method": name} | alone)
 
 
 def _points(run: Run, steps: list[int], test: Dataset, progress: bool) -> list[Point]:
