@@ -222,7 +222,7 @@ class Settings(pydantic.BaseModel):
         "float32", "of the products of weights and spikes before quantisation; bfloat16 is for GPUs that have it"
     )
     silent_epochs: pydantic.NonNegativeInt = _option(
-        3, "stop with an error after N epochs without any answer; 0 goes on"
+        3, "stop with an error after N epochs without any answer, or with a loss that has run away; 0 goes on"
     )
     seed: pydantic.NonNegativeInt = _option(0, "fixes the result", "S")
     allow_unfit: bool = _option(False, "train also what does not fit the profile: what does not is said")

@@ -1,6 +1,7 @@
 """Training: Algorithm 1, the way to integers, seeds, and runs that are stopped and resumed."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -503,6 +504,27 @@ def test_a_dead_network_goes_on_where_asked():
     kill(trainer)
     trainer.epochs_until(5)
     assert json.loads(trainer.lines[-1])["accuracy"] == 0
+
+
+def test_a_loss_that_has_run_away_stops_training():
+    """Where every spike begets many, layer by layer, the loss leaves all that it was; training does not go on so."""
+    trainer = training.Trainer(make(profile="speck2e", epochs=20), None, bars(), progress=False)
+    trainer.epochs_until(2)
+    for block in trainer.network.weighted:
+        block.neuron._threshold *= 1e-3
+    with pytest.raises(RunError, match=r"^epoch 6: training diverged: for 3 epochs .* above 10 times") as error:
+        trainer.epochs_until(9)
+    assert "\n" not in str(error.value)
+    assert "silent_epochs 0" in str(error.value)
+
+
+def test_a_penalty_is_no_divergence():
+    """A loss that is large from the start, and does not grow, is what was asked for."""
+    trainer = training.Trainer(make(profile="speck2e", epochs=8, spike_penalty=1000.0), None, bars(), progress=False)
+    trainer.epochs_until(5)
+    losses = [json.loads(line)["loss"] for line in trainer.lines]
+    assert losses[0] > 10 * math.log(3)
+    assert len(losses) == 5
 
 
 def test_a_live_network_is_not_called_dead(learned: Run):

@@ -35,6 +35,8 @@ LOGIT_SCALE = 10.0
 """The loss sees this times the readout averaged over time: sharp enough for a rate between 0 and 1."""
 SILENT_LOSS = 0.01
 """A loss this near to that of guessing, with no output firing, is that of a network that has died."""
+DIVERGED = 10
+"""Training has come to nothing where the loss stays so many times above its least, or that of guessing."""
 WARM_UP = 0.1
 """Share of a phase in which the learning rate rises; it then falls along a cosine to 0."""
 CHECKPOINT_SECONDS = 120.0
@@ -427,9 +429,17 @@ class Trainer:
         limit = self.settings.silent_epochs
         if not limit:
             return
-        last = [json.loads(line) for line in self.lines[-limit + 1 :]] if limit > 1 else []
-        guess = math.log(len(self.classes))
-        dead = [m.get("silent") == 1 and abs(m["loss"] - guess) < SILENT_LOSS * guess for m in (*last, metrics)]
+        epochs = [*map(json.loads, self.lines), metrics]
+        last, guess = epochs[-limit:], math.log(len(self.classes))
+        dead = [m.get("silent") == 1 and abs(m["loss"] - guess) < SILENT_LOSS * guess for m in last]
+        least = max(guess, min(m["loss"] for m in epochs))
+        if len(last) == limit and all(m["loss"] > DIVERGED * least for m in last):
+            rate = "fine_tune_rate" if self.quantised else "learning_rate"
+            raise self._stop(
+                f"training diverged: for {limit} epochs the loss has been above {DIVERGED} times {least:.3g}, where it "
+                f"was, now {metrics['loss']:.3g}. Lower {rate}, use a spike_penalty, loss 'mean' or a shallower "
+                f"network; or go on with silent_epochs 0"
+            )
         if len(dead) == limit and all(dead):
             raise self._stop(
                 f"after epoch {self.done} no output has answered any sample for {limit} epochs and the loss sits at "
