@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -317,6 +318,10 @@ def test_bench_recipe_changes_one_thing_at_a_time(
     again = recipe(settings, tmp_path / "out", changes, (1, 4), 2, progress=False)
     assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
     assert "over 24 recordings of digits-dvs, 2 folds" in str(again)
+    assert "nan" not in str(again)
+    alone = dataclasses.replace(again, points={name: parts[:1] for name, parts in again.points.items()})
+    assert "one fold only" in str(alone)
+    assert "nan" not in str(alone)
     assert (tmp_path / "out" / "recipe.png").stat().st_size > 5_000
     for text, words in (
         ("finr=4", "'finr=4' is no change: give FIELD=VALUE of the settings"),

@@ -69,7 +69,8 @@ class Recipe(Measured):
             rows.append([name, *(f"{100 * a:.2f}" for a in self.pooled(name)), ""])
             if name != AS_IS:
                 gained, error = self.gain(name)
-                rows.append(["", *(f"{100 * g:+.2f}" for g in gained), f"+-{100 * float(np.mean(error)):.2f}"])
+                known = f"+-{100 * float(np.mean(error)):.2f}" if len(self.parts) > 1 else f"one {self.part} only"
+                rows.append(["", *(f"{100 * g:+.2f}" for g in gained), known])
         which = f"seeds {', '.join(map(str, self.seeds))}" if self.seeds else f"{len(self.parts)} folds"
         return "\n".join(
             [
