@@ -334,9 +334,10 @@ class SpikingNetwork(torch.nn.Module):
         """
         found, at = {INPUT: first}, {INPUT: 0} | dict(zip(self.names, self.stages, strict=True))
         for part in self.parts:
-            longer = {name: time_steps[at[part.name]] / time_steps[at[name]] for name in part.inputs}
-            least = {name: 0 if self.form == "mean" and name != INPUT else 1 for name in part.inputs}
-            ways = [found[name] * max(least[name], longer[name]) for name in part.inputs]
+            ways = []
+            for name in part.inputs:
+                longer = time_steps[at[part.name]] / time_steps[at[name]]
+                ways.append(found[name] * (longer if self.form == "mean" and name != INPUT else max(1.0, longer)))
             found[part.name] = sum(ways) / len(ways)
         return [found[name] for name in self.names]
 

@@ -196,11 +196,12 @@ def methods(
     Comparison
     """
     points: dict[str, dict[int, list[Point]]] = {}
+    whole = open_split(runs[0])
     for settings in runs:
+        test = whole
+        if more:  # before training: there may not be so many
+            test = join(whole, unseen(settings, dataset or open_split(settings, split="train"), more))
         run = trained(settings, out / f"{settings.label}-{settings.seed}", progress, dataset)
-        test = open_split(settings)
-        if more:
-            test = join(test, unseen(settings, dataset or open_split(settings, split="train"), more))
         points.setdefault(settings.label, {})[settings.seed] = evaluate(run, at, test, progress=progress)
     result = Comparison(points, runs[0], out / "accuracy.png", more)
     curves = {method: (at, result.accuracies(method)) for method in points}

@@ -186,8 +186,8 @@ def paper(
 
 def _settings_of(method: str, settings: Settings) -> Settings:
     name = method.removesuffix(SPARSE)
-    alone = {} if METHODS[name].mixes else {"distil": 0.0} | ({"spike_penalty": 0.0} if name == method else {})
-    return settings.model_copy(update={"method": name} | alone)
+    dense = {"spike_penalty": 0.0} if name == method and not METHODS[name].mixes else {}
+    return settings.model_copy(update=Settings.way(name) | dense)
 
 
 def _points(run: Run, steps: list[int], test: Dataset, progress: bool) -> list[Point]:

@@ -427,20 +427,19 @@ class Trainer:
         if self.progress and asleep and asleep != before:
             tqdm.write(f"epoch {self.done}: never fired: {', '.join(asleep)}", file=sys.stderr)
         limit = self.settings.silent_epochs
-        if not limit:
+        if not limit or len(self.lines) + 1 < limit:
             return
         epochs = [*map(json.loads, self.lines), metrics]
         last, guess = epochs[-limit:], math.log(len(self.classes))
-        dead = [m.get("silent") == 1 and abs(m["loss"] - guess) < SILENT_LOSS * guess for m in last]
         least = max(guess, min(m["loss"] for m in epochs))
-        if len(last) == limit and all(m["loss"] > DIVERGED * least for m in last):
+        if all(m["loss"] > DIVERGED * least for m in last):
             rate = "fine_tune_rate" if self.quantised else "learning_rate"
             raise self._stop(
                 f"training diverged: for {limit} epochs the loss has been above {DIVERGED} times {least:.3g}, where it "
                 f"was, now {metrics['loss']:.3g}. Lower {rate}, use a spike_penalty, loss 'mean' or a shallower "
                 f"network; or go on with silent_epochs 0"
             )
-        if len(dead) == limit and all(dead):
+        if all(m.get("silent") == 1 and abs(m["loss"] - guess) < SILENT_LOSS * guess for m in last):
             raise self._stop(
                 f"after epoch {self.done} no output has answered any sample for {limit} epochs and the loss sits at "
                 f"ln({len(self.classes)}) = {guess:.3f}: the network is dead. Lower learning_rate or spike_penalty, "
