@@ -16,13 +16,13 @@ from test_training import bars, make
 from mtt_lava import Settings
 from mtt_lava.cli import main
 from mtt_lava.run import RunError, load_settings
-from mtt_lava.studies import bench, bench_train, mixing, peers
+from mtt_lava.studies import bench_train, mixing, peers, simulators
 from mtt_lava.studies.peer_steps import Job
 from mtt_lava.studies.recipe import recipe
 
 
-def tiny() -> bench.SimulatorComparison:
-    return bench.simulators(
+def tiny() -> simulators.SimulatorComparison:
+    return simulators.simulators(
         widths=(1,), size=16, time_steps=8, samples=(6,), lava_samples=(2,), lava_seconds=0, repeats=1
     )
 
@@ -34,7 +34,7 @@ def test_simulators_are_compared_on_the_same_spikes(
 ):
     """No bit differs, layers spike, ratios are those of the samples a second, text and JSON say the same."""
     result = tiny()
-    monkeypatch.setattr(bench, "simulators", lambda: result)
+    monkeypatch.setattr(simulators, "simulators", lambda: result)
     assert main(["bench", "simulate", "--json", str(tmp_path / "a.json")]) == 0
     printed = capsys.readouterr().out
     content = json.loads((tmp_path / "a.json").read_text())
@@ -43,7 +43,7 @@ def test_simulators_are_compared_on_the_same_spikes(
     assert network["title"] in printed
     assert content["machine"] in printed
     speeds = network["simulators"]
-    assert tuple(speeds) == bench.SIMULATORS
+    assert tuple(speeds) == simulators.SIMULATORS
     assert all(0.02 < rate < 0.6 for rate in network["rates"])
     assert [speed["mismatches"] for speed in speeds.values()] == [None, 0, 0, 0, 0]
     for name in ("bare convolutions", "SLAYER forward", "fast"):
@@ -60,21 +60,21 @@ def test_simulators_are_compared_on_the_same_spikes(
 def test_mismatches_are_counted(monkeypatch: pytest.MonkeyPatch):
     """A simulator whose spikes differ shows in the number of mismatching bits."""
 
-    def wrong(*_: object, record: tuple[str, ...] = (), **__: object) -> bench.lava_backend.Simulation:
-        return bench.lava_backend.Simulation(
+    def wrong(*_: object, record: tuple[str, ...] = (), **__: object) -> simulators.lava_backend.Simulation:
+        return simulators.lava_backend.Simulation(
             np.zeros(1), np.zeros(1), {"spikes.conv1": np.ones((2, 3)), "spikes.dense1": np.ones((2, 1))}
         )
 
-    monkeypatch.setattr(bench.lava_backend, "simulate", wrong)
+    monkeypatch.setattr(simulators.lava_backend, "simulate", wrong)
     checked = {"spikes.conv1": np.ones((2, 3)), "spikes.dense1": np.array([[1], [0]])}
-    speed = bench._lava_speed(Path("no.net"), np.zeros((9, 1, 4)), 0, 1, checked, stock=False)
+    speed = simulators._lava_speed(Path("no.net"), np.zeros((9, 1, 4)), 0, 1, checked, stock=False)
     assert speed.mismatches == 1
 
 
 def test_peak_memory_counts_what_was_held_for_a_moment():
     """100 MB that are freed at once still count; 50 MB, more than the allocator keeps for itself, less than 60."""
     for megabytes in (100, 50):
-        with bench.PeakMemory() as memory:
+        with simulators.PeakMemory() as memory:
             np.ones(megabytes << 17).sum()
         if memory.megabytes is None:
             pytest.skip("the system does not tell the peak of memory")
@@ -98,7 +98,7 @@ def test_bench_depth_tells_the_living_from_the_dead(
     never = [name for name, spikes in network["point"]["spikes"].items() if not spikes]
     assert network["dead"][: len(never)] == never
     assert f"{100 * network['point']['accuracy']:.1f}" in first
-    monkeypatch.setattr(bench, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("mtt_lava.studies.parts.train", lambda *_, **__: pytest.fail("trained again"))
     assert main(command) == 0
     assert capsys.readouterr().out == first
 
@@ -314,7 +314,7 @@ def test_bench_recipe_changes_one_thing_at_a_time(
     each = found.shares("loss=steps") - found.shares("as it is")
     np.testing.assert_allclose(gained, each.mean(0))
     np.testing.assert_allclose(error, each.std(0, ddof=1) / 2**0.5)
-    monkeypatch.setattr("mtt_lava.studies.bench.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("mtt_lava.studies.parts.train", lambda *_, **__: pytest.fail("trained again"))
     again = recipe(settings, tmp_path / "out", changes, (1, 4), 2, progress=False)
     assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
     assert "over 24 recordings of digits-dvs, 2 folds" in str(again)

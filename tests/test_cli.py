@@ -24,8 +24,8 @@ from mtt_lava.cli.training import settings_of
 from mtt_lava.data import open_dataset
 from mtt_lava.page import heading, page
 from mtt_lava.run import load_settings
-from mtt_lava.studies.bench import Comparison
 from mtt_lava.studies.demo import next_steps
+from mtt_lava.studies.methods import Comparison
 from netx_export.network import Conv, Network, Neuron
 from netx_export.netx import read, write
 
@@ -108,7 +108,7 @@ def test_help_imports_nothing_heavy():
 def test_training_never_imports_the_lava_runtime():
     """Training and evaluation import lava.lib.dl.slayer, and neither lava.magma nor lava.lib.dl.netx."""
     code = (
-        "import sys, mtt_lava.training, mtt_lava.evaluation, mtt_lava.proof, mtt_lava.studies.bench\n"
+        "import sys, mtt_lava.training, mtt_lava.evaluation, mtt_lava.proof, mtt_lava.studies.simulators\n"
         "print([m for m in sys.modules if m.startswith(('lava.magma', 'lava.proc', 'lava.lib.dl.netx'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -279,7 +279,7 @@ def test_bench_methods_compares_and_goes_on(tmp_path: Path, capsys: pytest.Captu
     assert [load_settings(tmp_path / "b" / f"{method}-3").distil for method in ("sdt", "mtt")] == [0, 1]
     tested = len(open_dataset("digits-dvs", split="test")) + 20
     assert mtt["3"][0]["samples"] == tested
-    assert f"on {tested} test samples of digits-dvs (20 of them training samples that no run saw)" in first
+    assert f"on {tested} test recordings of digits-dvs (20 of them training recordings that no run saw)" in first
     assert first.splitlines()[0].split()[-4:] == ["silent", "tied", "most", "silent"]
     most = max(mtt["3"], key=lambda point: point["silent"])
     worst = [f"{100 * most['silent']:.1f}", *(["at", f"T={most['time_steps']}"] if most["silent"] else [])]
@@ -749,8 +749,8 @@ def _comparison(run_folder: Path, **accuracies: list[float]) -> Comparison:
     def point(t: int, accuracy: float) -> Point:
         return Point(t, Score(200, accuracy, 0.0, 0.0, (), (), np.zeros((2, 3))), {}, {}, np.zeros((200, 2)))
 
-    points = {name: {0: [point(t, a) for t, a in zip((1, 2, 6), row, strict=True)]} for name, row in accuracies.items()}
-    return Comparison(points, load_run(run_folder).settings, Path("accuracy.png"))
+    points = {name: [[point(t, a) for t, a in zip((1, 2, 6), row, strict=True)]] for name, row in accuracies.items()}
+    return Comparison(load_run(run_folder).settings, points, (0,), Path("accuracy.png"))
 
 
 def test_a_comparison_says_where_mtt_loses(run_folder: Path):

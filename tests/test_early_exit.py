@@ -232,7 +232,7 @@ def test_folds_choose_thresholds_for_each_other(profile: str, rules: tuple[str, 
         if profile == "loihi2":
             assert found.synops is not None
             assert found.synops[0] <= found.synops[1]
-    monkeypatch.setattr("mtt_lava.studies.bench.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("mtt_lava.studies.parts.train", lambda *_, **__: pytest.fail("trained again"))
     again = leaving(given, tmp_path / "out", 4, 0.02, 3, progress=False)
     assert json.dumps(again.to_dict()) == json.dumps(result.to_dict())
     assert "over 90 recordings of digits-dvs, 3 folds; each of the folds has" in str(again)

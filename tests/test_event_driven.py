@@ -186,7 +186,7 @@ def test_bench_paper_goes_on_where_it_was(
     monkeypatch.setattr("mtt_lava.studies.parts.folds", lambda *_: cut)
     settings = make(profile="speck2e", epochs=4)
     first = paper(settings, tmp_path / "out", ("sdt", "mtt"), (1, 8), 2, progress=False)
-    monkeypatch.setattr("mtt_lava.studies.bench.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("mtt_lava.studies.parts.train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr("mtt_lava.studies.paper.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
     path = tmp_path / "out" / "0" / "mtt" / "points.npz"
     with np.load(path) as file:

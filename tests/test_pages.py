@@ -91,7 +91,7 @@ def test_the_page_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(demo, "table", lambda points: NAME)
     monkeypatch.setattr(demo, "machine", lambda: NAME)
     monkeypatch.setattr(demo, "_whose", lambda energy, profile: NAME)
-    comparison = SimpleNamespace(points={NAME: {0: []}}, settings=SimpleNamespace(time_steps=2), verdict=NAME)
+    comparison = SimpleNamespace(points={NAME: [[]]}, settings=SimpleNamespace(time_steps=2), verdict=NAME)
     shared = {"page": tmp_path / "index.html", "comparison": comparison, "report": NAME, "energy": NAME, "seconds": 1.0}
     for ran in ({"proofs": (NAME,), "event_driven": ()}, {"proofs": (), "event_driven": (NAME,)}):
         is_plain(demo._page(SimpleNamespace(**shared, **ran), NAME, "loihi1"))  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def _bench_methods(args: argparse.Namespace) -> int:
     settings = [settings_of(args, **way, seed=seed) for way in ways for seed in args.seeds]
     dataset = training_data(settings[0])
     load_torch()
-    from mtt_lava.studies.bench import methods
+    from mtt_lava.studies.methods import methods
 
     result = methods(settings, args.at, Path(args.out), dataset, args.test_unseen)
     return answer(args, result, result.to_dict())
@@ -62,7 +62,7 @@ METHODS = Command(
 
 
 def _bench_simulate(args: argparse.Namespace) -> int:
-    from mtt_lava.studies.bench import simulators
+    from mtt_lava.studies.simulators import simulators
 
     with saying("measuring, a few minutes", everywhere=True):
         result = simulators()

@@ -20,7 +20,7 @@ from mtt_lava.model import Conv, Dense, Model, Pool, load_model
 from mtt_lava.neuron import slayer
 from mtt_lava.run import RunError, Settings
 from mtt_lava.studies import peers
-from mtt_lava.studies.bench import machine
+from mtt_lava.studies.parts import machine
 from mtt_lava.studies.peer_steps import PEERS, Job, Neurons, measured, step_of
 from mtt_lava.training import Trainer, memory_kept, phases
 from mtt_lava.training.engine import Engine

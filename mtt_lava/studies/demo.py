@@ -16,7 +16,8 @@ from mtt_lava.page import block, heading, image, page, paragraph
 from mtt_lava.pictures import plot_confusion, plot_placement, save_picture
 from mtt_lava.proof import Proof, prove
 from mtt_lava.run import Run, Settings, load_run
-from mtt_lava.studies.bench import Comparison, machine, methods
+from mtt_lava.studies.methods import Comparison, methods
+from mtt_lava.studies.parts import machine
 from mtt_lava.studies.sweep import Sweep, weigh
 from netx_export import layer_table
 from netx_export.files import replacing
@@ -191,9 +192,7 @@ def _recordings() -> bytes:
 def _page(demo: Demo, layers: str, profile: str) -> str:
     comparison, out = demo.comparison, demo.page.parent
     title, trained_at = "One training, any number of time steps", comparison.settings.time_steps
-    spikes = "\n\n".join(
-        f"{method.upper()}\n{table(next(iter(seeds.values())))}" for method, seeds in comparison.points.items()
-    )
+    spikes = "\n\n".join(f"{method.upper()}\n{table(seeds[0])}" for method, seeds in comparison.points.items())
 
     def shown(name: str, text: str) -> str:
         return image((out / name).read_bytes(), text)

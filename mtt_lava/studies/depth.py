@@ -10,7 +10,7 @@ from typing import Any
 from mtt_lava.data import open_dataset
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.run import Run, RunError, Settings
-from mtt_lava.studies.bench import machine, trained
+from mtt_lava.studies.parts import machine, trained
 from netx_export.text import table
 
 STACKS = {

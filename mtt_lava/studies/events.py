@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtt_lava.studies.bench import machine
+from mtt_lava.studies.parts import machine
 from netx_export import network as description
 from netx_export.event import backend as event_backend
 from netx_export.text import table

@@ -17,8 +17,7 @@ import numpy as np
 
 from mtt_lava.early_exit import RULES, EarlyExit, check, course_of, course_of_events, leave
 from mtt_lava.run import RunError, Settings, unseen
-from mtt_lava.studies.bench import machine, trained
-from mtt_lava.studies.parts import parts_of
+from mtt_lava.studies.parts import machine, parts_of, trained
 from netx_export.text import table
 
 

@@ -22,8 +22,7 @@ from tqdm import tqdm
 from mtt_lava.data import Dataset
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.run import RunError, Settings
-from mtt_lava.studies.bench import machine, stored_points, trained
-from mtt_lava.studies.parts import Measured, folds
+from mtt_lava.studies.parts import Measured, folds, machine, stored_points, trained
 from mtt_lava.temporal import DRAWS
 from mtt_lava.training import Trainer, memory_kept
 from netx_export.text import table

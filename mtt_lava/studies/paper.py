@@ -22,8 +22,7 @@ from mtt_lava.data import Dataset
 from mtt_lava.evaluation import Point, evaluate, evaluate_events, spike_difference
 from mtt_lava.pictures import plot_accuracy, save_picture
 from mtt_lava.run import Run, RunError, Settings
-from mtt_lava.studies.bench import machine, stored_points, trained
-from mtt_lava.studies.parts import Measured, parts_of
+from mtt_lava.studies.parts import Measured, machine, parts_of, stored_points, trained
 from mtt_lava.temporal import METHODS
 from mtt_lava.training import train_base
 from netx_export.text import table, unknown

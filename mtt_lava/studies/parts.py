@@ -1,18 +1,27 @@
-"""What studies measure on: folds of all recordings, or seeds on a data set's own split; and the points of each."""
+"""What studies share: folds of all recordings or seeds on a data set's own split, runs and points that are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
+from hw_profiles.neurobench import NeuroBench
 from mtt_lava.data import Dataset, join, open_dataset
 from mtt_lava.data import folds as cut
+from mtt_lava.data.cache import digest
 from mtt_lava.evaluation import Point
-from mtt_lava.run import RunError, Settings, unseen
-from mtt_lava.studies.bench import machine
+from mtt_lava.run import Run, RunError, Settings, load_run, load_settings, unseen
+from mtt_lava.scoring import score
+from mtt_lava.training import train
+from netx_export.files import save_arrays
 
 
 def folds(data: str, root: str | None, count: int) -> list[tuple[Dataset, Dataset]]:
@@ -71,6 +80,59 @@ def parts_of(
     for seed in seeds:
         own = settings.model_copy(update={"seed": seed})
         yield f"seed{seed}", own, training, join(test, unseen(own, training, more)) if more else test
+
+
+def trained(
+    settings: Settings, folder: Path, progress: bool, dataset: Dataset | None = None, base: Path | None = None
+) -> Run:
+    """The run in `folder`: as it is, trained to its end, or trained from the start (see `mtt_lava.train`)."""
+    if not (folder / "settings.json").exists():
+        return train(settings, folder, dataset, base=base, progress=progress)
+    if load_settings(folder) != settings:
+        raise RunError(f"{folder}: its run has other settings: choose another folder")
+    if (folder / "weights.safetensors").exists():
+        return load_run(folder)
+    return train(settings, folder, dataset, resume=True, progress=progress)
+
+
+def stored_points(
+    path: Path, run: Run, dataset: Dataset, at: Sequence[int | None], measure: Callable[[], list[Point]]
+) -> list[Point]:
+    """What `measure` finds at each of `at`, which is written to `path`; or what is there, scored anew.
+
+    What is there counts where it is of these recordings, at the same numbers of time steps.
+    """
+    data = digest(dataset.fingerprint, dataset.labels.tolist())
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            stored = json.loads(str(file["points"]))
+            of_data = "data" in file and str(file["data"]) == data
+            if of_data and [point["time_steps"] for point in stored] == [*at]:
+                kind = run.network.model.readout
+                return [
+                    Point(
+                        point["time_steps"],
+                        score(file[str(i)], dataset.labels, kind),
+                        point["spikes"],
+                        point["synops"],
+                        file[str(i)],
+                        point["spike_difference"],
+                        # Files from before it was counted have none.
+                        neurobench=NeuroBench.from_dict(found) if (found := point.get("neurobench")) else None,
+                    )
+                    for i, point in enumerate(stored)
+                ]
+    points = measure()
+    arrays = {str(i): point.readout for i, point in enumerate(points)}
+    texts = {"points": json.dumps([point.to_dict() for point in points]), "data": data}
+    save_arrays(path, texts | arrays, compress=False)
+    return points
+
+
+def machine() -> str:
+    """What this was measured on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {device}, torch {torch.__version__}"
 
 
 @dataclass(frozen=True)

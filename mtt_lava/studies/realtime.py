@@ -27,7 +27,7 @@ from mtt_lava.run import Run, RunError
 from mtt_lava.scoring import score
 from mtt_lava.sources import Packet, Source, played
 from mtt_lava.stream import Fit, Latencies, Queue, Stream
-from mtt_lava.studies.bench import machine
+from mtt_lava.studies.parts import machine
 from netx_export.activity import event_totals
 from netx_export.event import Events, Session
 from netx_export.event.backend import simulate

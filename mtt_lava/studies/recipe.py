@@ -18,8 +18,7 @@ import numpy as np
 from mtt_lava.evaluation import Point, evaluate
 from mtt_lava.pictures import plot_recipe, save_picture
 from mtt_lava.run import Settings
-from mtt_lava.studies.bench import machine, stored_points, trained
-from mtt_lava.studies.parts import Measured, parts_of
+from mtt_lava.studies.parts import Measured, machine, parts_of, stored_points, trained
 from netx_export.text import table
 
 AS_IS = "as it is"

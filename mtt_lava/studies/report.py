@@ -31,7 +31,7 @@ from mtt_lava.pictures import (
 )
 from mtt_lava.proof import Proof, prove
 from mtt_lava.run import Run, Settings, open_split
-from mtt_lava.studies.bench import machine
+from mtt_lava.studies.parts import machine
 from mtt_lava.studies.sweep import Sweep, weigh
 from netx_export import layer_table
 from netx_export.fast.backend import simulate
