@@ -87,6 +87,7 @@ def test_bench_depth_tells_the_living_from_the_dead(
 ):
     """A row a network with its accuracy, what lowering cost and what is dead; a second call trains nothing."""
     few = ["--depths", "3", "--profiles", "speck2e", "--methods", "sdt", "--samples", "60", "--epochs", "2"]
+    few += ["--distil", "1"]  # of which SDT, which does not mix, takes none
     command = ["bench", "depth", "--out", str(tmp_path / "runs"), *few, "--json", str(tmp_path / "a.json")]
     assert main(command) == 0
     first = capsys.readouterr().out

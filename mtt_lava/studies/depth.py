@@ -174,7 +174,7 @@ def depths(
         for profile in profiles:
             for method in methods:
                 # Whether it learns is asked, not whether it fits: nine convolutions are too many for Speck's cores.
-                values = settings | {"profile": profile, "method": method, "allow_unfit": True}
+                values = settings | Settings.way(method) | {"profile": profile, "allow_unfit": True}
                 one = Settings.make(model, data=data, **values)
                 run = trained(one, out / f"{profile}-{method}-{depth}", progress)
                 grown.append(_grown(run, depth, progress))
@@ -187,5 +187,5 @@ def _grown(run: Run, depth: int, progress: bool) -> Grown:
     line = next(line for line in run.metrics if "lowered" in line)
     settings = run.settings
     return Grown(
-        depth, run.network.weights, settings.profile, settings.method, point, line["lowered"], line["accuracy"]
+        depth, run.network.weights, settings.profile, settings.label, point, line["lowered"], line["accuracy"]
     )
