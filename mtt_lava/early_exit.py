@@ -25,7 +25,6 @@ from mtt_lava.evaluation import event_parts, event_rules
 from mtt_lava.neuron import STATE_UNIT
 from mtt_lava.run import Run, RunError, open_split
 from mtt_lava.scoring import Score, score
-from mtt_lava.training.loop import LOGIT_SCALE
 from netx_export import simulation, text
 from netx_export.activity import recordable
 from netx_export.event.backend import simulate as simulate_events
@@ -41,7 +40,7 @@ CANDIDATES = 200
 """Thresholds tried at most."""
 
 
-def certainty(readouts: np.ndarray, rule: str, unit: float = 1.0) -> np.ndarray:
+def certainty(readouts: np.ndarray, rule: str, unit: float = 1.0, scale: float = 10.0) -> np.ndarray:
     """How sure an answer is after every time step.
 
     Parameters
@@ -52,6 +51,8 @@ def certainty(readouts: np.ndarray, rule: str, unit: float = 1.0) -> np.ndarray:
         Of `RULES`.
     unit : float
         What the readout counts in: spikes, or the threshold.
+    scale : float
+        Of the logits, as in training (`Settings.logit_scale`); for confidence and entropy.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def certainty(readouts: np.ndarray, rule: str, unit: float = 1.0) -> np.ndarray:
     if rule == "margin":
         ordered = np.sort(readouts, axis=1)
         return np.asarray(ordered[:, -1] - (ordered[:, -2] if ordered.shape[1] > 1 else 0), float)
-    logits = LOGIT_SCALE * readouts / np.arange(1, readouts.shape[2] + 1)
+    logits = scale * readouts / np.arange(1, readouts.shape[2] + 1)
     logits -= logits.max(1, keepdims=True)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     if rule == "confidence":
@@ -424,7 +425,7 @@ def course_of(
         return [each.cost() for each in found]
 
     taken = np.broadcast_to(np.arange(1, time_steps + 1), (len(joined), time_steps))
-    sure = partial(certainty, joined, unit=unit)
+    sure = partial(certainty, joined, unit=unit, scale=run.settings.logit_scale)
     return Course(joined, sure, reader.labels, network.readout, taken, differing, spent)
 
 

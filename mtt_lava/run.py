@@ -127,6 +127,9 @@ class Settings(pydantic.BaseModel):
         anyway. Both answers are softened as those of `mtt_lava.training.losses.of_steps`.
     loss, consistency
         See `mtt_lava.training.losses.of_steps`; the answer of a run is the sum over time with either.
+    logit_scale
+        Sharp enough for a rate between 0 and 1. Answers counted in few spikes are often tied: with less, the same
+        cross entropy takes more spikes of the outputs, and ties are fewer.
     augment
         See `mtt_lava.augmentation`; a list, or its text with commas. True and False stand for "geometric" and "none".
     spike_penalty
@@ -206,6 +209,9 @@ class Settings(pydantic.BaseModel):
     )
     distil: pydantic.NonNegativeFloat = _option(
         0.0, "weight of the divergence of a batch's other configurations from what the one at T everywhere answers", "W"
+    )
+    logit_scale: pydantic.PositiveFloat = _option(
+        10.0, "the loss sees so many times the answer averaged over time; less asks outputs for more spikes", "K"
     )
     spike_penalty: pydantic.NonNegativeFloat = _option(0.0, "weight of spikes in the loss", "W")
     samples: pydantic.PositiveInt | None = _option(None, "train on the first N recordings (default: all)")

@@ -47,6 +47,8 @@ def test_certainty_is_of_the_answer_so_far(spikes: np.ndarray, rule: str):
     sure = certainty(readouts, rule)
     assert sure.shape == (len(readouts), readouts.shape[2])
     np.testing.assert_allclose(certainty(readouts[:, ::-1], rule), sure, atol=1e-12)
+    softer = certainty(readouts, rule, scale=5.0)
+    np.testing.assert_allclose(softer, sure if rule == "margin" else certainty(readouts / 2, rule), atol=1e-12)
     alike = certainty(np.repeat(readouts[:, :1], readouts.shape[1], axis=1), rule)
     assert (sure >= alike - 1e-9).all()
     assert alike == pytest.approx({"margin": 0.0, "entropy": 0.0, "confidence": 1 / readouts.shape[1]}[rule])

@@ -115,12 +115,14 @@ def test_eight_bits_are_used(learned: Run):
             assert 1 <= layer.neuron.threshold < 1 << 17
 
 
-@pytest.mark.parametrize("way", [None, "shared", "packed"])
+@pytest.mark.parametrize("way", [None, "shared", "packed", "softer"])
 def test_a_mini_batch_is_algorithm_1(way: str | None, monkeypatch: pytest.MonkeyPatch):
     """One optimiser step follows the mean of the gradients of s configurations, of all its recordings or of a part."""
     shared = way == "shared"
     # Packed, weights would be centred on the mean input of all configurations.
-    values: dict[str, Any] = {None: {}, "shared": {"shared": True}, "packed": {"packed": True, "norm": "scale"}}[way]
+    ways: dict[str | None, dict[str, Any]] = {"shared": {"shared": True}, "packed": {"packed": True, "norm": "scale"}}
+    values = (ways | {"softer": {"logit_scale": 3.0}}).get(way, {})
+    scale = values.get("logit_scale", 10)
     trainer = training.Trainer(make(configurations=3, **values), None, bars(20), progress=False)
     network, steps = trainer.network, []
     network.train()
@@ -129,7 +131,7 @@ def test_a_mini_batch_is_algorithm_1(way: str | None, monkeypatch: pytest.Monkey
     parts = [slice(0, 7), slice(7, 14), slice(14, 20)] if shared else [slice(None)] * 3
     for t, part in zip(trainer.samplers[0].draw(0), parts, strict=True):
         network.zero_grad()
-        F.cross_entropy(network(x[part], t) * 10 / t[-1], labels[part]).backward()
+        F.cross_entropy(network(x[part], t) * scale / t[-1], labels[part]).backward()
         for total, p in zip(expected, network.parameters(), strict=True):
             total += 0 if p.grad is None else p.grad * (len(labels[part]) / 20 if shared else 1 / 3)
 

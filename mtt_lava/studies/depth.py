@@ -186,6 +186,4 @@ def _grown(run: Run, depth: int, progress: bool) -> Grown:
     point = evaluate(run, [run.settings.time_steps], event_driven=not clocked, progress=progress)[-1]
     line = next(line for line in run.metrics if "lowered" in line)
     settings = run.settings
-    return Grown(
-        depth, run.network.weights, settings.profile, settings.label, point, line["lowered"], line["accuracy"]
-    )
+    return Grown(depth, run.network.weights, settings.profile, settings.label, point, line["lowered"], line["accuracy"])

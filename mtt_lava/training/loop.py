@@ -31,8 +31,6 @@ from mtt_lava.training.engine import Engine, memory_kept
 from mtt_lava.training.epoch import Awake, Epoch
 from mtt_lava.training.losses import divergence, of_steps
 
-LOGIT_SCALE = 10.0
-"""The loss sees this times the readout averaged over time: sharp enough for a rate between 0 and 1."""
 SILENT_LOSS = 0.01
 """A loss this near to that of guessing, with no output firing, is that of a network that has died."""
 DIVERGED = 10
@@ -227,7 +225,7 @@ class Trainer:
 
         The `teacher` are the logits of the configuration at T everywhere, where there are any to follow.
         """
-        gain = LOGIT_SCALE / self.network.readout_unit / self._span(time_steps)
+        gain = self.settings.logit_scale / self.network.readout_unit / self._span(time_steps)
         if readout.dim() == 2:
             logits = readout * gain
             loss = F.cross_entropy(logits, labels)
