@@ -23,7 +23,7 @@ from mtt_lava.data import Dataset, open_frames
 from mtt_lava.deploy import export, to_network
 from mtt_lava.evaluation import event_parts, event_rules
 from mtt_lava.neuron import STATE_UNIT
-from mtt_lava.run import Run, RunError, open_split
+from mtt_lava.run import LOGIT_SCALE, Run, RunError, open_split
 from mtt_lava.scoring import Score, score
 from netx_export import simulation, text
 from netx_export.activity import recordable
@@ -40,7 +40,7 @@ CANDIDATES = 200
 """Thresholds tried at most."""
 
 
-def certainty(readouts: np.ndarray, rule: str, unit: float = 1.0, scale: float = 10.0) -> np.ndarray:
+def certainty(readouts: np.ndarray, rule: str, unit: float = 1.0, scale: float = LOGIT_SCALE) -> np.ndarray:
     """How sure an answer is after every time step.
 
     Parameters

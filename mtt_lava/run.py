@@ -52,6 +52,8 @@ FILES = ("settings.json", "weights.safetensors", BEST, "metrics.jsonl", "checkpo
 """What a run folder can hold, beside its lock."""
 LOCK = ".lock"
 """Held by the process that trains in the folder, and gone with it."""
+LOGIT_SCALE = 10.0
+"""Of `Settings.logit_scale`, where nothing else is said."""
 
 
 class RunError(UserError):
@@ -211,7 +213,7 @@ class Settings(pydantic.BaseModel):
         0.0, "weight of the divergence of a batch's other configurations from what the one at T everywhere answers", "W"
     )
     logit_scale: pydantic.PositiveFloat = _option(
-        10.0, "the loss sees so many times the answer averaged over time; less asks outputs for more spikes", "K"
+        LOGIT_SCALE, "the loss sees so many times the answer averaged over time; less asks outputs for more spikes", "K"
     )
     spike_penalty: pydantic.NonNegativeFloat = _option(0.0, "weight of spikes in the loss", "W")
     samples: pydantic.PositiveInt | None = _option(None, "train on the first N recordings (default: all)")

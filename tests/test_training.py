@@ -120,8 +120,11 @@ def test_a_mini_batch_is_algorithm_1(way: str | None, monkeypatch: pytest.Monkey
     """One optimiser step follows the mean of the gradients of s configurations, of all its recordings or of a part."""
     shared = way == "shared"
     # Packed, weights would be centred on the mean input of all configurations.
-    ways: dict[str | None, dict[str, Any]] = {"shared": {"shared": True}, "packed": {"packed": True, "norm": "scale"}}
-    values = (ways | {"softer": {"logit_scale": 3.0}}).get(way, {})
+    ways: dict[str | None, dict[str, Any]] = {
+        None: {}, "shared": {"shared": True}, "packed": {"packed": True, "norm": "scale"},
+        "softer": {"logit_scale": 3.0},
+    }  # fmt: skip
+    values = ways[way]
     scale = values.get("logit_scale", 10)
     trainer = training.Trainer(make(configurations=3, **values), None, bars(20), progress=False)
     network, steps = trainer.network, []

@@ -192,7 +192,7 @@ def _recordings() -> bytes:
 def _page(demo: Demo, layers: str, profile: str) -> str:
     comparison, out = demo.comparison, demo.page.parent
     title, trained_at = "One training, any number of time steps", comparison.settings.time_steps
-    spikes = "\n\n".join(f"{method.upper()}\n{table(seeds[0])}" for method, seeds in comparison.points.items())
+    spikes = "\n\n".join(f"{method.upper()}\n{table(parts[0])}" for method, parts in comparison.points.items())
 
     def shown(name: str, text: str) -> str:
         return image((out / name).read_bytes(), text)

@@ -37,11 +37,6 @@ class Comparison(Measured):
     NAMES = "method"
 
     @property
-    def time_steps(self) -> list[int]:
-        """Evaluated at these."""
-        return [point.time_steps for point in self.first[0] if point.time_steps is not None]
-
-    @property
     def nearest(self) -> int:
         """Index of the time steps nearest to those of training."""
         return self.time_steps.index(min(self.time_steps, key=lambda t: abs(t - self.settings.time_steps)))

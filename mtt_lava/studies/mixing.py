@@ -95,11 +95,6 @@ class Mixing(Measured):
         """How many the recordings were cut into."""
         return len(self.first) // len(self.seeds)
 
-    @property
-    def time_steps(self) -> list[int]:
-        """Where accuracy was measured."""
-        return [int(point.time_steps or 0) for point in self.first[0]]
-
     def cost(self, name: str) -> float:
         """Of a training step, as a ratio to one of SDT."""
         return self.milliseconds[name] / self.milliseconds[SDT]

@@ -170,6 +170,11 @@ class Measured:
         return [point.name.replace(" ", "") for point in self.first[0]]
 
     @property
+    def time_steps(self) -> list[int]:
+        """Those of the points that have a clock."""
+        return [point.time_steps for point in self.first[0] if point.time_steps is not None]
+
+    @property
     def part(self) -> str:
         """What `parts` are."""
         return "seed" if self.seeds else "fold"
