@@ -52,7 +52,7 @@ FILES = ("settings.json", "weights.safetensors", BEST, "metrics.jsonl", "checkpo
 """What a run folder can hold, beside its lock."""
 LOCK = ".lock"
 """Held by the process that trains in the folder, and gone with it."""
-LOGIT_SCALE = 10.0
+LOGIT_SCALE = 3.0
 """Of `Settings.logit_scale`, where nothing else is said."""
 
 
@@ -130,8 +130,8 @@ class Settings(pydantic.BaseModel):
     loss, consistency
         See `mtt_lava.training.losses.of_steps`; the answer of a run is the sum over time with either.
     logit_scale
-        Sharp enough for a rate between 0 and 1. Answers counted in few spikes are often tied: with less, the same
-        cross entropy takes more spikes of the outputs, and ties are fewer.
+        Answers counted in few spikes are often tied: the less it is, the more spikes of the outputs the same cross
+        entropy takes, and ties are fewer.
     augment
         See `mtt_lava.augmentation`; a list, or its text with commas. True and False stand for "geometric" and "none".
     spike_penalty
@@ -782,6 +782,8 @@ def load_settings(folder: str | Path) -> Settings:
     version, model = content.pop("format_version"), content.pop("model")
     if version != FORMAT_VERSION:
         raise RunError(f"{path}: format version {short(version)}; this program reads {FORMAT_VERSION}: update it")
+    # What it was before runs said so.
+    content.setdefault("logit_scale", 10.0)
     try:
         return Settings._made(model, content)
     except UserError as error:

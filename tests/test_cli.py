@@ -345,7 +345,7 @@ GIVEN = {
     "loss": ("--loss steps", "steps"),
     "consistency": ("--consistency 0.5", 0.5),
     "distil": ("--distil 0", 0.0),
-    "logit_scale": ("--logit-scale 3", 3.0),
+    "logit_scale": ("--logit-scale 10", 10.0),
     "spike_penalty": ("--spike-penalty 0.2", 0.2),
     "samples": ("--samples 7", 7),
     "validate_on": ("--validate 0.1", 0.1),

@@ -29,7 +29,7 @@ from mtt_lava.early_exit import (
     leave,
 )
 from mtt_lava.evaluation import to_events
-from mtt_lava.run import RunError, unseen
+from mtt_lava.run import LOGIT_SCALE, RunError, unseen
 from mtt_lava.scoring import score
 from mtt_lava.studies.exits import leaving
 from mtt_lava.training import Trainer
@@ -47,7 +47,7 @@ def test_certainty_is_of_the_answer_so_far(spikes: np.ndarray, rule: str):
     sure = certainty(readouts, rule)
     assert sure.shape == (len(readouts), readouts.shape[2])
     np.testing.assert_allclose(certainty(readouts[:, ::-1], rule), sure, atol=1e-12)
-    softer = certainty(readouts, rule, scale=5.0)
+    softer = certainty(readouts, rule, scale=LOGIT_SCALE / 2)
     np.testing.assert_allclose(softer, sure if rule == "margin" else certainty(readouts / 2, rule), atol=1e-12)
     alike = certainty(np.repeat(readouts[:, :1], readouts.shape[1], axis=1), rule)
     assert (sure >= alike - 1e-9).all()

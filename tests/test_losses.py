@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_training import MODEL, bars, make, weights
 
 from mtt_lava import Settings, evaluate, load_run, train
-from mtt_lava.run import RunError
+from mtt_lava.run import LOGIT_SCALE, RunError
 from mtt_lava.training import Trainer, phases
 from mtt_lava.training.losses import divergence, of_steps
 
@@ -101,7 +101,7 @@ def test_consistency_brings_the_steps_together():
     """With a large weight the answers of the time steps differ less than without."""
     spread = {}
     for weight in (0.0, 5.0):
-        settings = make(method="sdt", loss="steps", consistency=weight, epochs=20, seed=1)
+        settings = make(method="sdt", loss="steps", consistency=weight, epochs=20, seed=1, logit_scale=10)
         run = train(settings, None, bars(120), progress=False)
         x = Trainer(settings, None, bars(60, "test"), progress=False).batch(torch.arange(60), None)[0]
         with torch.no_grad():
@@ -157,7 +157,7 @@ def test_distillation_follows_the_configuration_at_t(loss: str):
         trainer.network.train()
     both, alone = [(4, 4), (1, 1)], [(1, 1)]
     with torch.no_grad():
-        gain = 10 / plain.network.readout_unit
+        gain = LOGIT_SCALE / plain.network.readout_unit
         teacher, student = plain.network(x, (4, 4)) * gain / 4, plain.network(x, (1, 1)) * gain
     for trainer in (plain, distilled):
         trainer.optimiser = torch.optim.SGD(trainer.network.parameters(), lr=0.0)

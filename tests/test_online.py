@@ -17,7 +17,7 @@ from tqdm import tqdm
 from mtt_lava import Settings, evaluate, load_run, train
 from mtt_lava.data import from_images
 from mtt_lava.neuron import SURROGATES, Neuron, _slopes
-from mtt_lava.run import RunError
+from mtt_lava.run import LOGIT_SCALE, RunError
 from mtt_lava.temporal import transform
 from mtt_lava.training import Trainer, phases
 from mtt_lava.training.losses import of_steps
@@ -116,7 +116,7 @@ def test_a_step_is_the_mean_of_the_losses_of_time_steps(monkeypatch: pytest.Monk
     total = 0.0
     with network.carrying():
         for frame in x.split(1, -1):
-            readout = network(frame, each=True) * (10 / network.readout_unit)
+            readout = network(frame, each=True) * (LOGIT_SCALE / network.readout_unit)
             loss = of_steps(readout, labels, 0.0) / 4
             loss.backward()
             total += loss.item()

@@ -18,7 +18,7 @@ from mtt_lava import Run, Settings, evaluate, load_run, to_network, train, train
 from mtt_lava.augmentation import draw, geometric
 from mtt_lava.data import Dataset, frames, from_events, from_images
 from mtt_lava.evaluation import table
-from mtt_lava.run import LOCK, RunError, locked, save_state
+from mtt_lava.run import LOCK, LOGIT_SCALE, RunError, locked, save_state
 from mtt_lava.spiking import _ConvSynapse
 from mtt_lava.temporal import transform
 from mtt_lava.training import checkpoint, phases
@@ -115,17 +115,28 @@ def test_eight_bits_are_used(learned: Run):
             assert 1 <= layer.neuron.threshold < 1 << 17
 
 
-@pytest.mark.parametrize("way", [None, "shared", "packed", "softer"])
+def test_older_folders_keep_the_logit_scale_that_they_were_trained_with(tmp_path: Path):
+    """Those from before it was a setting had 10; others keep theirs."""
+    folder = tmp_path / "run"
+    Run(make(), make().build()).save(folder)
+    assert load_run(folder).settings.logit_scale == LOGIT_SCALE
+    content = json.loads((folder / "settings.json").read_text())
+    del content["logit_scale"]
+    (folder / "settings.json").write_text(json.dumps(content))
+    assert load_run(folder).settings == make(logit_scale=10.0)
+
+
+@pytest.mark.parametrize("way", [None, "shared", "packed", "sharper"])
 def test_a_mini_batch_is_algorithm_1(way: str | None, monkeypatch: pytest.MonkeyPatch):
     """One optimiser step follows the mean of the gradients of s configurations, of all its recordings or of a part."""
     shared = way == "shared"
     # Packed, weights would be centred on the mean input of all configurations.
     ways: dict[str | None, dict[str, Any]] = {
         None: {}, "shared": {"shared": True}, "packed": {"packed": True, "norm": "scale"},
-        "softer": {"logit_scale": 3.0},
+        "sharper": {"logit_scale": 10.0},
     }  # fmt: skip
     values = ways[way]
-    scale = values.get("logit_scale", 10)
+    scale = values.get("logit_scale", LOGIT_SCALE)
     trainer = training.Trainer(make(configurations=3, **values), None, bars(20), progress=False)
     network, steps = trainer.network, []
     network.train()
